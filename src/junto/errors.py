@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error Junto raises.
+
+JuntoError
+├─ InvalidInput (ValueError)    the caller's mistake
+│  ├─ UnsupportedSQL            a clause Junto does not answer; says what to write instead
+│  └─ DataChanged               a source is no longer what its owner published
+├─ Refused                      policy said no; names the rule and the grant that would allow it
+├─ PeerFault                    another party broke the protocol
+├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
+│  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
+├─ Cancelled                    somebody asked for the work to stop
+├─ FragmentFailed               an engine could not run its fragment
+│  └─ OutOfMemory               it needed more than the node may use
+├─ StorageFailed                disk full, or a failed fsync
+└─ InvalidTransition            our bug; carries the story
+
+A peer receives `code` and a one-line message that holds ids, shapes and counts, never a value of the data.
+"""
+
+from typing import ClassVar
+
+
+class JuntoError(Exception):
+    """The root of the tree. `code` is what crosses to a peer."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidInput(JuntoError, ValueError):
+    """The caller's mistake: what, where, the mend."""
+
+    code = "invalid-input"
+
+
+class UnsupportedSQL(InvalidInput):
+    """A clause Junto does not answer; the message says what to write instead."""
+
+    code = "unsupported-sql"
+
+
+class DataChanged(InvalidInput):
+    """A source is no longer what its owner published."""
+
+    code = "data-changed"
+
+
+class Refused(JuntoError):
+    """Policy said no; the message names column, rule and the grant that would allow it."""
+
+    code = "refused"
+
+
+class PeerFault(JuntoError):
+    """Another party broke the protocol."""
+
+    code = "peer-fault"
+
+
+class Unavailable(JuntoError):
+    """A party cannot be reached now."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(Unavailable):
+    """A wait passed its limit; the message names who was waited for and since when."""
+
+    code = "deadline-exceeded"
+
+
+class Cancelled(JuntoError):
+    """Somebody asked for the work to stop."""
+
+    code = "cancelled"
+
+
+class FragmentFailed(JuntoError):
+    """An engine could not run its fragment. The message never quotes the engine's, which may hold values."""
+
+    code = "fragment-failed"
+
+
+class OutOfMemory(FragmentFailed):
+    """The fragment needed more memory than the node may use."""
+
+    code = "out-of-memory"
+
+
+class StorageFailed(JuntoError):
+    """Disk full, or a failed fsync."""
+
+    code = "storage-failed"
+
+
+class InvalidTransition(JuntoError):
+    """Our bug: an event that the state does not know. Changes nothing; carries the story."""
+
+    code = "invalid-transition"
+
+
+def error_from_code(code: str, message: str) -> JuntoError:
+    """The error a peer's code stands for; an unknown code is a `PeerFault`."""
+    return _BY_CODE.get(code, PeerFault)(message)
+
+
+def _tree(cls: type[JuntoError]) -> dict[str, type[JuntoError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+_BY_CODE = _tree(JuntoError)
