@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What parties sign about a task: the bodies of its statements, in the order they are written."""
+
+from typing import Literal
+
+import msgspec
+
+from junto.plan.steps import Plan
+from junto.types import DatasetName, Digest, PartyId, StepId
+
+End = Literal["done", "refused", "failed", "cancelled", "expired"]
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A statement's body; unknown fields are a fault of the sender."""
+
+
+class Proposal(Body, frozen=True):
+    """The asker's: this plan, by this time, for this purpose."""
+
+    plan: Plan
+    plan_digest: Digest
+    participants: tuple[PartyId, ...]
+    user: str
+    purpose: str
+    seconds: float  # from opening to the deadline, on each participant's own clock
+    priority: int = 0
+
+
+class Version(Body, frozen=True):
+    """A dataset in the state that will be read."""
+
+    party: PartyId
+    dataset: DatasetName
+    version: Digest
+
+
+class Estimate(Body, frozen=True):
+    """What a participant expects its part to cost."""
+
+    rows: int = 0
+    bytes: int = 0
+
+
+class Offer(Body, frozen=True):
+    """A participant's: I can and may. `disclosures` is the digest of what it derived and judged."""
+
+    proposal: str
+    plan_digest: Digest
+    disclosures: Digest
+    versions: tuple[Version, ...] = ()
+    estimate: Estimate = Estimate()
+
+
+class Refusal(Body, frozen=True):
+    """A participant's: I may not, or cannot; the reason names column, rule and grant."""
+
+    proposal: str
+    plan_digest: Digest
+    code: str
+    reason: str
+
+
+class Contract(Body, frozen=True):
+    """The asker's: everybody offered. `offers` are the signed envelopes, one per participant."""
+
+    proposal: str
+    plan_digest: Digest
+    disclosures: Digest
+    offers: tuple[str, ...]
+
+
+class Finished(Body, frozen=True):
+    """One party's part of one step, done."""
+
+    step: StepId
+    digest: Digest  # of the step's output at this party
+    rows: int
+    bytes: int  # sent to other parties
+    seconds: float
+
+
+class Confirm(Body, frozen=True):
+    """A party's: these steps of mine are finished."""
+
+    plan_digest: Digest
+    steps: tuple[Finished, ...]
+
+
+class Receipt(Body, frozen=True):
+    """The receiver's: what came out, of what."""
+
+    plan_digest: Digest
+    contract: str
+    result: Digest
+    rows: int
+    withheld: int
+    versions: tuple[Version, ...]
+    seconds: float
+
+
+class Stop(Body, frozen=True):
+    """A participant's: the task ends here, because of `party`."""
+
+    plan_digest: Digest
+    end: End
+    code: str
+    party: PartyId
+    reason: str
+
+
+BODIES: dict[str, type[Body]] = {
+    "proposal": Proposal,
+    "offer": Offer,
+    "refusal": Refusal,
+    "contract": Contract,
+    "confirm": Confirm,
+    "receipt": Receipt,
+    "stop": Stop,
+}
+"""Statement kind → the shape of its body."""
+
+
+def kind_of(body: Body) -> str:
+    """The statement kind a body belongs to."""
+    return next(kind for kind, shape in BODIES.items() if isinstance(body, shape))

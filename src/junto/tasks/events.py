@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can happen to a task, as one node sees it. `at` is the node's clock, unix seconds."""
+
+from dataclasses import dataclass
+
+from junto.tasks.bodies import Confirm, Contract, Estimate, Finished, Offer, Receipt, Refusal, Stop, Version
+from junto.types import Digest, PartyId, StepId
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The proposal is in our journal: we wrote it, or it arrived."""
+
+    proposal: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Our own rules, grants and data allow our part."""
+
+    disclosures: Digest
+    versions: tuple[Version, ...]
+    estimate: Estimate
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """Our own rules or data do not allow our part."""
+
+    code: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfferArrived:
+    """A participant (or we) offered; `envelope` is what it signed."""
+
+    party: PartyId
+    offer: Offer
+    envelope: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalArrived:
+    """A participant refused."""
+
+    party: PartyId
+    refusal: Refusal
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContractArrived:
+    """The contract, its offers' signatures checked: who offered which plan and which disclosures."""
+
+    party: PartyId
+    statement: str
+    contract: Contract
+    offers: tuple[tuple[PartyId, Offer], ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """We finished our part of a step."""
+
+    finished: Finished
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """Our part of a step cannot be finished; `party` is whose doing it is."""
+
+    step: StepId
+    code: str
+    party: PartyId
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """We are the receiver, and the answer is here."""
+
+    result: Digest
+    rows: int
+    withheld: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmArrived:
+    """A participant finished its part of a step."""
+
+    party: PartyId
+    confirm: Confirm
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptArrived:
+    """The receiver has the answer."""
+
+    party: PartyId
+    receipt: Receipt
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopArrived:
+    """A participant ended the task."""
+
+    party: PartyId
+    stop: Stop
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """A user of ours wants the task to end."""
+
+    user: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartyDown:
+    """The link to a participant is down; `detail` says since when and why."""
+
+    party: PartyId
+    detail: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartyUp:
+    """The link to a participant is up again."""
+
+    party: PartyId
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """This node's process was started anew while the task was open."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed; sent at the moments `Wake` asked for."""
+
+    at: float
+
+
+Event = (
+    Opened
+    | Permitted
+    | Forbidden
+    | OfferArrived
+    | RefusalArrived
+    | ContractArrived
+    | StepFinished
+    | StepFailed
+    | Released
+    | ConfirmArrived
+    | ReceiptArrived
+    | StopArrived
+    | CancelAsked
+    | PartyDown
+    | PartyUp
+    | Restarted
+    | Ticked
+)
