@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ids and values that every room shares."""
 
+import re
 from collections.abc import Callable
 from typing import NewType
 
@@ -24,3 +25,22 @@ Digest = NewType("Digest", str)
 
 RandomBytes = Callable[[int], bytes]
 """Cryptographic randomness as an argument; production passes `secrets.token_bytes`."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds_of(text: str | float) -> float:
+    """The seconds in a duration written `500ms`, `30s`, `5m`, `2h` or `1d`; a bare number is seconds.
+
+    Raises ValueError unless it is positive and finite.
+    """
+    if isinstance(text, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a duration; write 500ms, 30s, 5m, 2h or 1d")
+        value = float(match[1]) * _UNITS[match[2] or "s"]
+    else:
+        value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("a duration is longer than nothing; write 500ms, 30s, 5m, 2h or 1d")
+    return value

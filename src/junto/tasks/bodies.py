@@ -74,8 +74,8 @@ class Finished(Body, frozen=True):
     """One party's part of one step, done."""
 
     step: StepId
-    digest: Digest  # of the step's output at this party
-    rows: int
+    digest: Digest  # of the step's output at this party, salted: small outputs could be guessed
+    rows: int | None  # of what crossed; None where the count itself is private
     bytes: int  # sent to other parties
     seconds: float
 
@@ -92,7 +92,7 @@ class Receipt(Body, frozen=True):
 
     plan_digest: Digest
     contract: str
-    result: Digest
+    result: Digest  # of the answer as an Arrow IPC stream, which carries a salt
     rows: int
     withheld: int
     versions: tuple[Version, ...]

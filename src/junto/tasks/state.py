@@ -238,15 +238,15 @@ class Task:
         if self.me == self.asker and offers_due < self.deadline:
             wakes.append(Wake(offers_due))
         if self.me == self.asker:
-            return [Publish(self.proposal, self.others), Judge(), *wakes]
-        return [Judge(), *wakes]
+            return [*wakes, Publish(self.proposal, self.others), Judge()]
+        return [*wakes, Judge()]
 
     def _permitted(self, event: Permitted) -> list[Instruction]:
         self._judged = event
         offer = Offer(self._proposal_id, self.proposal.plan_digest, event.disclosures, event.versions, event.estimate)
         if self.me == self.asker:
             self._move("proposed", event.at)
-            return [Publish(offer, ()), *self._answered(event.at)]
+            return [Publish(offer, ())]  # it comes back as `OfferArrived` when it is durable
         self._move("offered", event.at)
         return [Publish(offer, (self.asker,))]
 
@@ -305,6 +305,14 @@ class Task:
         self._keep_versions(self._offers[p][0] for p in self.proposal.participants)
         self._move("running", at)
         return [Publish(contract, self.others), Perform()]
+
+    def proposed(self, statement: str) -> None:
+        """Our own proposal is in the journal under this id (offers name it)."""
+        self._proposal_id = statement
+
+    def abandon(self, code: str, reason: str, at: float) -> None:
+        """Our journal cannot record the task any more: it ends here, unsigned."""
+        self._conclude("failed", code, self.me, reason, at)
 
     def contracted(self, statement: str) -> None:
         """Our own contract is in the journal under this id (the receipt names it)."""

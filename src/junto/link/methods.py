@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The methods a node answers over a link, and the bodies they carry: JSON for users, envelopes between nodes.
+
+A method whose name starts with `user.` is answered only to users of the node's own party; `peer.` only to nodes of
+other parties of the charter.
+"""
+
+import msgspec
+
+from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request or reply; an unknown field is refused."""
+
+
+# ── between nodes ───────────────────────────────────────────────────────────────────────────────────
+
+PEER_FACTS = "peer.facts"  # () → Envelopes: the datasets and certificates this node has published
+PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
+PEER_PULL = "peer.pull"  # an output's address → its parcel
+PEER_READ = "peer.read"  # an output's address → its bytes, streamed
+PEER_PROBE = "peer.probe"  # () → ProbeReport: the peer tries us from its side
+
+
+class Envelopes(Message, frozen=True):
+    """Signed statements, oldest first."""
+
+    envelopes: tuple[bytes, ...]
+
+
+# ── from users to their own node ────────────────────────────────────────────────────────────────────
+
+USER_STATUS = "user.status"  # () → Status
+USER_DATASETS = "user.datasets"  # () → the datasets of all parties, as JSON
+USER_PUBLISH = "user.publish"  # Publish → Published
+USER_WITHDRAW = "user.withdraw"  # Withdraw → ()
+USER_ASK = "user.ask"  # Ask → Asked
+USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
+USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
+USER_TASKS = "user.tasks"  # () → Tasks
+USER_TASK = "user.task"  # Which → Progress
+USER_CANCEL = "user.cancel"  # Which → ()
+USER_GRANTS = "user.grants"  # () → the party's grants, as JSON
+USER_GRANT = "user.grant"  # Grant as JSON → Granted
+USER_REVOKE = "user.revoke"  # Revoke → ()
+USER_DOCTOR = "user.doctor"  # Doctor → its lines, streamed
+
+
+class Ask(Message, frozen=True):
+    """A compiled question: the plan, for what purpose, and how long it may take."""
+
+    plan: msgspec.Raw
+    seconds: float
+    purpose: str = ""
+    priority: int = 0
+
+
+class Which(Message, frozen=True):
+    """A task."""
+
+    task: TaskId
+
+
+class Waiting(Message, frozen=True):
+    """Somebody is waited for: unix seconds since and until when."""
+
+    party: PartyId
+    what: str
+    since: float
+    until: float
+
+
+class Part(Message, frozen=True):
+    """A party's finished part of a step: the timeline's entries."""
+
+    step: StepId
+    kind: str
+    party: PartyId
+    rows: int | None
+    bytes: int
+    seconds: float
+
+
+class Reading(Message, frozen=True):
+    """A dataset version that the answer was computed from."""
+
+    party: PartyId
+    dataset: DatasetName
+    version: Digest
+
+
+class ReceiptView(Message, frozen=True):
+    """A receipt, as a person reads it."""
+
+    task: TaskId
+    statement: str  # the receipt's id in every participant's journal
+    contract: str
+    plan: Digest
+    result: Digest
+    rows: int
+    withheld: int
+    versions: tuple[Reading, ...]
+    seconds: float
+    signer: str
+
+
+class Progress(Message, frozen=True):
+    """A task as its party's node sees it now."""
+
+    task: TaskId
+    question: str
+    asker: PartyId
+    user: str
+    purpose: str
+    participants: tuple[PartyId, ...]
+    state: str
+    opened_at: float
+    deadline: float
+    parts: tuple[Part, ...] = ()
+    parts_total: int = 0
+    waits: tuple[Waiting, ...] = ()
+    code: str = ""
+    party: str = ""  # whose doing the end was
+    reason: str = ""
+    ended_at: float | None = None
+    receipt: ReceiptView | None = None
+
+
+class Tasks(Message, frozen=True):
+    """Tasks this node knows, newest first."""
+
+    tasks: tuple[Progress, ...]
+
+
+class Publish(Message, frozen=True):
+    """A dataset file, by its path on the node's machine."""
+
+    path: str
+
+
+class PublishedDataset(Message, frozen=True):
+    """One dataset's new version."""
+
+    name: DatasetName
+    version: Digest
+    rows: int
+    columns: int
+    rules: int
+
+
+class Published(Message, frozen=True):
+    """What was published, and how it differs from other parties' datasets of the same name."""
+
+    published: tuple[PublishedDataset, ...]
+    mismatches: tuple[str, ...] = ()
+
+
+class Withdraw(Message, frozen=True):
+    """A dataset that is no longer offered."""
+
+    name: DatasetName
+
+
+class Granted(Message, frozen=True):
+    """The grant's id, to revoke it by."""
+
+    id: str
+
+
+class Revoke(Message, frozen=True):
+    """A grant that no longer holds."""
+
+    id: str
+
+
+class LinkStatus(Message, frozen=True):
+    """The link to one party."""
+
+    party: PartyId
+    up: bool
+    since: float
+    detail: str
+    address: str
+    dialled: bool
+    rtt_seconds: float
+    bytes_in: int
+    bytes_out: int
+
+
+class Status(Message, frozen=True):
+    """A node, as its operator sees it."""
+
+    party: PartyId
+    node: str
+    software: str
+    pid: int
+    started_at: float
+    listening: str
+    consortium: str
+    charter_version: int
+    charter_digest: Digest
+    certificate_until: float
+    journal_entries: int
+    journal_root: str
+    datasets: int
+    open_tasks: int
+    memory_bytes: int
+    links: tuple[LinkStatus, ...]
+
+
+class Doctor(Message, frozen=True):
+    """Which parties to try; all others if none is named."""
+
+    parties: tuple[PartyId, ...] = ()
+
+
+class DoctorLine(Message, frozen=True):
+    """One check: from whom to whom, what, whether it holds, and the mend."""
+
+    sender: PartyId
+    to: PartyId
+    check: str
+    ok: bool
+    detail: str
+    mend: str = ""

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Delivers our statements to other parties: in order per party, together when several wait, again until they expire.
+
+The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm.
+"""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+from junto.link.links import Links
+
+from junto.errors import JuntoError, Unavailable
+from junto.link import methods
+from junto.types import PartyId
+
+_log = structlog.get_logger("junto.courier")
+_BATCH_BYTES = 2 << 20
+_PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    envelope: bytes
+    expires: float  # monotonic seconds
+
+
+class Courier:
+    """One queue and one carrier per party."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._queues: dict[PartyId, deque[_Letter]] = {}
+        self._carriers: dict[PartyId, asyncio.Task[None]] = {}
+
+    def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float) -> None:
+        """Deliver a durable statement; after `seconds` it is given up."""
+        for party in to:
+            self._queues.setdefault(party, deque()).append(_Letter(envelope, time.monotonic() + seconds))
+            carrier = self._carriers.get(party)
+            if carrier is None or carrier.done():
+                self._carriers[party] = asyncio.create_task(self._carry(party))
+
+    async def flush(self, seconds: float) -> None:
+        """Wait until everything is delivered, `seconds` at most."""
+        running = [c for c in self._carriers.values() if not c.done()]
+        if running:
+            await asyncio.wait(running, timeout=seconds)
+
+    async def close(self) -> None:
+        """Stop carrying; what is undelivered stays in the journal."""
+        for carrier in self._carriers.values():
+            carrier.cancel()
+        await asyncio.gather(*self._carriers.values(), return_exceptions=True)
+
+    async def _carry(self, party: PartyId) -> None:
+        queue = self._queues[party]
+        while queue:
+            now = time.monotonic()
+            while queue and queue[0].expires <= now:
+                queue.popleft()
+                _log.warning("a statement was not delivered in time", party=party)
+            batch = _batch(queue)
+            if not batch:
+                continue
+            patience = max(letter.expires for letter in batch) - now
+            try:
+                link = await self._links.to(party, patience)
+                body = msgspec.msgpack.encode(methods.Envelopes(tuple(letter.envelope for letter in batch)))
+                await link.call(methods.PEER_TELL, body, timeout_seconds=min(patience, 30.0))
+            except Unavailable:
+                await asyncio.sleep(_PAUSE_SECONDS)
+                continue
+            except JuntoError as error:
+                _log.warning("a statement was not accepted", party=party, code=error.code, reason=str(error))
+            for _ in batch:
+                queue.popleft()
+
+
+def _batch(queue: deque[_Letter]) -> list[_Letter]:
+    batch: list[_Letter] = []
+    size = 0
+    for letter in queue:
+        size += len(letter.envelope)
+        if batch and size > _BATCH_BYTES:
+            break
+        batch.append(letter)
+    return batch

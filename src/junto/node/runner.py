@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Performs what the task machines order, and feeds back what happens: one lane of instructions per task, in order.
+
+An event moves the machine at once; its instructions queue behind those before them, so that nothing is sent before
+what preceded it is durable.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import structlog
+from junto.node.ledger import Kept, Ledger
+
+from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.node.courier import Courier
+from junto.node.spool import Spooled
+from junto.tasks.bodies import Body, Contract, Offer, Proposal, kind_of
+from junto.tasks.events import (
+    CancelAsked,
+    Event,
+    Forbidden,
+    OfferArrived,
+    Opened,
+    PartyDown,
+    PartyUp,
+    Permitted,
+    Restarted,
+    Ticked,
+)
+from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
+from junto.tasks.state import ENDED, Patience, Task
+from junto.types import PartyId, TaskId
+
+_log = structlog.get_logger("junto.tasks")
+_STOP_DELIVERY_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Live:
+    """A task this process works on: its machine, its lane of instructions, what it has produced."""
+
+    task: Task
+    lane: deque[Instruction] = field(default_factory=deque)
+    carrier: asyncio.Task[None] | None = None
+    work: asyncio.Task[None] | None = None
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    contracted: asyncio.Event = field(default_factory=asyncio.Event)
+    result: Spooled | None = None
+    receipt_statement: str = ""
+
+
+class Runner:
+    """All tasks of one node."""
+
+    def __init__(
+        self,
+        me: PartyId,
+        ledger: Ledger,
+        courier: Courier,
+        patience: Patience,
+        judge: Callable[[Task], Awaitable[Permitted | Forbidden]],
+        perform: Callable[[Live], Awaitable[None]],
+        forget: Callable[[TaskId], None],
+    ) -> None:
+        self._me = me
+        self._ledger = ledger
+        self._courier = courier
+        self._patience = patience
+        self._judge = judge
+        self._perform = perform
+        self._forget = forget
+        self.live: dict[TaskId, Live] = {}
+
+    @property
+    def open(self) -> list[Live]:
+        """Tasks that have not ended."""
+        return [live for live in self.live.values() if live.task.state not in ENDED]
+
+    def ask(self, id: TaskId, proposal: Proposal) -> Live:
+        """Begin a task of ours."""
+        live = self._admit(Task(id, self._me, self._me, proposal, self._patience))
+        self.dispatch(live, Opened("", time.time()))
+        return live
+
+    def open_proposal(self, id: TaskId, asker: PartyId, statement: str, proposal: Proposal) -> None:
+        """Begin a task another party asked. Raises PeerFault if the id is taken, InvalidInput if we have no part."""
+        if id in self.live:
+            raise PeerFault(f"{asker} proposes task {id} twice")
+        if self._me not in proposal.participants:
+            raise InvalidInput(f"{asker} proposes task {id} to {self._me}, which has no part in it")
+        live = self._admit(Task(id, self._me, asker, proposal, self._patience))
+        self.dispatch(live, Opened(statement, time.time()))
+
+    def resume(self, task: Task) -> Live:
+        """Take up a task from the journal; an open one ends, named, because its process did."""
+        live = self._admit(task)
+        if task.state not in ENDED:
+            self.dispatch(live, Restarted(time.time()))
+        return live
+
+    def cancel(self, id: TaskId, user: str) -> None:
+        """End a task because a user of ours asks. Raises InvalidInput if it is unknown or has ended."""
+        live = self.find(id)
+        if live.task.state in ENDED:
+            raise InvalidInput(f"task {id} has ended already ({live.task.state})")
+        self.dispatch(live, CancelAsked(user, time.time()))
+
+    def find(self, id: TaskId) -> Live:
+        """The task of that id. Raises InvalidInput."""
+        live = self.live.get(id)
+        if live is None:
+            raise InvalidInput(f"no task {id} here; `junto task ls` lists them")
+        return live
+
+    def link_changed(self, party: PartyId, detail: str | None) -> None:
+        """A link came up (None), or went down, with the reason."""
+        now = time.time()
+        for live in self.open:
+            if party in live.task.proposal.participants:
+                self.dispatch(live, PartyUp(party, now) if detail is None else PartyDown(party, detail, now))
+
+    def dispatch(self, live: Live, event: Event) -> None:
+        """Feed one event to a task. Raises PeerFault, InvalidTransition; then nothing changed."""
+        instructions = live.task.handle(event)
+        live.lane.extend(instructions)
+        if live.task.contract or live.task.state in ENDED:
+            live.contracted.set()
+        self._announce(live)
+        if live.lane and (live.carrier is None or live.carrier.done()):
+            live.carrier = asyncio.create_task(self._carry(live), name=f"task {live.task.id}")
+
+    async def close(self) -> None:
+        """Stop working; open tasks stay in the journal, and end named when the node starts again."""
+        for live in self.live.values():
+            for timer in live.timers:
+                timer.cancel()
+            for job in (live.work, live.carrier):
+                if job is not None:
+                    job.cancel()
+        jobs = [job for live in self.live.values() for job in (live.work, live.carrier) if job is not None]
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _admit(self, task: Task) -> Live:
+        live = Live(task)
+        self.live[task.id] = live
+        return live
+
+    def _announce(self, live: Live) -> None:
+        live.changed.set()
+        live.changed = asyncio.Event()
+
+    async def _carry(self, live: Live) -> None:
+        while live.lane:
+            instruction = live.lane.popleft()
+            try:
+                await self._do(live, instruction)
+            except JuntoError as error:
+                _log.error("a task's instruction failed", task=live.task.id, code=error.code, reason=str(error))
+                live.lane.clear()
+                self._fail(live, error)
+
+    def _fail(self, live: Live, error: JuntoError) -> None:
+        """The journal or the disk failed us: the task cannot be recorded, so it ends here without a statement."""
+        if live.task.state not in ENDED:
+            live.task.abandon(error.code, str(error), time.time())
+            live.lane.extend([Halt(), Conclude("failed", error.code, self._me, str(error))])
+            self._announce(live)
+
+    async def _do(self, live: Live, instruction: Instruction) -> None:
+        match instruction:
+            case Judge():
+                verdict = await self._judge(live.task)
+                if live.task.state == "judging":
+                    self.dispatch(live, verdict)
+            case Publish():
+                await self._publish(live, instruction.body, instruction.to)
+            case Perform():
+                live.work = asyncio.create_task(self._perform(live), name=f"work {live.task.id}")
+            case Halt():
+                for timer in live.timers:
+                    timer.cancel()
+                live.timers.clear()
+                if live.work is not None and live.work is not asyncio.current_task():
+                    live.work.cancel()
+                self._forget(live.task.id)
+            case Conclude():
+                live.contracted.set()
+                self._announce(live)
+            case Wake():
+                delay = max(0.0, instruction.at - time.time())
+                live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live))
+            case _:
+                assert_never(instruction)
+
+    async def _publish(self, live: Live, body: Body, to: tuple[PartyId, ...]) -> None:
+        task = live.task
+        kept = await self._ledger.write(kind_of(body), body, task.id)
+        left = max(task.deadline - time.time(), 0.0)
+        self._courier.send(kept.envelope, to, max(left, _STOP_DELIVERY_SECONDS) if task.state in ENDED else left)
+        self._own(live, body, kept)
+
+    def _own(self, live: Live, body: Body, kept: Kept) -> None:
+        """What our own statement means to our machine, now that it is durable."""
+        match body:
+            case Proposal():
+                live.task.proposed(kept.statement.id)
+            case Offer() if live.task.asker == self._me and live.task.state not in ENDED:
+                envelope = kept.envelope.decode()
+                self.dispatch(live, OfferArrived(self._me, body, envelope, time.time()))
+            case Contract():
+                live.task.contracted(kept.statement.id)
+                live.contracted.set()
+            case _:
+                if kept.statement.kind == "receipt":
+                    live.receipt_statement = kept.statement.id
+
+    def _tick(self, live: Live) -> None:
+        if live.task.state not in ENDED:
+            try:
+                self.dispatch(live, Ticked(time.time()))
+            except InvalidTransition as error:
+                _log.error("a task refused a tick", task=live.task.id, reason=str(error))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rebuilds a task's machine from the statements a journal holds: after a restart, and to show old tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from junto.errors import InvalidInput, InvalidTransition, PeerFault
+from junto.tasks.bodies import Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.events import (
+    ConfirmArrived,
+    ContractArrived,
+    Event,
+    Forbidden,
+    OfferArrived,
+    Opened,
+    Permitted,
+    ReceiptArrived,
+    RefusalArrived,
+    Released,
+    StepFinished,
+    StopArrived,
+)
+from junto.tasks.state import Patience, Task
+from junto.types import PartyId, TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journaled statement of the task: its author, id, time and body; of a contract also the offers it holds."""
+
+    party: PartyId
+    id: str
+    at: float
+    body: Body
+    envelope: str = ""
+    offers: tuple[tuple[PartyId, Offer], ...] = ()
+
+
+def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience) -> Task:
+    """The machine as the statements left it; instructions are not given again.
+
+    Raises InvalidInput if the entries hold no proposal.
+    """
+    first = next((e for e in entries if isinstance(e.body, Proposal)), None)
+    if first is None or not isinstance(first.body, Proposal):
+        raise InvalidInput(f"the journal holds no proposal of task {id}")
+    task = Task(id, me, first.party, first.body, patience)
+    for entry in entries:
+        for event in _events(entry, me, task.asker):
+            try:
+                task.handle(event)
+            except (InvalidTransition, PeerFault):
+                continue  # it was refused when it arrived, too
+        if isinstance(entry.body, Contract) and entry.party == me:
+            task.contracted(entry.id)
+    return task
+
+
+def _events(entry: Entry, me: PartyId, asker: PartyId) -> list[Event]:
+    own = entry.party == me
+    at = entry.at
+    match entry.body:
+        case Proposal():
+            return [Opened(entry.id, at)]
+        case Offer() as offer if own:
+            permitted = Permitted(offer.disclosures, offer.versions, offer.estimate, at)
+            return [permitted, OfferArrived(me, offer, entry.envelope, at)] if me == asker else [permitted]
+        case Offer() as offer:
+            return [OfferArrived(entry.party, offer, entry.envelope, at)]
+        case Refusal() as refusal if own:
+            return [Forbidden(refusal.code, refusal.reason, at)]
+        case Refusal() as refusal:
+            return [RefusalArrived(entry.party, refusal, at)]
+        case Contract() as contract:
+            return [] if own else [ContractArrived(entry.party, entry.id, contract, entry.offers, at)]
+        case Confirm() as confirm if own:
+            return [StepFinished(finished, at) for finished in confirm.steps]
+        case Confirm() as confirm:
+            return [ConfirmArrived(entry.party, confirm, at)]
+        case Receipt() as receipt if own:
+            return [Released(receipt.result, receipt.rows, receipt.withheld, at)]
+        case Receipt() as receipt:
+            return [ReceiptArrived(entry.party, receipt, at)]
+        case Stop() as stop:
+            return [StopArrived(entry.party, stop, at)]
+        case _:
+            return []
