@@ -40,6 +40,17 @@ _IMPLIED: dict[Allow, frozenset[Allow]] = {
     "open": frozenset(KINDS),
 }
 
+IN_WORDS: dict[Allow, str] = {
+    "group": "as a grouping key",
+    "filter": "in a filter",
+    "aggregate": "in counts, sums and averages",
+    "extremes": "in minima, maxima and quantiles",
+    "match": "as a join key",
+    "rows": "row by row",
+    "open": "in every form",
+}
+"""How messages put each kind after a column's name."""
+
 _PARTY = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PURPOSE = re.compile(r"[^\W_](?:[\w .:/-]{0,98}\w)?")
 

@@ -5,8 +5,10 @@ A grant is the body of a signed statement, and a revocation another that names i
 counted by whoever holds the journal; it is an argument here.
 """
 
-import math
+import csv
+import shlex
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import NewType
 
 import msgspec
@@ -15,6 +17,7 @@ from junto.errors import InvalidInput
 from junto.trust.allow import (
     DEFAULT_UNITS,
     EVERY_COLUMN,
+    IN_WORDS,
     Allow,
     check_columns,
     check_parties,
@@ -22,10 +25,13 @@ from junto.trust.allow import (
     check_units,
     serves,
 )
-from junto.types import DatasetName, PartyId
+from junto.types import DatasetName, PartyId, seconds_of
 
 GrantId = NewType("GrantId", str)
 """One grant: 26 characters that sort by time, as task ids do."""
+
+
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -47,14 +53,12 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """Raises InvalidInput; out of a decoder, msgspec.ValidationError."""
         if not self.to:
             raise InvalidInput("a grant names the parties it is given to: add at least one")
-        if self.allow == "open":
-            raise InvalidInput("a grant is to named parties: give rows, or publish a rule that allows open")
         check_columns(self.columns)
         check_parties(self.to)
         check_purposes(self.purpose)
         check_units(self.units)
-        if not (math.isfinite(self.not_before) and math.isfinite(self.until)):
-            raise InvalidInput("a grant begins and ends at a date")
+        if not 0 <= self.not_before <= _LAST or not 0 <= self.until <= _LAST:
+            raise InvalidInput("a grant begins and ends at a date from 1970 to 9999")
         if self.until <= self.not_before:
             raise InvalidInput("a grant ends after it begins: give a later date as its end")
         if self.uses is not None and self.uses < 1:
@@ -84,7 +88,7 @@ def standing(grants: Iterable[Grant], revocations: Iterable[Revocation]) -> tupl
 
 
 class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an owner asks its own node to grant; the node adds id and party. Answers `grant.give` with a Grant."""
+    """What an owner asks its own node to grant; the node adds id and party. The body of `user.grant`."""
 
     to: tuple[PartyId, ...]
     dataset: DatasetName
@@ -112,15 +116,64 @@ class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             units=self.units,
         )
 
+    @property
+    def command(self) -> str:
+        """The request as its owner would type it, on one line, quoted for a shell."""
+        words = ["junto", "grant", "give", "--dataset", self.dataset]
+        words += ["--columns", ",".join(_cell(column) for column in self.columns)]
+        words += ["--allow", self.allow, "--to", ",".join(self.to)]
+        words += [word for purpose in self.purpose for word in ("--purpose", purpose)]
+        words += ["--units", str(self.units)] if self.units != DEFAULT_UNITS else []
+        words += ["--uses", str(self.uses)] if self.uses is not None else []
+        words += [] if self.not_before is None else ["--from", moment_text(self.not_before)]
+        return shlex.join([*words, "--until", moment_text(self.until)])
 
-class RevokeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names the grant to take back. Answers `grant.revoke` with a Revocation."""
+    def sentence(self, owner: PartyId) -> str:
+        """The request in words."""
+        what = "every column" if self.columns == (EVERY_COLUMN,) else ", ".join(self.columns)
+        who, why = " and ".join(self.to), f" for {' or '.join(self.purpose)}" if self.purpose else ""
+        often = "" if self.uses is None else f", {self.uses} times"
+        return (
+            f"{owner} lets {who} have {what} of {self.dataset} {IN_WORDS[self.allow]}{why}"
+            f" until {moment_text(self.until)}{often}"
+        )
 
-    id: GrantId
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """The column names in a list written with commas; a name that holds a comma stands in double quotes."""
+    return tuple(next(csv.reader([text], skipinitialspace=True), ()))
+
+
+def _cell(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"') or name != name.strip() else name
+
+
+def moment_text(at: float) -> str:
+    """A time as messages and commands write it: a UTC date, with the time of day unless it is midnight."""
+    moment = datetime.fromtimestamp(at, UTC).replace(microsecond=0)
+    if at % 86400 == 0:
+        return moment.date().isoformat()
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def moment_of(text: str, now: float) -> float:
+    """Unix seconds of a UTC date, a date with time of day, or of a duration from now such as `30d`.
+
+    Raises InvalidInput.
+    """
+    try:
+        if text[4:5] != "-":
+            return now + seconds_of(text)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(
+            f"{text[:40]!r} is not a time: write 2026-12-31, 2026-12-31T18:00Z or a duration from now such as 30d"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 class GrantState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A grant and what became of it: an item of what `grant.list` answers."""
+    """A grant and what became of it: an item of what `user.grants` answers."""
 
     grant: Grant
     used: int

@@ -1,5 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rules, and the judgement of what a question needs by them: deny by default, per column, per recipient."""
+"""Rules, and the judgement of what a question needs by them.
+
+Everything is denied that no rule and no grant allows. Each need of a question, a kind of use of one column, is looked
+at once for every party that would learn from it: the rules and grants in force for that party, purpose, column and
+kind are collected, and the most permissive serves. A question keeps to the strictest of those that served it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import assert_never
 
 import msgspec
 
@@ -7,17 +16,20 @@ from junto.errors import InvalidInput
 from junto.trust.allow import (
     DEFAULT_UNITS,
     EVERY_COLUMN,
+    IN_WORDS,
+    MIN_UNITS,
     Allow,
     check_columns,
     check_name,
     check_parties,
     check_purposes,
     check_units,
+    serves,
 )
-from junto.trust.grants import GrantId
+from junto.trust.grants import Grant, GrantId, GrantRequest
 from junto.types import DatasetName, PartyId
 
-__all__ = ["Allow", "Need", "Refusal", "Rule", "Verdict"]
+__all__ = ["Allow", "Need", "Refusal", "Rule", "Verdict", "judge", "refused_line"]
 
 DomainValue = str | int | float | bool
 
@@ -78,19 +90,232 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why one need is not met, and the grant that would meet it."""
 
     need: Need
-    recipients: tuple[PartyId, ...]  # those of the recipients for whom it is not
+    recipients: tuple[PartyId, ...]  # those for whom it is not
     rule: str | None  # the nearest rule's label
-    why: str  # why that rule does not serve
-    command: str  # what the owner would type
-    sentence: str  # the same grant in words
+    why: str  # and why it does not serve
+    grant: GrantRequest  # what the owner would have to give
+
+    @property
+    def command(self) -> str:
+        """The grant as the owner would type it."""
+        return self.grant.command
+
+    @property
+    def sentence(self) -> str:
+        """The grant in words."""
+        return self.grant.sentence(self.need.party)
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an owner decides about a question on one of its datasets."""
+    """What an owner decides about a question's use of one of its datasets."""
 
+    asker: PartyId
     allowed: bool
     units: int  # groups of fewer units stay hidden
     parties: int  # and groups of fewer contributors
     refusals: tuple[Refusal, ...] = ()
-    used_rules: tuple[str, ...] = ()  # labels
-    used_grants: tuple[GrantId, ...] = ()
+    used_rules: tuple[str, ...] = ()  # labels, sorted
+    used_grants: tuple[GrantId, ...] = ()  # sorted; one use of each if the question runs
+
+
+def judge(
+    dataset: DatasetName,
+    rules: Iterable[Rule],
+    grants: Iterable[Grant],
+    needs: Iterable[Need],
+    *,
+    recipients: Iterable[PartyId],
+    asker: PartyId,
+    purpose: str,
+    now: float,
+    used: Mapping[GrantId, int] | None = None,
+) -> Verdict:
+    """Whether `recipients` may learn what `needs` say of one dataset, by its owner's rules and standing grants.
+
+    `purpose` is empty if none was given; `used` says how often each grant was used already. What an owner learns of
+    its own data needs no rule. Raises InvalidInput if a need is of another dataset or the purpose is malformed.
+    """
+    check_purposes((purpose,) if purpose else ())
+    rules, grants, learners = tuple(rules), tuple(grants), sorted(set(recipients))
+    question = _Question(dataset, purpose, now, used or {})
+    served: list[Rule | Grant] = []
+    refusals: list[Refusal] = []
+    for need in dict.fromkeys(needs):
+        if need.dataset != dataset:
+            raise InvalidInput(f"a need of {need.dataset} cannot be judged by the rules of {dataset}")
+        lacking: list[PartyId] = []
+        for recipient in learners:
+            if recipient == need.party:
+                continue
+            covering: list[Rule | Grant] = [r for r in rules if _rule_covers(r, need, recipient, purpose)]
+            covering += [g for g in grants if question.grant_covers(g, need, recipient)]
+            if covering:
+                served.append(min(covering, key=_limits))
+            else:
+                lacking.append(recipient)
+        if lacking:
+            refusals.append(_refusal(need, tuple(lacking), rules, grants, question))
+    return Verdict(
+        asker=asker,
+        allowed=not refusals,
+        units=max((_limits(s)[0] for s in served), default=MIN_UNITS),
+        parties=max((_limits(s)[1] for s in served), default=1),
+        refusals=tuple(refusals),
+        used_rules=tuple(sorted({s.label for s in served if isinstance(s, Rule)})),
+        used_grants=tuple(sorted({s.id for s in served if isinstance(s, Grant)})),
+    )
+
+
+def refused_line(verdicts: Iterable[Verdict]) -> str:
+    """The one line of a `Refused` by one owner: which columns, by which rules, and what it would type to allow them.
+
+    Raises InvalidInput if nothing is refused.
+    """
+    refusing = [verdict for verdict in verdicts if not verdict.allowed]
+    refusals = [refusal for verdict in refusing for refusal in verdict.refusals]
+    if not refusals:
+        raise InvalidInput("nothing is refused: only a refusal has a line that says why")
+    shown = [
+        f"{_use(r.need)} ({_short(r.need.clause)}) for {', '.join(r.recipients)}: {r.why}" for r in refusals[:_SHOWN]
+    ]
+    if len(refusals) > _SHOWN:
+        shown.append(f"and {len(refusals) - _SHOWN} more")
+    typed = " && ".join(grant.command for grant in _merged([refusal.grant for refusal in refusals]))
+    owner, asker = refusals[0].need.party, refusing[0].asker
+    return f"{owner} refuses {asker}: {'; '.join(shown)}. To allow it, {owner} would type: {typed}"
+
+
+_SHOWN = 4  # refusals told one by one in a line
+_GRANT_DAYS = 30  # how long the grant lasts that a refusal proposes
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of one dataset, what for and when."""
+
+    dataset: DatasetName
+    purpose: str
+    now: float
+    used: Mapping[GrantId, int]
+
+    def grant_names(self, grant: Grant, need: Need) -> bool:
+        """Whether a grant is one of the owner's on this dataset, for this column and kind."""
+        return grant.party == need.party and grant.dataset == self.dataset and grant.speaks_of(need.column, need.allow)
+
+    def grant_covers(self, grant: Grant, need: Need, recipient: PartyId) -> bool:
+        """Whether a grant serves the need, for this recipient and purpose, now."""
+        return (
+            self.grant_names(grant, need)
+            and recipient in grant.to
+            and _purpose_serves(grant.purpose, self.purpose)
+            and grant.in_force(self.now, self.used.get(grant.id, 0))
+        )
+
+
+def _rule_covers(rule: Rule, need: Need, recipient: PartyId, purpose: str) -> bool:
+    return _kind_serves(rule, need) and (not rule.to or recipient in rule.to) and _purpose_serves(rule.purpose, purpose)
+
+
+def _kind_serves(rule: Rule, need: Need) -> bool:
+    if _counts_rows(need):
+        # How many rows there are shows in every count that a grouping or an aggregate gives.
+        return serves(rule.allow, "aggregate") or serves(rule.allow, "group")
+    return rule.speaks_of(need.column) and serves(rule.allow, need.allow)
+
+
+def _purpose_serves(purposes: tuple[str, ...], purpose: str) -> bool:
+    return not purposes or purpose in purposes
+
+
+def _limits(permission: Rule | Grant) -> tuple[int, int]:
+    """Units and parties; what may be seen row by row is held to the least that every group is."""
+    match permission:
+        case Rule(allow="rows" | "open"):
+            return MIN_UNITS, 1
+        case Rule():
+            return permission.units, permission.parties
+        case Grant():
+            return permission.units, 1
+        case _:
+            assert_never(permission)
+
+
+def _refusal(
+    need: Need, lacking: tuple[PartyId, ...], rules: Iterable[Rule], grants: Iterable[Grant], question: _Question
+) -> Refusal:
+    def nearness(rule: Rule) -> tuple[bool, bool, int]:
+        reached = sum(not rule.to or recipient in rule.to for recipient in lacking)
+        return _kind_serves(rule, need), _purpose_serves(rule.purpose, question.purpose), reached
+
+    nearest = max((r for r in rules if r.speaks_of(need.column) or _kind_serves(r, need)), key=nearness, default=None)
+    if nearest is None:
+        reasons = [f"no rule {'allows any count' if _counts_rows(need) else 'speaks of it'}"]
+    else:
+        reasons = [_rule_shortfall(nearest, need, lacking, question)]
+    reasons += [why for g in grants if (why := _grant_shortfall(g, need, lacking, question))]
+    return Refusal(
+        need=need,
+        recipients=lacking,
+        rule=None if nearest is None else nearest.label,
+        why="; ".join(reasons),
+        grant=GrantRequest(
+            to=lacking,
+            dataset=need.dataset,
+            columns=(need.column,),
+            allow=need.allow,
+            until=(question.now // 86400 + _GRANT_DAYS) * 86400,
+            purpose=(question.purpose,) if question.purpose else (),
+        ),
+    )
+
+
+def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
+    """Why a rule does not serve: `rule 3 allows it only to faa`."""
+    limits = []
+    if rule.to and not set(lacking) <= set(rule.to):
+        limits.append(f"only to {', '.join(rule.to)}")
+    if not _purpose_serves(rule.purpose, question.purpose):
+        limits.append(f"only for {' or '.join(rule.purpose)} (asked for {question.purpose or 'no purpose'})")
+    name = rule.label if rule.label.startswith("rule ") else f"rule {rule.label}"
+    what = "it " if _kind_serves(rule, need) else f"only {rule.allow}" + (", " if limits else "")
+    return f"{name} allows {what}{', '.join(limits)}"
+
+
+def _grant_shortfall(grant: Grant, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
+    """Why a grant made for such a need does not serve it; empty if it is about something else."""
+    if not question.grant_names(grant, need) or set(lacking).isdisjoint(grant.to):
+        return ""
+    if question.now >= grant.until:
+        return f"grant {grant.id} has ended"
+    if question.now < grant.not_before:
+        return f"grant {grant.id} has not begun"
+    if not _purpose_serves(grant.purpose, question.purpose):
+        return f"grant {grant.id} is only for the purpose {' or '.join(grant.purpose)}"
+    return f"grant {grant.id} is used up"
+
+
+def _use(need: Need) -> str:
+    if _counts_rows(need):
+        return f"the number of rows of {need.dataset}"
+    return f"{need.column} of {need.dataset} {IN_WORDS[need.allow]}"
+
+
+def _counts_rows(need: Need) -> bool:
+    return need.column == EVERY_COLUMN and need.allow == "aggregate"
+
+
+def _short(clause: str) -> str:
+    """A clause on one line, cut where it grows long."""
+    line = " ".join(clause.split())
+    return line if len(line) <= 100 else line[:99] + "…"
+
+
+def _merged(grants: Iterable[GrantRequest]) -> list[GrantRequest]:
+    """The same permissions in as few grants as hold them: one for each dataset, kind and set of recipients."""
+    merged: dict[tuple[DatasetName, Allow, tuple[PartyId, ...]], GrantRequest] = {}
+    for grant in grants:
+        key = (grant.dataset, grant.allow, grant.to)
+        held = merged.get(key, grant)
+        columns = tuple(dict.fromkeys((*held.columns, *grant.columns)))
+        merged[key] = msgspec.structs.replace(held, columns=(EVERY_COLUMN,) if EVERY_COLUMN in columns else columns)
+    return list(merged.values())
