@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits and times of the link, with a preset for each kind of network."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """How long the link waits, and how much it takes at once. Times are seconds."""
+
+    connect_seconds: float = 10.0
+    """From dialling to the peer's Hello, and from accepting to it: absolute, however slowly bytes come."""
+
+    ping_seconds: float = 5.0
+    """How often the peer is asked for a sign of life."""
+
+    silent_seconds: float = 15.0
+    """Nothing heard for so long: the link is down."""
+
+    drain_seconds: float = 10.0
+    """How long a link that is being replaced or closed may finish what is under way."""
+
+    first_retry_seconds: float = 0.25
+    """The wait before the second attempt to dial; it doubles with each failure."""
+
+    longest_retry_seconds: float = 15.0
+    """The wait never grows beyond this."""
+
+    calls: int = 512
+    """Calls served at once for one peer."""
+
+    streams: int = 64
+    """Streams served at once for one peer."""
+
+    call_bytes: int = 64 * 1024 * 1024
+    """Payloads of unanswered calls of one peer held at once; further calls are told to retry."""
+
+    window_bytes: int = 4 * 1024 * 1024
+    """How much of one stream a slow reader holds at most."""
+
+    unsent_bytes: int = 64 * 1024 * 1024
+    """What may wait to be sent to one peer; beyond it the peer counts as not reading."""
+
+    strangers: int = 128
+    """Connections that have not yet proven who they are; the oldest gives way to one more."""
+
+    @classmethod
+    def for_lan(cls) -> "LinkSettings":
+        """For machines near each other."""
+        return cls()
+
+    @classmethod
+    def for_wan(cls) -> "LinkSettings":
+        """For the open internet: more patience, larger windows for long round trips."""
+        return cls(
+            connect_seconds=20.0,
+            ping_seconds=10.0,
+            silent_seconds=35.0,
+            drain_seconds=30.0,
+            first_retry_seconds=1.0,
+            longest_retry_seconds=60.0,
+            window_bytes=16 * 1024 * 1024,
+            unsent_bytes=128 * 1024 * 1024,
+        )

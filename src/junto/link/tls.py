@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS 1.3, both sides with certificates. The handshake only admits; `verify_peer` decides who it is.
+
+A Python `ssl` context trusts all authorities of the charter alike, so by itself it would accept a certificate in
+which one party's authority names another party. Therefore the name is taken only from `verify_peer`, which
+checks the leaf against the authority of the one party that it names. Contexts are cheap: a rotated identity
+gets new ones for new handshakes, and links that are up keep theirs.
+"""
+
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from junto.errors import InvalidInput
+from junto.trust.names import Name
+
+ALPN = "junto/1"
+
+VerifyPeer: TypeAlias = Callable[[bytes], Name]
+"""The name that a leaf certificate (DER) proves. Raises a JuntoError that says why it proves none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A certificate chain, leaf first, and its key, both PEM."""
+
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+
+
+def server_context(credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+    """A context to accept with. Raises InvalidInput for a certificate, key or authority that does not load."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, credentials, authorities)
+    context.num_tickets = 0  # no resumption: each handshake proves the certificate anew
+    return context
+
+
+def client_context(credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+    """A context to dial with. Raises InvalidInput as `server_context` does."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, credentials, authorities)
+
+
+def _context(protocol: int, credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # names are URIs of the consortium, not hosts
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols([ALPN])
+    try:
+        for pem in authorities:
+            context.load_verify_locations(cadata=pem.decode("ascii"))
+        _load_identity(context, credentials)
+    except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidInput(
+            "the node's certificate, key and the charter's authorities do not load: "
+            "renew the certificate, or fetch the charter again"
+        ) from error
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, credentials: Credentials) -> None:
+    """`ssl` reads keys from files only: one that has no name and that no other user can open."""
+    pem = credentials.key_pem.rstrip() + b"\n" + credentials.certificate_pem
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("junto", os.MFD_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        return
+    with tempfile.NamedTemporaryFile() as file:  # created with mode 0600
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+
+
+def in_plain_words(error: BaseException, address: str) -> str:
+    """What went wrong on the way to `address`, and the mend, in one line."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"{address}: {_certificate_fault(error.verify_code)}"
+        case ssl.SSLError():
+            return f"{address}: {_alert(error.reason or '')}"
+        case ConnectionRefusedError():
+            return f"{address} refuses connections: is the node running, and is this its port?"
+        case TimeoutError():
+            return f"{address} does not answer: check the address, and that a firewall lets this port through"
+        case ConnectionResetError() | BrokenPipeError() | EOFError():
+            return f"{address} hung up during the handshake: not a Junto node, or a proxy in between"
+        case OSError():
+            return f"{address} cannot be reached: {error.strerror or type(error).__name__}"
+        case _:
+            return f"{address}: {type(error).__name__}"
+
+
+def _certificate_fault(code: int) -> str:
+    match code:
+        case 9:
+            return "its certificate is not valid yet: compare both clocks"
+        case 10:
+            return "its certificate has expired: its node must renew it (or a clock is wrong)"
+        case 18 | 19 | 20 | 21:
+            return "its certificate is of a foreign authority: is this address in the charter, and the charter current?"
+        case _:
+            return f"its certificate does not verify (code {code})"
+
+
+_ALERTS = {
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not know our certificate authority: do both hold the same charter?",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our certificate has expired: renew it, or compare both clocks",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our certificate: compare both clocks, and the charters",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a certificate, and we have shown none",
+    "WRONG_VERSION_NUMBER": "it does not speak TLS: not a Junto node",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak TLS 1.3: not a Junto node",
+    "UNSUPPORTED_PROTOCOL": "it does not speak TLS 1.3: not a Junto node",
+    "HTTP_REQUEST": "it speaks HTTP: not a Junto node",
+}
+
+
+def _alert(reason: str) -> str:
+    return _ALERTS.get(reason, f"the TLS handshake failed ({reason.lower().replace('_', ' ') or 'no reason given'})")
