@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from junto.trust.allow import check_name
+from junto.errors import InvalidInput
+from junto.trust.allow import EVERY_COLUMN, KINDS, Allow, check_name, serves
 from junto.trust.rules import Rule
 from junto.types import DatasetName, Digest, PartyId
 
@@ -49,6 +50,23 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statistics: tuple[Statistics, ...]
     published_at: float  # UTC, Unix seconds
 
+    def __post_init__(self) -> None:
+        """Raises InvalidInput; out of a decoder, msgspec.ValidationError."""
+        check_name(self.name, "dataset")
+        names = [column.name for column in self.columns]
+        if not names:
+            raise InvalidInput(f"dataset {self.name} has no columns")
+        if len({name.casefold() for name in names}) != len(names):
+            raise InvalidInput(
+                f"dataset {self.name} has two columns of one name, which SQL cannot tell apart: rename one"
+            )
+        named = {self.unit or names[0], *(statistics.column for statistics in self.statistics)}
+        named.update(column for rule in self.rules for column in rule.columns if column != EVERY_COLUMN)
+        if not named <= set(names):
+            raise InvalidInput(f"dataset {self.name}: its unit, rules or statistics name a column it has not")
+        if self.rows < 0 or self.bytes < 0:
+            raise InvalidInput(f"dataset {self.name} has fewer than no rows or bytes")
+
 
 class Withdrawal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The owner no longer offers a dataset: the body of a "withdrawal" statement."""
@@ -62,3 +80,33 @@ def version_of(columns: Sequence[Column], unit: str | None, content: Digest, rul
     """The digest of schema, unit, content and rules: a change of any is another version."""
     said = msgspec.json.encode((tuple(columns), unit, content, tuple(rules)))
     return Digest("sha256:" + hashlib.sha256(said).hexdigest())
+
+
+def permitted(statistics: Statistics, rules: Sequence[Rule], rows: int, units: int) -> Statistics:
+    """What may be published of a column's statistics.
+
+    Every party will see it, so only rules to all, for any purpose, count:
+    nulls with `aggregate` or `group`, distinct with `group`, min and max with `extremes`, all with `open`; and none of
+    it where the dataset holds fewer units than the rule asks for, or the rule asks for other contributors too. A few
+    nulls, or all but a few, are a small group: then they are not told.
+    """
+    kinds: set[Allow] = set()
+    least = 0
+    for rule in rules:
+        if rule.to or rule.purpose or not rule.speaks_of(statistics.column):
+            continue
+        if rule.allow == "open":
+            return statistics
+        if rule.units <= units and rule.parties == 1:
+            kinds.update(kind for kind in KINDS if serves(rule.allow, kind))
+            least = max(least, rule.units)
+    told = statistics.nulls is not None and all(
+        n == 0 or n >= least for n in (statistics.nulls, rows - statistics.nulls)
+    )
+    return Statistics(
+        column=statistics.column,
+        nulls=statistics.nulls if told and kinds & {"aggregate", "group"} else None,
+        distinct=statistics.distinct if "group" in kinds else None,
+        min=statistics.min if "extremes" in kinds else None,
+        max=statistics.max if "extremes" in kinds else None,
+    )

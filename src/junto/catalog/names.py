@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nearest name to one that does not exist, for messages that say what was probably meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, among: Iterable[str], most: int = 3) -> tuple[str, ...]:
+    """Up to `most` of the names that resemble `name`, the nearest first; case does not count."""
+    spelled: dict[str, str] = {}
+    for candidate in among:
+        spelled.setdefault(candidate.casefold(), candidate)
+    return tuple(spelled[c] for c in difflib.get_close_matches(name.casefold(), spelled, n=most, cutoff=0.6))
+
+
+def meant(name: str, among: Iterable[str]) -> str:
+    """A message's ending: `did you mean 'dep_delay'?`, or else the first few names there are."""
+    names = list(among)
+    close = nearest(name, names)
+    if close:
+        return f"did you mean {' or '.join(repr(c) for c in close)}?"
+    if not names:
+        return "there are none"
+    shown = ", ".join(sorted(names)[:8])
+    return f"there are {shown}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")
