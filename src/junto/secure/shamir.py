@@ -11,6 +11,8 @@ Source: Shamir, How to share a secret, CACM 22(11), 1979. Degree reduction (`wei
 products): Gennaro, Rabin, Rabin, PODC 1998, section 3.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,12 +105,15 @@ def weights(points: int, at: int = 0) -> list[int]:
     return result
 
 
-def combine(shares: Field, factors: list[int]) -> Field:
-    """Σ factors[i] · shares[i], over the first axis."""
-    total = np.zeros(shares.shape[1:], dtype=np.uint64)
+def combine(shares: Sequence[NDArray[np.unsignedinteger]] | Field, factors: list[int]) -> Field:
+    """Σ factors[i] · shares[i], over the first axis; the shares may be of a narrower type."""
+    total = np.zeros(shares[0].shape, dtype=np.uint64)
     for row, factor in zip(shares, factors, strict=True):
-        total = add(total, reduced(row * np.uint64(factor)))
-    return total
+        product = np.multiply(row, np.uint64(factor), dtype=np.uint64)
+        np.add(total, product & _P, out=total)
+        np.right_shift(product, _BITS, out=product)
+        np.add(total, product, out=total)  # grows by less than 2³² a row
+    return reduced(total)
 
 
 def rebuild(shares: Field, degree: int) -> Field:

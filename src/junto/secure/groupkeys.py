@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How contributors line up their groups, and how the keys of groups that passed reach the receiver.
+
+Alignment. Contributors agree on a key of their own (each sends 32 random bytes to each other; HKDF over all of them),
+and exchange HMAC-SHA256 tokens of their group keys, cut to 128 bits and sorted. The union of the tokens, sorted, is the
+order of the groups. Two different keys among N share a token with probability below N² / 2¹²⁹: 2⁻⁸¹ for the most groups
+allowed. Sorting by token also hides the order in which a contributor's engine produced its groups.
+
+Release. Keys travel as rows of one width. Row i, of the i-th group that passed, is hidden by pad i: AES-CTR under a
+key which the receiver gave to every contributor but the designated one. The designated contributor puts the rows
+together without seeing through them, so the receiver sees one uniform list and not who holds what.
+
+Leakage. A contributor can compute the token of a key it guesses, and so learn whether another contributor holds that
+group (not how many units). It learns how many groups each other contributor holds, and the width.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from junto.errors import InvalidInput, PeerFault
+from junto.secure.codec import unpack_bytes
+from junto.secure.keystream import Keystream, derive
+from junto.types import PartyId
+
+TOKEN_BYTES = 16
+GROUPS_MAX = 1 << 22
+"""The most groups one contributor may bring."""
+KEY_BYTES_MAX = 1022
+"""The longest encoding of a group key; its row also holds the length, in two bytes."""
+ROWS_BYTES_MAX = 1 << 30
+"""The most bytes of keys that one step releases."""
+
+Rows = NDArray[np.uint8]
+"""Byte strings of one width: shape (n, width)."""
+
+Positions = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """A contributor's groups: `keys[i]`, a canonical encoding, unique, has `units[i]` units; int64 of shape (n,)."""
+
+    keys: list[bytes] = field(repr=False)
+    units: NDArray[np.int64] = field(repr=False)
+
+    def check(self) -> None:
+        """Raises InvalidInput unless the keys are few, short and unique, and the units as many and not negative."""
+        if len(self.keys) > GROUPS_MAX:
+            raise InvalidInput(f"{len(self.keys)} groups; at most {GROUPS_MAX} can be compared: group more coarsely")
+        if self.units.shape != (len(self.keys),) or self.units.dtype != np.int64:
+            raise InvalidInput(f"{len(self.keys)} group keys but units of {self.units.dtype}, shape {self.units.shape}")
+        if self.units.size and int(self.units.min()) < 0:
+            raise InvalidInput("a group has a negative number of units")
+        if len(set(self.keys)) != len(self.keys):
+            raise InvalidInput("two groups have the same key")
+        longest = max(map(len, self.keys), default=0)
+        if longest > KEY_BYTES_MAX:
+            raise InvalidInput(
+                f"a group key takes {longest} bytes, at most {KEY_BYTES_MAX} are allowed: group by a shorter expression"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a contributor knows of the groups: which passed, and where its own are.
+
+    size: groups in the union. passed: bool of shape (size,), in the union's order. positions: int64, one per own group,
+    its index in the union.
+    """
+
+    size: int
+    passed: Flags = field(repr=False)
+    positions: Positions = field(repr=False)
+
+    @property
+    def own(self) -> Flags:
+        """Of the own groups, in the order in which they were given, which passed."""
+        return self.passed[self.positions]
+
+    def place(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Values of own groups, (lanes, own), as (lanes, passed): in the union's order, zero where not held."""
+        own = self.own
+        rank = np.cumsum(self.passed) - 1
+        placed = np.zeros((values.shape[0], int(np.count_nonzero(self.passed))), dtype=np.uint64)
+        placed[:, rank[self.positions[own]]] = values[:, own]
+        return placed
+
+
+@dataclass(frozen=True, slots=True)
+class PassedKeys:
+    """What the receiver learns: the keys of groups that passed, in the union's order, and how many groups there are."""
+
+    keys: list[bytes] = field(repr=False)
+    size: int
+
+    @property
+    def passed(self) -> int:
+        """How many groups passed."""
+        return len(self.keys)
+
+    @property
+    def withheld(self) -> int:
+        """How many did not."""
+        return self.size - len(self.keys)
+
+
+def token_key(contributions: Mapping[PartyId, bytes], context: bytes) -> bytes:
+    """The key of 32 bytes that the contributors share, from 32 random bytes of each."""
+    parts = sorted(contributions.items())
+    secret = b"".join(part for _, part in parts)
+    return derive(secret, "group-tokens", context, *(party.encode() for party, _ in parts))
+
+
+def tokens(key: bytes, group_keys: Sequence[bytes]) -> tuple[Rows, Positions]:
+    """The tokens in ascending order, shape (n, 16), and which group each is of."""
+    digest = hmac.digest
+    raw = b"".join([digest(key, group, "sha256")[:TOKEN_BYTES] for group in group_keys])
+    rows = np.frombuffer(raw, dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    high, low = _words(rows)
+    order = np.lexsort((low, high))
+    return rows[order], order
+
+
+def read_tokens(sender: PartyId, payload: bytes) -> tuple[Rows, int]:
+    """Another contributor's tokens and the width its keys need. Raises PeerFault unless they ascend."""
+    rows, (width,) = unpack_bytes(sender, "tokens", payload, (None, TOKEN_BYTES), extras=1)
+    if len(rows) > GROUPS_MAX or not 16 <= width <= row_width(KEY_BYTES_MAX) or width % 16:
+        raise PeerFault(f"{sender} announces {len(rows)} groups of width {width}")
+    high, low = _words(rows)
+    if not np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))):
+        raise PeerFault(f"{sender}'s {len(rows)} tokens are not in ascending order")
+    return rows, width
+
+
+def merge(sorted_tokens: Mapping[PartyId, Rows]) -> tuple[int, dict[PartyId, Positions]]:
+    """How many different tokens there are, and where in their ascending order each party's tokens stand."""
+    high, low = _words(np.concatenate(list(sorted_tokens.values())))
+    order = np.argsort(high, kind="stable")  # of sorted runs: a merge
+    same_high = high[order][1:] == high[order][:-1]
+    same = same_high & (low[order][1:] == low[order][:-1])
+    if not np.array_equal(same, same_high):
+        order = np.lexsort((low, high))
+        same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    rank = np.cumsum(np.concatenate(([True], ~same))[: order.size]) - 1
+    positions = np.empty(order.size, dtype=np.int64)
+    positions[order] = rank
+    ends = np.cumsum([len(rows) for rows in sorted_tokens.values()])[:-1]
+    size = int(rank[-1]) + 1 if rank.size else 0
+    return size, dict(zip(sorted_tokens, np.split(positions, ends), strict=True))
+
+
+def row_width(longest_bytes: int) -> int:
+    """The width that holds keys of that length: a multiple of 16, the finest detail of it that others learn."""
+    return max(16, -(-(longest_bytes + 2) // 16) * 16)
+
+
+def to_rows(group_keys: Sequence[bytes], width: int) -> Rows:
+    """Each key as its length (two bytes, little-endian), its bytes, and zeros: shape (n, width).
+
+    Raises InvalidInput if that is too much to release.
+    """
+    _check_rows(len(group_keys), width)
+    rows = np.empty((len(group_keys), width), dtype=np.uint8)
+    lengths = np.fromiter(map(len, group_keys), dtype="<u2", count=len(group_keys))
+    rows[:, :2] = lengths.view(np.uint8).reshape(-1, 2)
+    rows[:, 2:] = np.array(group_keys, dtype=f"S{width - 2}").view(np.uint8).reshape(-1, width - 2)
+    return rows
+
+
+def from_rows(sender: PartyId, rows: Rows) -> list[bytes]:
+    """The keys in the rows. Raises PeerFault where a row is not well-formed or two are the same."""
+    count, width = rows.shape
+    lengths = np.ascontiguousarray(rows[:, :2]).view("<u2").reshape(-1)
+    padding = np.arange(2, width) >= lengths[:, None].astype(np.int64) + 2
+    if np.any(lengths > width - 2) or np.any(rows[:, 2:][padding]):
+        raise PeerFault(f"{sender}'s {count} group keys of width {width} are not well-formed")
+    data = rows.tobytes()
+    keys = [
+        data[start : start + length]
+        for start, length in zip(range(2, 2 + count * width, width), lengths.tolist(), strict=True)
+    ]
+    if len(set(keys)) != count:
+        raise PeerFault(f"{sender}'s {count} group keys hold one twice")
+    return keys
+
+
+def pads(pad_key: bytes, context: bytes, count: int, width: int) -> Rows:
+    """The pads of the groups that passed, shape (count, width)."""
+    _check_rows(count, width)
+    stream = Keystream(derive(pad_key, "group-key-pads", context, size=16))
+    return np.frombuffer(stream.take(count * width), dtype=np.uint8).reshape(count, width)
+
+
+def senders_of(holders: Sequence[Positions], size: int) -> Positions:
+    """For each group of the union, which contributor supplies its key: the first (the designated), else the lowest.
+
+    holders: for each contributor in order, the groups it holds.
+    """
+    first = np.full(size, -1, dtype=np.int64)
+    for index in reversed(range(len(holders))):
+        first[holders[index]] = index
+    return first
+
+
+def _check_rows(count: int, width: int) -> None:
+    if count * width > ROWS_BYTES_MAX:
+        raise InvalidInput(
+            f"{count} group keys of {width} bytes are more than {ROWS_BYTES_MAX} bytes: group by shorter expressions"
+        )
+
+
+def _words(rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Tokens as pairs of numbers that sort as the bytes do."""
+    pairs = np.ascontiguousarray(rows).view(">u8").astype(np.uint64)
+    return pairs[:, 0], pairs[:, 1]
