@@ -28,6 +28,8 @@ from junto.types import DatasetName, PartyId
 
 T = TypeVar("T")
 
+_SPEC_BYTES = 1 << 20
+
 SourceKind = Literal["csv", "parquet", "folder", "duckdb"]
 
 _SUFFIXES: dict[str, SourceKind] = {
@@ -64,10 +66,14 @@ class DatasetSpec:
     rules: tuple[Rule, ...]
 
 
-def parse(text: str, file: PurePath) -> tuple[DatasetSpec, ...]:
+def parse(text: str | bytes, file: PurePath) -> tuple[DatasetSpec, ...]:
     """The datasets that a file's text describes, in its order. Raises InvalidInput with one line."""
+    if len(text) > _SPEC_BYTES:
+        raise InvalidInput(f"{file.name} has more than {_SPEC_BYTES} bytes: a description is a short TOML file")
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(text if isinstance(text, str) else text.decode())
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{file.name} is not UTF-8 text: a description is a TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{file.name} is not TOML: {error}") from None
     whole = _Table(document, file.name, ("dataset",))

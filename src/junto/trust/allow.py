@@ -14,6 +14,7 @@ import re
 from typing import Literal, get_args
 
 from junto.errors import InvalidInput
+from junto.trust import names
 
 Allow = Literal["group", "filter", "aggregate", "extremes", "match", "rows", "open"]
 
@@ -51,7 +52,6 @@ IN_WORDS: dict[Allow, str] = {
 }
 """How messages put each kind after a column's name."""
 
-_PARTY = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PURPOSE = re.compile(r"[^\W_](?:[\w .:/-]{0,98}\w)?")
 
 
@@ -80,10 +80,7 @@ def check_name(name: str, what: str) -> None:
 def check_parties(to: tuple[str, ...]) -> None:
     """Raises InvalidInput unless each recipient is spelled as a party."""
     for party in to:
-        if not _PARTY.fullmatch(party):
-            raise InvalidInput(
-                f"to names {party[:70]!r}, which cannot be a party: lower-case letters, digits and hyphens"
-            )
+        names.check_name("party", party)
     _check_once(to, "to")
 
 
