@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A party's home: the folder that holds all a node keeps.
+
+    party.toml               name, node, listen address, addresses others dial
+    keys/                    0700: authority.key, authority.pem, node.key, node.pem
+    charter.json             the charter in force; charter.proposed.json is one that not all have signed
+    users/NAME/profile.json  0600: certificate, key, charter and node address of a user
+    journal.db               what happened
+    data/ spool/ cache/      published files, outputs of running tasks, copies of open tables
+
+Every file is replaced whole. Back up `keys/` and `journal.db`; the rest can be made again.
+"""
+
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from junto.errors import InvalidInput, StorageFailed
+from junto.node.files import in_words, read_bounded, read_private, sync_folder, write_whole
+from junto.trust import certificates
+from junto.trust import charter as charters
+from junto.trust import profile as profiles
+from junto.trust.certificates import Authority, Identity
+from junto.trust.charter import Charter, SignedCharter
+from junto.trust.envelope import KeyId
+from junto.trust.names import Address, Name, check_name, parse_address
+from junto.trust.profile import Profile
+from junto.types import NodeId, PartyId
+
+USER_SECONDS = 90 * 86_400
+
+_SMALL_BYTES = 64 << 10
+_FOLDERS = ("keys", "users", "data", "spool", "cache")
+
+
+class Party(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of party.toml. No addresses: the node dials out and is never dialled."""
+
+    name: PartyId
+    node: NodeId
+    listen: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A party's folder. `create` makes one, `load` opens one."""
+
+    path: Path
+    party: Party
+
+    @property
+    def listen(self) -> Address:
+        """Where the node listens."""
+        return parse_address(self.party.listen)
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        return self.path / "journal.db"
+
+    @property
+    def data_path(self) -> Path:
+        """Where published sources may lie."""
+        return self.path / "data"
+
+    @property
+    def spool_path(self) -> Path:
+        """Where outputs wait until their task ends."""
+        return self.path / "spool"
+
+    @property
+    def cache_path(self) -> Path:
+        """Where copies of other parties' open tables lie."""
+        return self.path / "cache"
+
+    def authority(self) -> Authority:
+        """The party's certificate authority. Raises InvalidInput when its files are missing or damaged."""
+        pem = read_bounded(self._key("authority.pem"), _SMALL_BYTES, "authority certificate")
+        key = read_private(self._key("authority.key"), _SMALL_BYTES, "authority key")
+        return certificates.load_authority(self.party.name, key, _text(pem, "authority certificate"))
+
+    def card(self) -> bytes:
+        """The file to hand over to whoever writes the charter."""
+        return charters.create_card(self.authority(), self.party.addresses)
+
+    def signed_charter(self) -> SignedCharter:
+        """The charter in force here. Raises InvalidInput, with the next command, when there is none."""
+        kept = self._read_charter("charter.json")
+        if kept is not None:
+            if not kept.is_in_force:
+                raise InvalidInput(f"{self.path / 'charter.json'}: {_waiting(kept)}")
+            self._check_own_entry(kept)
+            return kept
+        proposed = self.proposed_charter()
+        if proposed is None:
+            raise InvalidInput(
+                f"{self.party.name} has no charter yet: `junto charter create CARD… --name CONSORTIUM --out FILE` "
+                f"at one party, then `junto charter sign FILE` at each"
+            )
+        raise InvalidInput(_waiting(proposed))
+
+    def charter(self) -> Charter:
+        """The charter in force here, without its signatures. Raises InvalidInput as `signed_charter` does."""
+        return self.signed_charter().charter
+
+    def proposed_charter(self) -> SignedCharter | None:
+        """The charter that this party signed and others still have to, if there is one."""
+        return self._read_charter("charter.proposed.json")
+
+    def save_charter(self, signed: SignedCharter) -> None:
+        """Keep a charter: in force from now on if all have signed, else as the proposed one.
+
+        Users' profiles follow. Raises InvalidInput, and changes nothing, for a charter of another consortium, an
+        older version, another charter of the same version, or one that does not name this party's authority.
+        """
+        self._check_own_entry(signed)
+        current = self._read_charter("charter.json")
+        if current is not None:
+            _check_succession(current.charter, signed.charter)
+        proposed = self.path / "charter.proposed.json"
+        if not signed.is_in_force:
+            if current is None or current.charter != signed.charter:
+                write_whole(proposed, signed.encode())
+            return
+        write_whole(self.path / "charter.json", signed.encode())
+        proposed.unlink(missing_ok=True)
+        for user in self.user_names():
+            identity = self._user_identity(user)
+            if identity.name.consortium == signed.charter.consortium:
+                self._write_profile(identity, signed)
+
+    def node_identity(self, now: float) -> Identity:
+        """The node's identity, its certificate renewed over the same key if half its life has passed.
+
+        now: seconds since 1970. Raises InvalidInput without a charter in force, whose consortium the name holds.
+        """
+        name = Name(self.charter().consortium, self.party.name, node=self.party.node)
+        key = certificates.load_key(read_private(self._key("node.key"), _SMALL_BYTES, "node key"), "node key")
+        kept = self._key("node.pem")
+        if kept.exists():
+            text = _text(read_bounded(kept, _SMALL_BYTES, "node certificate"), "node certificate")
+            identity = certificates.load_identity(certificates.key_pem(key), text)
+            if identity.name == name and not identity.is_due(now):
+                return identity
+        issued = certificates.issue(self.authority(), name, key.public_key(), now)
+        write_whole(kept, certificates.pem(issued).encode())
+        return Identity(name, key, issued)
+
+    def add_user(self, user: str, now: float, lifetime_seconds: float = USER_SECONDS) -> Identity:
+        """A user's new identity, kept as a profile in this home; a user who exists gets a new certificate and key."""
+        signed = self.signed_charter()
+        name = Name(signed.charter.consortium, self.party.name, user=check_name("user", user))
+        key = Ed25519PrivateKey.generate()
+        certificate = certificates.issue(self.authority(), name, key.public_key(), now, lifetime_seconds)
+        identity = Identity(name, key, certificate)
+        self._user(user).parent.mkdir(mode=0o700, exist_ok=True)
+        self._write_profile(identity, signed)
+        return identity
+
+    def remove_user(self, user: str) -> None:
+        """Forget a user: the node admits that profile no more, wherever copies of it are. Raises InvalidInput."""
+        self._check_user(user)
+        self._user(user).unlink()
+        shutil.rmtree(self._user(user).parent, ignore_errors=True)
+
+    def user_names(self) -> list[str]:
+        """Names of this party's users, in order."""
+        return sorted(found.parent.name for found in (self.path / "users").glob("*/profile.json"))
+
+    def profile(self, user: str) -> Profile:
+        """A user's profile, for a client on this machine or another. Raises InvalidInput."""
+        self._check_user(user)
+        return profiles.read(read_private(self._user(user), profiles.PROFILE_BYTES, "profile"))
+
+    def admits(self, name: Name, key: KeyId) -> bool:
+        """Whether a verified name is a user of this party that has not been removed, with its present key."""
+        if name.party != self.party.name or name.user not in self.user_names():
+            return False
+        identity = self._user_identity(name.user)
+        return identity.name == name and identity.key_id == key
+
+    def _key(self, file: str) -> Path:
+        return self.path / "keys" / file
+
+    def _user(self, user: str) -> Path:
+        return self.path / "users" / user / "profile.json"
+
+    def _user_identity(self, user: str) -> Identity:
+        profile = self.profile(user)
+        return certificates.load_identity(profile.key_pem.encode(), profile.certificate_pem)
+
+    def _write_profile(self, identity: Identity, signed: SignedCharter) -> None:
+        addresses = dict.fromkeys((*self.party.addresses, *_loopback(self.listen)))
+        profile = profiles.create(identity, signed, tuple(addresses))
+        write_whole(self._user(identity.name.user), profiles.encode(profile), private=True)
+
+    def _check_user(self, user: str) -> None:
+        names = self.user_names()
+        if user not in names:
+            known = f"its users are {', '.join(names)}" if names else "`junto user add NAME` makes one"
+            raise InvalidInput(f"{self.party.name} has no user {user!r}: {known}")
+
+    def _read_charter(self, file: str) -> SignedCharter | None:
+        path = self.path / file
+        return charters.verify(read_bounded(path, charters.CHARTER_BYTES, "charter")) if path.exists() else None
+
+    def _check_own_entry(self, signed: SignedCharter) -> None:
+        if signed.charter.member(self.party.name).authority_pem != self.authority().certificate_pem:
+            raise InvalidInput(
+                f"charter names another authority for {self.party.name} than {self.path} holds: "
+                f"create the charter again with the card that `junto party card` gives now"
+            )
+
+
+def create(path: Path, party: PartyId, listen: str, now: float, *, node: NodeId, addresses: tuple[str, ...]) -> Home:
+    """A new home with fresh keys. It appears whole or not at all; an existing folder with content is never touched.
+
+    addresses: what others dial; none for a party that only dials out. Raises InvalidInput, StorageFailed.
+    """
+    check_name("party", party)
+    check_name("node", node)
+    described = Party(party, node, str(parse_address(listen)), tuple(str(parse_address(text)) for text in addresses))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InvalidInput(
+            f"{path} exists already: choose another folder with --home, or remove it if it is not needed"
+        )
+    authority = certificates.create_authority(party, now)
+    charters.create_card(authority, described.addresses)  # refuses addresses that a charter would refuse
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            _fill(Home(beside, described), authority)
+            beside.replace(path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise StorageFailed(f"cannot create {path}: {in_words(error)}; nothing was left behind") from error
+    return Home(path, described)
+
+
+def load(path: Path) -> Home:
+    """The home in this folder. Raises InvalidInput when it is none."""
+    described = path / "party.toml"
+    if not described.exists():
+        raise InvalidInput(f"{path} is not a party's home: `junto party create NAME --listen HOST:PORT` makes one")
+    try:
+        table = tomllib.loads(_text(read_bounded(described, _SMALL_BYTES, "party.toml"), "party.toml"))
+        party = msgspec.convert(table, Party)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InvalidInput(f"{described} does not read: {error}") from None
+    check_name("party", party.name)
+    check_name("node", party.node)
+    for text in (party.listen, *party.addresses):
+        parse_address(text)
+    return Home(path, party)
+
+
+def find(given: Path | None, environment: Mapping[str, str] = os.environ) -> Home:
+    """The home meant: the folder given, else $JUNTO_HOME, else the only one under ~/.junto. Raises InvalidInput."""
+    if given is not None:
+        return load(given)
+    if environment.get("JUNTO_HOME"):
+        return load(Path(environment["JUNTO_HOME"]))
+    homes = sorted(found.parent for found in homes_folder(environment).glob("*/party.toml"))
+    if len(homes) == 1:
+        return load(homes[0])
+    folder = homes_folder(environment)
+    if not homes:
+        raise InvalidInput(
+            f"no party lives under {folder}: `junto party create NAME --listen HOST:PORT` makes one, "
+            f"or give its folder with --home"
+        )
+    raise InvalidInput(
+        f"which party? {folder} has {', '.join(home.name for home in homes)}: add --home {homes[0]} or set JUNTO_HOME"
+    )
+
+
+def new_home_path(party: PartyId, given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where a new party is to live: the folder given, else $JUNTO_HOME, else ~/.junto/<party>."""
+    if given is not None:
+        return given
+    if environment.get("JUNTO_HOME"):
+        return Path(environment["JUNTO_HOME"])
+    return homes_folder(environment) / party
+
+
+def homes_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """The folder under which homes are looked for."""
+    return Path(environment.get("HOME") or Path.home()) / ".junto"
+
+
+def _fill(home: Home, authority: Authority) -> None:
+    for folder in _FOLDERS:
+        (home.path / folder).mkdir(mode=0o700)
+    write_whole(home._key("authority.key"), certificates.key_pem(authority.key), private=True)
+    write_whole(home._key("authority.pem"), authority.certificate_pem.encode())
+    write_whole(home._key("node.key"), certificates.key_pem(Ed25519PrivateKey.generate()), private=True)
+    write_whole(home.path / "party.toml", _toml(home.party).encode())
+
+
+def _toml(party: Party) -> str:
+    # Names and addresses are checked: none holds a character that TOML would need escaped.
+    addresses = ", ".join(f'"{text}"' for text in party.addresses)
+    return (
+        f'name = "{party.name}"\n'
+        f'node = "{party.node}"\n'
+        f'listen = "{party.listen}"\n'
+        f"addresses = [{addresses}]  # what others dial; they learn of a change from a new charter\n"
+    )
+
+
+def _loopback(listen: Address) -> tuple[str, ...]:
+    """Where a client on the node's own machine reaches it."""
+    if not listen.is_wildcard:
+        return (str(listen),)
+    return (str(Address("::1" if ":" in listen.host else "127.0.0.1", listen.port)),)
+
+
+def _check_succession(current: Charter, new: Charter) -> None:
+    if new.consortium != current.consortium:
+        raise InvalidInput(f"this home belongs to {current.consortium}: a party in {new.consortium} needs another home")
+    if new.version < current.version:
+        raise InvalidInput(f"charter version {new.version} is older than version {current.version}, which is in force")
+    if new.version == current.version and new != current:
+        changes = "; ".join(charters.difference(current, new))
+        raise InvalidInput(
+            f"another charter of version {current.version} is in force ({changes}): "
+            f"create the new one with --version {current.version + 1}"
+        )
+
+
+def _waiting(signed: SignedCharter) -> str:
+    names = " and ".join(signed.unsigned)
+    have = "has" if len(signed.unsigned) == 1 else "have"
+    return (
+        f"charter version {signed.charter.version} of {signed.charter.consortium} is not in force: {names} {have} not "
+        f"signed; run `junto charter sign FILE` there, then here with the file that comes back"
+    )
+
+
+def _text(data: bytes, what: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{what} is damaged: restore it from a backup") from None
