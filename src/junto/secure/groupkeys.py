@@ -31,7 +31,7 @@ GROUPS_MAX = 1 << 22
 """The most groups one contributor may bring."""
 KEY_BYTES_MAX = 1022
 """The longest encoding of a group key; its row also holds the length, in two bytes."""
-ROWS_BYTES_MAX = 1 << 30
+ROWS_BYTES_MAX = 1 << 28
 """The most bytes of keys that one step releases."""
 
 Rows = NDArray[np.uint8]
