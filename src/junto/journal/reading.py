@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal's file and how it is read: by the node that writes it, by the command line beside it, by an auditor.
+
+The file is SQLite. Each row of `entry` keeps, beside the signed envelope, the tree nodes its append completed (the hash
+of the leaf first, then its parents), so node `(level, index)` stands in row `((index + 1) << level) - 1` and no root or
+proof needs more than a few rows. The columns `kind`, `task`, `author`, `id` and `at` repeat what the envelope says, to
+search by; the envelope is what counts, and `verify.py` compares them.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from junto.errors import InvalidInput, StorageFailed
+from junto.journal import tree
+from junto.journal.statement import Statement, read_statement
+from junto.types import TaskId
+
+FORMAT = 1
+"""The version of the file's layout, in its `user_version`."""
+
+APPLICATION_ID = 0x4A554E54  # "JUNT": what file(1) and we tell a journal by
+
+SCHEMA = f"""
+CREATE TABLE entry (
+    position INTEGER PRIMARY KEY,  -- from 0, without gaps
+    kind TEXT NOT NULL,
+    task TEXT NOT NULL,            -- empty: of no task
+    author TEXT NOT NULL,
+    id TEXT NOT NULL UNIQUE,
+    at REAL NOT NULL,              -- unix seconds, the author's clock
+    envelope BLOB NOT NULL,
+    hashes BLOB NOT NULL           -- 32 bytes each: the leaf, then the parents it completed
+);
+CREATE INDEX entry_by_task ON entry (task) WHERE task <> '';
+CREATE INDEX entry_by_kind ON entry (kind, author);
+CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, note TEXT NOT NULL);
+CREATE TRIGGER entry_is_not_changed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
+CREATE TRIGGER entry_is_not_removed BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+"""
+
+_PAGE_ROWS = 256
+_COLUMNS = "position, kind, task, author, id, at, envelope, hashes"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a journal; `leaf` is the hash the tree holds for it."""
+
+    index: int
+    kind: str
+    task: TaskId
+    author: str
+    id: str
+    at: float
+    envelope: bytes
+    leaf: bytes
+
+    @property
+    def statement(self) -> Statement:
+        """The statement, as it was checked when it was appended."""
+        return read_statement(self.envelope)
+
+
+class Reader:
+    """Reads a journal from any thread, while a node writes it or after; never changes the file.
+
+    Raises InvalidInput if the file is no journal or of a newer format, StorageFailed if it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> "Reader":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Connect and check the format."""
+        if not self.path.is_file():
+            raise InvalidInput(f"there is no journal at {self.path}")
+        # A file without a write-ahead log has no writer; then nothing is created beside it, and it may lie on a
+        # read-only medium.
+        log = self.path.with_name(self.path.name + "-wal")
+        alone = "" if log.exists() else "&immutable=1"
+        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro{alone}"
+        try:
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        except sqlite3.Error as error:
+            raise StorageFailed(f"journal {self.path} cannot be opened: {reason_of(error)}") from error
+        try:
+            check_format(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __len__(self) -> int:
+        """The number of entries."""
+        return int(self._rows("SELECT coalesce(max(position) + 1, 0) FROM entry")[0][0])
+
+    def entries(
+        self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
+    ) -> Iterator[Entry]:
+        """The entries `start` to `stop` (not included) in order, only those of the kinds, task and author if named.
+
+        Read in pages: a slow caller holds nothing up, and sees entries that are appended meanwhile.
+        """
+        conditions = ["position >= ?", "position < ?"]
+        values: list[object] = [1 << 62 if stop is None else stop]
+        if kinds:
+            conditions.append(f"kind IN ({', '.join('?' * len(kinds))})")
+            values.extend(kinds)
+        for column, wanted in (("task", task), ("author", author)):
+            if wanted:
+                conditions.append(f"{column} = ?")
+                values.append(wanted)
+        where = " AND ".join(conditions)
+        while True:
+            query = f"SELECT {_COLUMNS} FROM entry WHERE {where} ORDER BY position LIMIT {_PAGE_ROWS}"
+            page = [_entry(row) for row in self._rows(query, start, *values)]
+            yield from page
+            if len(page) < _PAGE_ROWS:
+                return
+            start = page[-1].index + 1
+
+    def entry(self, index: int) -> Entry:
+        """The entry at the index. Raises InvalidInput if there is none."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE position = ?", index)
+        if not rows:
+            raise InvalidInput(f"journal {self.path} has no entry {index}; it has {len(self)}")
+        return _entry(rows[0])
+
+    def find(self, statement: str) -> Entry | None:
+        """The entry of the statement with this id, if it is here."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE id = ?", statement)
+        return _entry(rows[0]) if rows else None
+
+    def latest(self, kind: str, author: str) -> Entry | None:
+        """The author's last statement of the kind, if there is one."""
+        query = f"SELECT {_COLUMNS} FROM entry WHERE kind = ? AND author = ? ORDER BY position DESC LIMIT 1"
+        rows = self._rows(query, kind, author)
+        return _entry(rows[0]) if rows else None
+
+    def checkpoints(self, last: bool = False) -> list[tuple[int, str]]:
+        """The signed tree heads kept in the file, `(size, note)`, largest first; with `last` only that one."""
+        rows = self._rows(f"SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT {1 if last else -1}")
+        return [(int(size), str(note)) for size, note in rows]
+
+    def node(self, level: int, index: int) -> bytes:
+        """The tree node, for `tree.inclusion_proof` and its like. Raises StorageFailed if the file does not hold it."""
+        row = ((index + 1) << level) - 1
+        rows = self._rows("SELECT substr(hashes, ?, 32) FROM entry WHERE position = ?", 32 * level + 1, row)
+        if not rows or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != tree.HASH_BYTES:
+            raise StorageFailed(f"journal {self.path} lacks tree node {level}/{index} at entry {row}")
+        return bytes(rows[0][0])
+
+    def completed(self, index: int) -> tuple[bytes, ...]:
+        """All tree nodes the entry's append completed: its leaf, then its parents. Raises StorageFailed."""
+        rows = self._rows("SELECT hashes FROM entry WHERE position = ?", index)
+        if not rows or not isinstance(rows[0][0], bytes):
+            raise StorageFailed(f"journal {self.path} lacks the tree nodes of entry {index}")
+        hashes = rows[0][0]
+        return tuple(hashes[start : start + tree.HASH_BYTES] for start in range(0, len(hashes), tree.HASH_BYTES))
+
+    def integrity_findings(self) -> int:
+        """How many faults SQLite finds in the file's tables and indexes, 100 at most."""
+        rows = self._rows("PRAGMA integrity_check")
+        return 0 if rows == [("ok",)] else len(rows)
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            if self._connection is None:
+                raise StorageFailed(f"journal {self.path} is closed")
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StorageFailed(f"journal {self.path} cannot be read: {reason_of(error)}") from error
+
+
+def check_format(connection: sqlite3.Connection, path: Path) -> int:
+    """The file's format, 0 for an empty file. Raises InvalidInput if it is no journal or newer than this Junto."""
+    try:
+        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        raise InvalidInput(f"{path} is not a journal: {reason_of(error)}") from error
+    if not found and not tables:
+        return 0
+    if application != APPLICATION_ID:
+        raise InvalidInput(f"{path} is a SQLite file but not a journal")
+    if found > FORMAT:
+        raise InvalidInput(f"journal {path} has format {found}; this Junto knows up to {FORMAT}: use a newer Junto")
+    return found
+
+
+def _entry(row: tuple[object, ...]) -> Entry:
+    index, kind, task, author, name, at, envelope, hashes = row
+    match index, kind, task, author, name, at, envelope, hashes:
+        case int(), str(), str(), str(), str(), float(), bytes(), bytes():
+            return Entry(index, kind, TaskId(task), author, name, at, envelope, hashes[: tree.HASH_BYTES])
+    raise StorageFailed(f"entry {index} of the journal does not hold what its columns should")
+
+
+def reason_of(error: sqlite3.Error) -> str:
+    """SQLite's name for what went wrong; its text may quote values."""
+    return str(getattr(error, "sqlite_errorname", type(error).__name__))

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The journal a node writes: append-only, durable before it is acknowledged, one writer.
+
+Appends from any thread or from the event loop meet in a queue; one writer thread commits everything that waits as one
+transaction and one fsync (group commit), then resolves their futures: persist, then send. What can go wrong:
+
+- *Disk full* (or another process holds the file for too long): the batch is rolled back, its callers get StorageFailed,
+  and later appends work as soon as there is space.
+- *Any other failure to write or sync*: what the disk holds is now unknown, and trying again would hide it (a failed
+  fsync may drop the dirty pages and succeed the next time). `on_fatal` is called; production ends the process, and the
+  next start reads what is really there.
+- *SIGKILL or power loss*: SQLite's log recovers every committed transaction and no part of another.
+
+The frontier of the tree stays in memory; opening reads it from the nodes of log2(size) rows, compares it with the last
+signed checkpoint, and hashes the entries after that anew.
+"""
+
+import asyncio
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
+from junto.journal import checkpoint, tree
+from junto.journal.checkpoint import Checkpoint
+from junto.journal.reading import FORMAT, SCHEMA, Entry, Reader, check_format, reason_of
+from junto.journal.statement import STATEMENT_BYTES, Statement
+
+CHECKPOINT_ENTRIES = 1024
+"""A tree head is signed whenever the size passes a multiple of this, at open and at close."""
+
+_BATCH_ENTRIES = 4096
+_FOLD_COMMITS = 256  # the write-ahead log is folded into the file after so many commits
+_FOLD_BYTES = 4 << 20  # or so many bytes of envelopes
+_BUSY_SECONDS = 5.0
+
+Commit = Callable[[sqlite3.Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a statement stands; `new` unless the journal held it before, so that effects happen once."""
+
+    index: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    envelope: bytes
+    statement: Statement
+    leaf: bytes
+    future: "Future[Appended]"
+
+
+class Journal:
+    """One node's journal. Inert until opened; `with Journal(...) as journal` opens and closes it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        origin: str,
+        key: Ed25519PrivateKey,
+        on_fatal: Callable[[str], None],
+        commit: Commit = sqlite3.Connection.commit,
+    ) -> None:
+        """`origin` and `key` sign the checkpoints; `on_fatal` gets one line and should end the process."""
+        self.path = path
+        self.reader = Reader(path)
+        self._origin = origin
+        self._key = key
+        self._on_fatal = on_fatal
+        self._commit = commit
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()  # no request enters the queue after the None that ends it
+        self._accepting = False
+        self._broken = ""
+        self._frontier = tree.Frontier()
+        self._checkpoint_size = 0
+        self._commits = 0
+        self._bytes = 0
+
+    def __enter__(self) -> "Journal":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Take the file for this process, check it, sign a checkpoint and start the writer.
+
+        Raises InvalidInput (another process has it, no journal, a newer format) or StorageFailed (damaged, disk full).
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path)
+        try:
+            self._writer = _connect(self.path)
+            try:
+                self.reader.open()
+                self._frontier, self._checkpoint_size = _checked_frontier(self.reader, self._origin)
+                self._sign_checkpoint_alone()
+            except BaseException:
+                self.reader.close()
+                self._writer.close()
+                raise
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._thread = threading.Thread(target=self._serve, name=f"journal {self.path.name}", daemon=True)
+        self._thread.start()
+        self._accepting = True
+
+    def close(self) -> None:
+        """Commit what waits, sign a checkpoint, fold the log into the file and let go of it."""
+        with self._gate:
+            if not self._accepting:
+                return
+            self._accepting = False
+            self._queue.put(None)
+        self._thread.join()
+        self.reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    async def append(self, envelope: bytes, statement: Statement) -> Appended:
+        """Where the statement stands, once it is on disk. One that the journal holds already keeps its place.
+
+        envelope: the signed bytes that `statement` was opened from. Cancelling before the commit begins withdraws it.
+        Raises PeerFault if another statement has its id, StorageFailed if it could not be stored.
+        """
+        return await asyncio.wrap_future(self.submit(envelope, statement))
+
+    def submit(self, envelope: bytes, statement: Statement) -> "Future[Appended]":
+        """As `append`, from any thread."""
+        if len(envelope) > STATEMENT_BYTES:
+            raise InvalidInput(f"statement {statement.id} of {len(envelope)} bytes: at most {STATEMENT_BYTES} are kept")
+        request = _Request(envelope, statement, tree.leaf_hash(envelope), Future())
+        with self._gate:
+            if self._broken or not self._accepting:
+                raise StorageFailed(self._broken or f"journal {self.path} is closed")
+            self._queue.put(request)
+        return request.future
+
+    def head(self) -> tuple[int, bytes]:
+        """Size and root of the tree, as committed."""
+        frontier = self._frontier
+        return frontier.size, frontier.root
+
+    def signed_head(self) -> str:
+        """A checkpoint of the head, signed now."""
+        size, root = self.head()
+        return checkpoint.sign(Checkpoint(self._origin, size, root), self._key)
+
+    def __len__(self) -> int:
+        return self._frontier.size
+
+    def entries(
+        self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
+    ) -> Iterator[Entry]:
+        """See `Reader.entries`."""
+        return self.reader.entries(start, stop, kinds=kinds, task=task, author=author)
+
+    def find(self, statement: str) -> Entry | None:
+        """The entry of the statement with this id, if it is here."""
+        return self.reader.find(statement)
+
+    def latest(self, kind: str, author: str) -> Entry | None:
+        """The author's last statement of the kind, if there is one."""
+        return self.reader.latest(kind, author)
+
+    def _serve(self) -> None:
+        """The writer thread. Should it ever end by a fault of ours, nobody waits for it in silence."""
+        ended_well = False
+        try:
+            self._write()
+            ended_well = True
+        finally:
+            if not ended_well:
+                self._broken = f"journal {self.path}: its writer ended by a fault"
+                self._on_fatal(self._broken)
+
+    def _write(self) -> None:
+        """Everything that waits is one batch."""
+        while (first := self._queue.get()) is not None:
+            batch, ended = [first], False
+            while len(batch) < _BATCH_ENTRIES and not self._queue.empty():
+                request = self._queue.get()
+                if request is None:
+                    ended = True
+                    break
+                batch.append(request)
+            self._store([r for r in batch if r.future.set_running_or_notify_cancel()])
+            if ended:
+                break
+            self._fold()
+        self._sign_checkpoint_alone()
+        self._fold(at_end=True)
+
+    def _store(self, batch: list[_Request]) -> None:
+        if self._broken:
+            for request in batch:
+                request.future.set_exception(StorageFailed(self._broken))
+            return
+        frontier = self._frontier
+        outcomes: list[Appended | PeerFault] = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for request in batch:
+                frontier, outcome = self._insert(request, frontier)
+                outcomes.append(outcome)
+            signed = self._checkpoint_size
+            if frontier.size // CHECKPOINT_ENTRIES > signed // CHECKPOINT_ENTRIES:
+                signed = self._insert_checkpoint(frontier)
+            self._commit(self._writer)
+        except sqlite3.Error as error:
+            failure = self._failed("append", error)
+            for request in batch:
+                request.future.set_exception(failure)
+            return
+        self._frontier, self._checkpoint_size = frontier, signed
+        self._commits += 1
+        self._bytes += sum(len(request.envelope) for request in batch)
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Appended):
+                request.future.set_result(outcome)
+            else:
+                request.future.set_exception(outcome)
+
+    def _insert(self, request: _Request, frontier: tree.Frontier) -> tuple[tree.Frontier, Appended | PeerFault]:
+        statement, index = request.statement, frontier.size
+        grown, completed = frontier.appended(request.leaf)
+        inserted = self._writer.execute(
+            "INSERT INTO entry (position, kind, task, author, id, at, envelope, hashes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO NOTHING",
+            (index, *_columns(request.statement), request.envelope, b"".join(completed)),
+        )
+        if inserted.rowcount == 1:
+            return grown, Appended(index, new=True)
+        query = "SELECT position, envelope, author FROM entry WHERE id = ?"
+        held, envelope, author = self._writer.execute(query, (statement.id,)).fetchone()
+        if envelope == request.envelope:
+            return frontier, Appended(held, new=False)
+        return frontier, PeerFault(
+            f"{statement.author} sent a statement with the id {statement.id}, which entry {held} of {author} has"
+        )
+
+    def _insert_checkpoint(self, frontier: tree.Frontier) -> int:
+        note = checkpoint.sign(Checkpoint(self._origin, frontier.size, frontier.root), self._key)
+        self._writer.execute("INSERT OR IGNORE INTO checkpoint (size, note) VALUES (?, ?)", (frontier.size, note))
+        return frontier.size
+
+    def _sign_checkpoint_alone(self) -> None:
+        """At open and at close. A full disk does not hinder either: the entries are whole without it."""
+        if self._broken or self._checkpoint_size == self._frontier.size:
+            return
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            signed = self._insert_checkpoint(self._frontier)
+            self._commit(self._writer)
+        except sqlite3.Error as error:
+            self._failed("checkpoint", error)
+            return
+        self._checkpoint_size = signed
+
+    def _fold(self, at_end: bool = False) -> None:
+        """Copy the write-ahead log into the file, beside the appends' path but not beside their error handling."""
+        due = self._commits >= _FOLD_COMMITS or self._bytes >= _FOLD_BYTES
+        if self._broken or not (due or at_end):
+            return
+        self._commits = self._bytes = 0
+        try:
+            self._writer.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if at_end else 'PASSIVE'})").fetchall()
+        except sqlite3.Error as error:
+            self._failed("fold of the write-ahead log", error)
+
+    def _failed(self, doing: str, error: sqlite3.Error) -> JuntoError:
+        """Undo the transaction; end everything unless the disk was merely full or the file busy."""
+        name = reason_of(error)
+        if name not in _RECOVERABLE:
+            self._broken = f"journal {self.path} cannot be written any more: {name} during {doing}"
+            self._on_fatal(self._broken)
+            return StorageFailed(self._broken)
+        if self._writer.in_transaction:
+            self._writer.rollback()
+        mend = "free some space" if name != "SQLITE_BUSY" else "another program holds the file"
+        return StorageFailed(f"journal {self.path}: nothing was stored in this {doing}, {name}: {mend}")
+
+
+# SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.
+_RECOVERABLE = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_SHMSIZE"})
+
+
+def _columns(statement: Statement) -> tuple[str, str, str, str, float]:
+    return statement.kind, statement.task, statement.author, statement.id, statement.at
+
+
+def _lock(path: Path) -> int:
+    """The descriptor of a lock held until it is closed or the process dies. Raises InvalidInput, naming the holder."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise InvalidInput(f"journal {path} is open in process {holder}: stop that one, or use another home") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """The one connection that writes; creates the file, readable by its owner alone."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        found = check_format(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite hides a failed one; `_fold` does not
+        if found < FORMAT:
+            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
+    except sqlite3.Error as error:
+        connection.close()
+        raise StorageFailed(f"journal {path} cannot be opened: {reason_of(error)}") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _checked_frontier(reader: Reader, origin: str) -> tuple[tree.Frontier, int]:
+    """The frontier and the size of the last checkpoint, which the tree in the file must have led to.
+
+    Entries after that checkpoint are hashed anew; those before it are `verify`'s to read in full.
+    """
+    size = len(reader)
+    marks = reader.checkpoints(last=True)
+    frontier, marked = tree.Frontier(), 0
+    if marks:
+        marked, note = marks[0]
+        head, _ = checkpoint.parse(note)
+        if marked > size:
+            raise _damaged(reader.path, f"it holds {size} entries, and a checkpoint of {marked}")
+        if head.origin != origin:
+            raise InvalidInput(f"journal {reader.path} is of {head.origin}, not of {origin}: use this node's own home")
+        frontier = tree.frontier_at(marked, reader.node)
+        if (head.size, head.root) != (marked, frontier.root):
+            raise _damaged(reader.path, f"its tree does not lead to its checkpoint of {marked}")
+    for entry in reader.entries(marked):
+        leaf = tree.leaf_hash(entry.envelope)
+        if entry.index != frontier.size or leaf != entry.leaf:
+            raise _damaged(reader.path, f"entry {frontier.size} is missing or changed")
+        frontier, _ = frontier.appended(leaf)
+    if frontier.root != tree.root_at(size, reader.node):
+        raise _damaged(reader.path, f"the tree of its {size} entries is changed")
+    return frontier, marked
+
+
+def _damaged(path: Path, what: str) -> StorageFailed:
+    return StorageFailed(f"journal {path} is damaged: {what}; `junto journal verify {path}` names every place")

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offline verification: what a journal's file alone proves, and every place where it does not hold.
+
+The walk trusts nothing in the file but the charter in its first entry, and that only if every member signed it; an
+auditor who has the charter from elsewhere passes it in. From the charter follow the certificates, from these the keys,
+from the keys the signatures of entries and checkpoints; from the entries follow the tree and its roots.
+
+What it cannot show: that a journal was cut back to an earlier checkpoint together with all later ones, or entries cut
+off that no checkpoint covers yet. For that a checkpoint kept by somebody else is needed.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
+from junto.journal import checkpoint, tree
+from junto.journal.reading import Entry, Reader
+from junto.journal.statement import (
+    CERTIFICATE,
+    CHARTER,
+    SKEW_SECONDS,
+    CharterBody,
+    KeyRing,
+    Statement,
+    body_of,
+    open_statement,
+    read_statement,
+)
+from junto.journal.store import CHECKPOINT_ENTRIES
+from junto.trust import charter as charters
+from junto.trust.charter import Charter
+from junto.trust.names import Name, parse_name
+from junto.types import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that does not hold; `index` is the entry's, or None if it concerns the whole."""
+
+    index: int | None
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if self.index is None else f"entry {self.index}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a journal holds and proves."""
+
+    owner: str  # whose journal: the node's URI name
+    charter: Digest | None  # of the charter in force at the end
+    entries: int
+    kinds: dict[str, int]
+    root: bytes
+    checkpoints: int
+    covered: int  # how many entries a signed checkpoint binds
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What is known after the entries read so far."""
+
+    problems: list[Problem] = field(default_factory=list)
+    keys: KeyRing = field(default_factory=KeyRing)
+    charter: Charter | None = None
+    owner: Name | None = None
+    kinds: Counter[str] = field(default_factory=Counter)
+    ids: dict[str, int] = field(default_factory=dict)
+    entries: int = 0
+    frontier: tree.Frontier = field(default_factory=tree.Frontier)
+    roots: dict[int, bytes] = field(default_factory=dict)  # at the sizes that have a checkpoint
+    grown: bool = True  # no entry was found whose tree nodes do not follow
+    first: bytes | None = None  # the first entry, until its author's certificate is seen
+    last_own: tuple[int, float] = (0, 0.0)
+
+    def note(self, index: int | None, what: str | JuntoError) -> None:
+        self.problems.append(Problem(index, str(what)))
+
+
+def verify_journal(path: Path, charter: Charter | None = None, progress: Callable[[int], None] | None = None) -> Report:
+    """What the journal in the file holds, with every problem found; none means that it proves all it says.
+
+    charter: as the auditor knows it; without it, the journal's own is believed if all its members signed it.
+    progress: called with the number of entries read, now and then.
+    Raises InvalidInput if there is no journal at the path or it is of a newer format.
+    """
+    walk = _Walk()
+    with Reader(path) as reader:
+        _check_file(walk, reader)
+        marks = _marks(walk, reader)
+        walk.roots = dict.fromkeys(marks, b"")
+        _walk_entries(walk, reader, progress)
+    if walk.first is not None and walk.entries:
+        walk.note(0, "nothing shows its signature good: the certificate of its author is not in the journal")
+    covered = _check_marks(walk, marks)
+    _check_charter(walk, charter)
+    return Report(
+        owner=walk.owner.uri if walk.owner else "",
+        charter=walk.charter.digest if walk.charter else None,
+        entries=walk.entries,
+        kinds=dict(sorted(walk.kinds.items())),
+        root=walk.frontier.root,
+        checkpoints=len(marks),
+        covered=covered,
+        problems=tuple(walk.problems),
+    )
+
+
+def _check_file(walk: _Walk, reader: Reader) -> None:
+    try:
+        findings = reader.integrity_findings()
+    except StorageFailed as error:
+        walk.note(None, error)
+        return
+    if findings:
+        walk.note(None, f"the file itself is damaged: SQLite finds {findings} faults in its tables and indexes")
+
+
+def _marks(walk: _Walk, reader: Reader) -> dict[int, str]:
+    """The checkpoints in the file, size → note."""
+    try:
+        return dict(reversed(reader.checkpoints()))
+    except StorageFailed as error:
+        walk.note(None, error)
+        return {}
+
+
+def _walk_entries(walk: _Walk, reader: Reader, progress: Callable[[int], None] | None) -> None:
+    if 0 in walk.roots:
+        walk.roots[0] = tree.EMPTY_ROOT
+    expected = 0
+    try:
+        for entry in reader.entries():
+            if entry.index != expected:
+                missing = (
+                    f"entry {expected} is" if entry.index == expected + 1 else f"{expected} to {entry.index - 1} are"
+                )
+                walk.note(entry.index, f"{missing} missing before it")
+                walk.grown = False
+            expected = entry.index + 1
+            walk.entries += 1
+            _check_tree(walk, entry, reader)
+            _check_statement(walk, entry)
+            if progress is not None and walk.entries % 1024 == 0:
+                progress(walk.entries)
+    except StorageFailed as error:
+        walk.note(expected, f"it and what follows cannot be read: {error}")
+
+
+def _check_tree(walk: _Walk, entry: Entry, reader: Reader) -> None:
+    leaf = tree.leaf_hash(entry.envelope)
+    if leaf != entry.leaf:
+        walk.note(entry.index, "its bytes were changed: their hash is not the leaf that the tree holds")
+    # Going on with the leaf the tree holds tells a changed entry from changed entries everywhere behind it.
+    walk.frontier, completed = walk.frontier.appended(entry.leaf)
+    if walk.grown and len(completed) > 1 and reader.completed(entry.index) != completed:
+        walk.note(
+            entry.index, "its tree nodes do not follow from the entries up to it: some were moved, put in or removed"
+        )
+        walk.grown = False
+    if walk.frontier.size in walk.roots:
+        walk.roots[walk.frontier.size] = walk.frontier.root
+
+
+def _check_statement(walk: _Walk, entry: Entry) -> None:
+    try:
+        statement = read_statement(entry.envelope)
+    except InvalidInput as error:
+        walk.note(entry.index, error)
+        return
+    walk.kinds[statement.kind] += 1
+    said = (statement.kind, statement.task, statement.author, statement.id, statement.at)
+    if said != (entry.kind, entry.task, entry.author, entry.id, entry.at):
+        walk.note(entry.index, "its columns are not what its envelope says")
+    before = walk.ids.setdefault(statement.id, entry.index)
+    if before != entry.index:
+        walk.note(entry.index, f"its id {statement.id} is that of entry {before}")
+    if walk.owner is None:
+        walk.owner = parse_name(statement.author)
+        if statement.kind != CHARTER:
+            walk.note(entry.index, f"it is a {statement.kind}; a journal begins with its charter")
+    if statement.author == walk.owner.uri:
+        _check_order(walk, entry.index, statement)
+    _check_signature(walk, entry, statement)
+
+
+def _check_order(walk: _Walk, index: int, statement: Statement) -> None:
+    place, at = walk.last_own
+    if statement.at < at - SKEW_SECONDS:
+        walk.note(index, f"its author dated it {at - statement.at:.0f} s before entry {place}, which comes first")
+    if statement.at > at:
+        walk.last_own = (index, statement.at)
+
+
+def _check_signature(walk: _Walk, entry: Entry, statement: Statement) -> None:
+    owns = walk.owner is not None and statement.author == walk.owner.uri
+    try:
+        if statement.kind == CHARTER and owns:
+            _take_charter(walk, statement)
+        if not walk.entries > 1:
+            walk.first = entry.envelope
+            return
+        if statement.kind == CERTIFICATE and walk.charter is None:
+            raise PeerFault("its certificate cannot be checked: the journal holds no charter in force before it")
+        open_statement(entry.envelope, walk.keys, walk.charter)
+    except (InvalidInput, PeerFault) as error:
+        walk.note(entry.index, error)
+    if walk.first is not None and owns and statement.kind == CERTIFICATE:
+        first, walk.first = walk.first, None
+        try:
+            open_statement(first, walk.keys)
+        except (InvalidInput, PeerFault) as error:
+            walk.note(0, error)
+
+
+def _take_charter(walk: _Walk, statement: Statement) -> None:
+    signed = charters.verify(body_of(statement, CharterBody).charter.encode())
+    if not signed.is_in_force:
+        raise PeerFault(f"its charter is not in force: {', '.join(signed.unsigned)} have not signed it")
+    if walk.owner is not None and signed.charter.consortium != walk.owner.consortium:
+        raise PeerFault(f"its charter is of {signed.charter.consortium}, its author of {walk.owner.consortium}")
+    if walk.charter is not None and signed.charter.version < walk.charter.version:
+        raise PeerFault(f"its charter is version {signed.charter.version}, after version {walk.charter.version}")
+    walk.charter = signed.charter
+
+
+def _check_marks(walk: _Walk, marks: dict[int, str]) -> int:
+    """The size of the largest checkpoint that holds."""
+    if walk.owner is None:
+        if marks:
+            walk.note(None, f"the journal was cut: it is empty, and has a checkpoint of {max(marks)} entries")
+        return 0
+    origin = checkpoint.origin_of(walk.owner.consortium, walk.owner.party, walk.owner.node)
+    covered = 0
+    for size, note in marks.items():
+        try:
+            head = checkpoint.verify(note, origin, *walk.keys.keys_of(walk.owner))
+        except PeerFault as error:
+            walk.note(None, error)
+            continue
+        if head.size != size:
+            walk.note(None, f"the checkpoint kept for {size} entries is of {head.size}")
+        elif size > walk.entries:
+            walk.note(None, f"the journal was cut: it holds {walk.entries} entries, and a signed checkpoint of {size}")
+        elif head.root != walk.roots[size]:
+            walk.note(None, f"the first {size} entries are not those of the signed checkpoint of {size}")
+        else:
+            covered = size
+    due = walk.entries - walk.entries % CHECKPOINT_ENTRIES
+    if due > max(marks, default=0):
+        walk.note(None, f"checkpoints were removed: of {walk.entries} entries, one of {due} or more was signed")
+    return covered
+
+
+def _check_charter(walk: _Walk, known: Charter | None) -> None:
+    if known is None or walk.charter is None or known.digest == walk.charter.digest:
+        return
+    differences = "; ".join(charters.difference(known, walk.charter))
+    walk.note(None, f"the journal's charter is not the one given: {differences}")
