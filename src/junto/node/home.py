@@ -95,8 +95,7 @@ class Home:
         """The charter in force here. Raises InvalidInput, with the next command, when there is none."""
         kept = self._read_charter("charter.json")
         if kept is not None:
-            if not kept.is_in_force:
-                raise InvalidInput(f"{self.path / 'charter.json'}: {_waiting(kept)}")
+            charters.check_in_force(kept)
             self._check_own_entry(kept)
             return kept
         proposed = self.proposed_charter()
@@ -105,7 +104,8 @@ class Home:
                 f"{self.party.name} has no charter yet: `junto charter create CARD… --name CONSORTIUM --out FILE` "
                 f"at one party, then `junto charter sign FILE` at each"
             )
-        raise InvalidInput(_waiting(proposed))
+        charters.check_in_force(proposed)
+        return proposed
 
     def charter(self) -> Charter:
         """The charter in force here, without its signatures. Raises InvalidInput as `signed_charter` does."""
@@ -194,8 +194,7 @@ class Home:
         return self.path / "users" / user / "profile.json"
 
     def _user_identity(self, user: str) -> Identity:
-        profile = self.profile(user)
-        return certificates.load_identity(profile.key_pem.encode(), profile.certificate_pem)
+        return self.profile(user).identity()
 
     def _write_profile(self, identity: Identity, signed: SignedCharter) -> None:
         addresses = dict.fromkeys((*self.party.addresses, *_loopback(self.listen)))
@@ -337,15 +336,6 @@ def _check_succession(current: Charter, new: Charter) -> None:
             f"another charter of version {current.version} is in force ({changes}): "
             f"create the new one with --version {current.version + 1}"
         )
-
-
-def _waiting(signed: SignedCharter) -> str:
-    names = " and ".join(signed.unsigned)
-    have = "has" if len(signed.unsigned) == 1 else "have"
-    return (
-        f"charter version {signed.charter.version} of {signed.charter.consortium} is not in force: {names} {have} not "
-        f"signed; run `junto charter sign FILE` there, then here with the file that comes back"
-    )
 
 
 def _text(data: bytes, what: str) -> str:

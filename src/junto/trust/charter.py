@@ -163,6 +163,18 @@ def verify(data: bytes) -> SignedCharter:
     return SignedCharter(charter, envelope, tuple(sorted(keys[keyid][0] for keyid in good)))
 
 
+def check_in_force(copy: SignedCharter) -> None:
+    """Raise InvalidInput, naming who has to sign, unless all have."""
+    if copy.is_in_force:
+        return
+    have = "has" if len(copy.unsigned) == 1 else "have"
+    raise InvalidInput(
+        f"charter version {copy.charter.version} of {copy.charter.consortium} is not in force: "
+        f"{' and '.join(copy.unsigned)} {have} not signed; run `junto charter sign FILE` there, "
+        f"then here with the file that comes back"
+    )
+
+
 def difference(ours: Charter, theirs: Charter) -> list[str]:
     """What differs between two charters, one plain clause each; empty exactly if they are the same."""
     found: list[str] = []

@@ -30,15 +30,24 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def __repr__(self) -> str:
         return f"Profile(addresses={self.addresses})"
 
-    def identity(self, now: float) -> Identity:
-        """Who asks. Raises InvalidInput once the certificate has expired, with the command that renews it."""
-        identity = load_identity(self.key_pem.encode(), self.certificate_pem)
+    def identity(self) -> Identity:
+        """Who asks, whether or not the certificate has expired. Raises InvalidInput."""
+        return load_identity(self.key_pem.encode(), self.certificate_pem)
+
+    def check_current(self, now: float) -> None:
+        """Raise InvalidInput, with the command that renews it, if the certificate has expired or not begun."""
+        identity = self.identity()
+        begins = identity.certificate.not_valid_before_utc.timestamp()
+        if now < begins:
+            raise InvalidInput(
+                f"certificate of {identity.name} is not valid before {utc_text(begins)}, our clock says "
+                f"{utc_text(now)}: set the clock that is wrong"
+            )
         if now >= identity.expires:
             raise InvalidInput(
-                f"certificate of {identity.name} expired at {utc_text(identity.expires)}: "
-                f"renew it with `junto user add {identity.name.user}` at {identity.name.party}"
+                f"certificate of {identity.name} expired at {utc_text(identity.expires)}, our clock says "
+                f"{utc_text(now)}: renew it with `junto user add {identity.name.user}` at {identity.name.party}"
             )
-        return identity
 
     def charter(self) -> Charter:
         """The charter in force when the profile was written. Raises InvalidInput."""
@@ -73,7 +82,7 @@ def read(data: bytes) -> Profile:
         raise InvalidInput("profile is damaged: write it again with `junto user export`") from None
     if profile.format != _FORMAT:
         raise InvalidInput(f"profile is of format {profile.format}, this Junto reads {_FORMAT}: upgrade Junto")
-    name = load_identity(profile.key_pem.encode(), profile.certificate_pem).name
+    name = profile.identity().name
     charter = profile.charter()
     if not name.user or name.consortium != charter.consortium:
         raise InvalidInput(f"profile of {name} is not a user's of {charter.consortium}: export it again")

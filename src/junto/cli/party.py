@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`junto party`: an organisation's keys, its address, and the card it hands to the others."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from junto.errors import InvalidInput
+from junto.node import home as homes
+from junto.node.files import write_whole
+from junto.node.home import Home
+from junto.trust.certificates import utc_text
+from junto.trust.charter import fingerprint, read_card
+from junto.trust.names import DEFAULT_PORT, check_name, parse_address
+from junto.types import NodeId, PartyId
+
+app = typer.Typer(no_args_is_help=True)
+
+HomeOption = Annotated[
+    Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME", show_default="the only one in ~/.junto")
+]
+
+
+@app.command("create")
+def create(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the others call you: lower-case letters, digits, hyphens.")
+    ],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the node listens; 0.0.0.0 for every interface.")
+    ] = f"0.0.0.0:{DEFAULT_PORT}",
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Where the others dial it, if not where it listens. May be repeated."),
+    ] = None,
+    dial_only: Annotated[
+        bool, typer.Option("--dial-only", help="The others cannot dial this party; it dials them.")
+    ] = False,
+    node: Annotated[str, typer.Option(help="The name of this node within the party.")] = "node-1",
+    home: Annotated[
+        Path | None, typer.Option(help="The folder to make.", envvar="JUNTO_HOME", show_default="~/.junto/NAME")
+    ] = None,
+) -> None:
+    """Make this party's keys and folder. Private keys never leave it."""
+    party = PartyId(check_name("party", name))
+    made = homes.create(
+        homes.new_home_path(party, home),
+        party,
+        listen,
+        time.time(),
+        node=NodeId(node),
+        addresses=_addresses(listen, advertise or [], dial_only=dial_only),
+    )
+    print(f"{party} lives in {made.path}; fingerprint {fingerprint(read_card(made.card()))}")
+    print("Next: `junto party card --out FILE` writes the card to hand to the other parties.")
+
+
+@app.command("card")
+def card(
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="standard output")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Write this party's card: its name, authority certificate and addresses. Nothing in it is secret."""
+    found = homes.find(home)
+    data = found.card()
+    if out is None:
+        print(data.decode("ascii"), end="")
+        return
+    write_whole(out, data)
+    print(f"Wrote {out}, fingerprint {fingerprint(read_card(data))}: read it to the others over the telephone.")
+    print("Next: one party collects the cards: `junto charter create CARD… --name CONSORTIUM --out FILE`.")
+
+
+@app.command("show")
+def show(home: HomeOption = None) -> None:
+    """Show this party: its folder, addresses, charter and users."""
+    found = homes.find(home)
+    party = found.party
+    print(f"party        {party.name} (node {party.node})")
+    print(f"home         {found.path}")
+    print(f"fingerprint  {fingerprint(read_card(found.card()))}")
+    print(f"listens      {party.listen}")
+    print(f"others dial  {', '.join(party.addresses) or 'nothing: this party dials out only'}")
+    print(f"charter      {_charter(found)}")
+    print(f"users        {', '.join(found.user_names()) or 'none; `junto user add NAME` makes one'}")
+
+
+def _charter(home: Home) -> str:
+    try:
+        charter = home.charter()
+    except InvalidInput as error:
+        return f"none in force: {error}"
+    members = ", ".join(member.name for member in charter.members)
+    created = utc_text(charter.created.timestamp())
+    return f"{charter.consortium} version {charter.version} of {created}, in force: {members}"
+
+
+def _addresses(listen: str, advertise: list[str], *, dial_only: bool) -> tuple[str, ...]:
+    if dial_only and advertise:
+        raise InvalidInput("--dial-only and --advertise contradict each other: give one")
+    if dial_only or advertise:
+        return tuple(advertise)
+    address = parse_address(listen)
+    if address.is_wildcard:
+        raise InvalidInput(
+            f"nobody can dial {address}: add --advertise HOST:{address.port} with the name or address the others reach "
+            f"this machine by, or --dial-only if they cannot"
+        )
+    return (str(address),)
