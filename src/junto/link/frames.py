@@ -27,6 +27,12 @@ GREETING_BYTES = 16 * 1024
 PAYLOAD_BYTES = 3 * 1024 * 1024
 """The largest payload of one call, reply, notice or piece of a stream; more travels as a stream."""
 
+PIECE_BYTES = 1024 * 1024
+"""A piece of a stream up to this size arrives whole; a larger one is split."""
+
+SMALLEST_WINDOW_BYTES = 2 * PIECE_BYTES
+"""A stream's first credit is at least this, so that credit given back by the quarter never starves a piece."""
+
 _READ_BYTES = 256 * 1024
 _PREFIX = struct.Struct(">IH")
 _PREFIX_BYTES = _PREFIX.size
@@ -97,7 +103,7 @@ class StreamOpen(_Frame, frozen=True, array_like=True, gc=False, tag=6):
     id: ExchangeId
     method: Method
     remaining_ms: Milliseconds
-    credit: ByteCount
+    credit: Annotated[int, msgspec.Meta(ge=SMALLEST_WINDOW_BYTES, le=2**40)]
     trace: Trace = ""
 
 

@@ -3,8 +3,8 @@
 
 from junto.link.frames import Hello
 
-LOWEST_PROTOCOL = 1
-HIGHEST_PROTOCOL = 1
+LOWEST = 1
+HIGHEST = 1
 SHORT_DIGEST = len("sha256:") + 12
 
 
@@ -16,18 +16,22 @@ def difference(here: Hello, there: Hello) -> str:
     if here.lowest > there.highest or there.lowest > here.highest:
         return (
             f"protocol differs: here {_range(here)} (Junto {here.software}), "
-            f"at {there.name} {_range(there)} (Junto {there.software}): upgrade the older one"
+            f"at {_who(there)} {_range(there)} (Junto {there.software}): upgrade the older one"
         )
     if here.consortium != there.consortium:
-        return f"consortium differs: here {here.consortium!r}, at {there.name} {there.consortium!r}"
+        return f"consortium differs: here {here.consortium!r}, at {_who(there)} {there.consortium!r}"
     if not here.charter_version or not there.charter_version:
         return ""
     if here.charter_digest != there.charter_digest:
         older = "the same version with other content"
         if here.charter_version != there.charter_version:
             older = "give the newer to " + ("us" if here.charter_version < there.charter_version else "them")
-        return f"charter differs: here {_charter(here)}, at {there.name} {_charter(there)}: {older}"
+        return f"charter differs: here {_charter(here)}, at {_who(there)} {_charter(there)}: {older}"
     return ""
+
+
+def _who(hello: Hello) -> str:
+    return hello.name.removeprefix(f"spiffe://{hello.consortium}/")
 
 
 def _range(hello: Hello) -> str:

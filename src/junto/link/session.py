@@ -84,8 +84,10 @@ class _Served(msgspec.Struct, gc=False):
 class Session:
     """One side of a link. The driver reads into `space()`, reports with `received`, sends `outgoing()`."""
 
-    def __init__(self, hello: Hello, settings: LinkSettings, now: float) -> None:
+    def __init__(self, hello: Hello, peer_name: str, settings: LinkSettings, now: float) -> None:
+        """`peer_name` is the name that the peer's certificate has proven; its Hello must give the same."""
         self.hello = hello
+        self.peer_name = peer_name
         self.settings = settings
         self.state: LinkState = "greeting"
         self.peer: Hello | None = None
@@ -152,11 +154,16 @@ class Session:
 
     # ── what we ask ──
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the peer serves one more call of ours now."""
+        return self.peer is not None and len(self._asked) - self._streams_asked < self.peer.calls
+
     def call(self, method: str, payload: bytes, deadline: float, now: float, trace: str = "") -> int:
         """The id of a new call. Raises InvalidInput (too large), Unavailable (not open, or full)."""
-        peer = self._open_for_asking()
-        if len(self._asked) - self._streams_asked >= peer.calls:
-            raise Unavailable(f"{peer.name} serves {peer.calls} calls at once; all are under way")
+        self._check_asking()
+        if not self.has_room:
+            raise Unavailable(f"{self.peer_name} serves no more calls at once: all are under way")
         call_id = self._last_asked + 1
         self._put(Call(call_id, method, _remaining_ms(deadline, now), trace), payload)
         self._last_asked = call_id
@@ -166,9 +173,9 @@ class Session:
 
     def open_stream(self, method: str, payload: bytes, deadline: float, now: float, trace: str = "") -> int:
         """The id of a new stream towards us. Raises InvalidInput, Unavailable."""
-        peer = self._open_for_asking()
-        if self._streams_asked >= peer.streams:
-            raise Unavailable(f"{peer.name} serves {peer.streams} streams at once; all are under way")
+        self._check_asking()
+        if self.peer is None or self._streams_asked >= self.peer.streams:
+            raise Unavailable(f"{self.peer_name} serves no more streams at once: all are under way")
         stream_id, window = self._last_asked + 1, self.settings.window_bytes
         self._put(StreamOpen(stream_id, method, _remaining_ms(deadline, now), window, trace), payload)
         self._last_asked = stream_id
@@ -179,7 +186,7 @@ class Session:
 
     def notify(self, method: str, payload: bytes, trace: str = "") -> None:
         """Tell the peer something. Raises InvalidInput, Unavailable."""
-        self._open_for_asking()
+        self._check_asking()
         self._put(Notice(method, trace), payload)
 
     def cancel(self, asked_id: int) -> None:
@@ -342,6 +349,8 @@ class Session:
     def _hello_arrived(self, hello: Hello, now: float, events: list[Event]) -> None:
         if self.peer is not None:
             raise PeerFault("Hello twice")
+        if hello.name != self.peer_name:
+            raise PeerFault(f"Hello in another name than the certificate's, {self.peer_name}")
         self.peer = hello
         differs = difference(self.hello, hello)
         if differs:
@@ -431,12 +440,11 @@ class Session:
 
     # ── the rest ──
 
-    def _open_for_asking(self) -> Hello:
-        if self.state != "open" or self.peer is None:
-            raise Unavailable(f"the link is {self.state}")
+    def _check_asking(self) -> None:
+        if self.state != "open":
+            raise Unavailable(f"the link to {self.peer_name} is {self.state}")
         if self.draining:
-            raise Unavailable(f"the link to {self.peer.name} is being closed")
-        return self.peer
+            raise Unavailable(f"the link to {self.peer_name} is being closed")
 
     def _serving(self, served_id: int, state: ServedState) -> _Served:
         served = self._served.get(served_id)

@@ -11,10 +11,12 @@ import os
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from junto.errors import InvalidInput
+from junto.trust.certificates import Identity
 from junto.trust.names import Name
 
 ALPN = "junto/1"
@@ -23,27 +25,19 @@ VerifyPeer: TypeAlias = Callable[[bytes], Name]
 """The name that a leaf certificate (DER) proves. Raises a JuntoError that says why it proves none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A certificate chain, leaf first, and its key, both PEM."""
-
-    certificate_pem: bytes
-    key_pem: bytes = field(repr=False)
-
-
-def server_context(credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+def server_context(identity: Identity, authorities: Iterable[bytes]) -> ssl.SSLContext:
     """A context to accept with. Raises InvalidInput for a certificate, key or authority that does not load."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, credentials, authorities)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, identity, authorities)
     context.num_tickets = 0  # no resumption: each handshake proves the certificate anew
     return context
 
 
-def client_context(credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+def client_context(identity: Identity, authorities: Iterable[bytes]) -> ssl.SSLContext:
     """A context to dial with. Raises InvalidInput as `server_context` does."""
-    return _context(ssl.PROTOCOL_TLS_CLIENT, credentials, authorities)
+    return _context(ssl.PROTOCOL_TLS_CLIENT, identity, authorities)
 
 
-def _context(protocol: int, credentials: Credentials, authorities: Iterable[bytes]) -> ssl.SSLContext:
+def _context(protocol: int, identity: Identity, authorities: Iterable[bytes]) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # names are URIs of the consortium, not hosts
@@ -52,7 +46,7 @@ def _context(protocol: int, credentials: Credentials, authorities: Iterable[byte
     try:
         for pem in authorities:
             context.load_verify_locations(cadata=pem.decode("ascii"))
-        _load_identity(context, credentials)
+        _load_identity(context, identity)
     except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
         raise InvalidInput(
             "the node's certificate, key and the charter's authorities do not load: "
@@ -61,9 +55,10 @@ def _context(protocol: int, credentials: Credentials, authorities: Iterable[byte
     return context
 
 
-def _load_identity(context: ssl.SSLContext, credentials: Credentials) -> None:
+def _load_identity(context: ssl.SSLContext, identity: Identity) -> None:
     """`ssl` reads keys from files only: one that has no name and that no other user can open."""
-    pem = credentials.key_pem.rstrip() + b"\n" + credentials.certificate_pem
+    key = identity.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = key + identity.certificate.public_bytes(Encoding.PEM)
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("junto", os.MFD_CLOEXEC)
         with os.fdopen(descriptor, "wb") as file:

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reaching a node: its name, TCP (through a proxy where the environment says so), TLS, Hello.
+
+Each step is a function of its own, because `probe.py` tries them one by one.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from socket import SOCK_STREAM, gaierror, socket
+from urllib.parse import unquote, urlsplit
+
+from junto import __version__
+from junto.errors import InvalidInput, JuntoError, Unavailable
+from junto.link.connection import Handler, Link, Opening
+from junto.link.frames import Hello
+from junto.link.greeting import HIGHEST, LOWEST
+from junto.link.settings import LinkSettings
+from junto.link.tls import VerifyPeer, client_context, in_plain_words
+from junto.trust import identity as trust_identity
+from junto.trust.certificates import Identity
+from junto.trust.charter import Charter
+from junto.trust.names import Address
+from junto.types import Digest, PartyId
+
+_ANSWER_BYTES = 8192
+TLS_GOODBYE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Who we are to our peers, and how we judge who they are."""
+
+    identity: Identity
+    authorities: tuple[bytes, ...]
+    consortium: str
+    charter_version: int
+    charter_digest: Digest
+    verify_peer: VerifyPeer
+    instance: str
+    unix_time: Callable[[], float] = time.time
+    software: str = __version__
+
+    def hello(self, settings: LinkSettings) -> Hello:
+        """Our introduction, as of now."""
+        return Hello(
+            lowest=LOWEST,
+            highest=HIGHEST,
+            software=self.software,
+            consortium=self.consortium,
+            charter_version=self.charter_version,
+            charter_digest=self.charter_digest,
+            name=self.identity.name.uri,
+            instance=self.instance,
+            unix_seconds=self.unix_time(),
+            calls=settings.calls,
+            streams=settings.streams,
+        )
+
+
+def here_of(identity: Identity, charter: Charter, instance: str, unix_time: Callable[[], float] = time.time) -> Here:
+    """What a member of this charter is to its peers; `instance` differs at each start of the process."""
+    return Here(
+        identity=identity,
+        authorities=tuple(trust_identity.authorities_pem(charter)),
+        consortium=charter.consortium,
+        charter_version=charter.version,
+        charter_digest=charter.digest,
+        verify_peer=lambda leaf: trust_identity.verify(leaf, charter, unix_time()),
+        instance=instance,
+        unix_time=unix_time,
+    )
+
+
+def opening_of(
+    here: Here,
+    handlers: Mapping[str, Handler],
+    settings: LinkSettings,
+    address: str,
+    expected: PartyId | None = None,
+) -> Opening:
+    """What one more connection needs to become a link."""
+    return Opening(
+        lambda: here.hello(settings), here.verify_peer, handlers, settings, address, expected, here.unix_time
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """The HTTPS proxy to dial through, and the hosts to reach without it. Loopback is always reached without."""
+
+    https: str = ""
+    exceptions: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> "Proxies":
+        """As HTTPS_PROXY and NO_PROXY say, in either case."""
+        https = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
+        exceptions = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
+        return cls(https, tuple(e.strip().lower().lstrip(".") for e in exceptions.split(",") if e.strip()))
+
+    def proxy_of(self, host: str) -> str:
+        """The proxy's URL for this host, empty for none."""
+        host = host.lower().rstrip(".")
+        if not self.https or host == "localhost" or self._is_loopback(host):
+            return ""
+        excepted = any(e in ("*", host) or host.endswith("." + e) for e in self.exceptions)
+        return "" if excepted else self.https
+
+    @staticmethod
+    def _is_loopback(host: str) -> bool:
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+async def resolve(address: Address) -> list[tuple[int, tuple[str, int]]]:
+    """The socket families and addresses that a host name stands for. Raises Unavailable, InvalidInput."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=SOCK_STREAM)
+    except gaierror as error:
+        raise Unavailable(
+            f"{address.host}: no such name here ({error.strerror}): check the charter's address, and this machine's DNS"
+        ) from error
+    return [(family, target) for family, _, _, _, target in found]  # type: ignore[misc]  # typeshed: any tuple
+
+
+async def connect(address: Address, proxies: Proxies) -> socket:
+    """A TCP connection to the address, through the proxy that is meant for it. Raises Unavailable."""
+    proxy = proxies.proxy_of(address.host)
+    if not proxy:
+        return await _connect(address)
+    url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if url.scheme != "http" or not url.hostname:
+        raise InvalidInput(f"HTTPS_PROXY with scheme {url.scheme!r}: write http://HOST:PORT")
+    via = Address(url.hostname, url.port or 8080)
+    connection = await _connect(via)
+    try:
+        await _ask_proxy(connection, address, via, url.username, url.password)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def _connect(address: Address) -> socket:
+    failure: Exception | None = None
+    for family, target in await resolve(address):
+        connection = socket(family, SOCK_STREAM)
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, target)
+        except OSError as error:
+            connection.close()
+            failure = failure or error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise Unavailable(in_plain_words(failure or EOFError(), str(address))) from failure
+
+
+async def _ask_proxy(
+    connection: socket, address: Address, via: Address, user: str | None, password: str | None
+) -> None:
+    """HTTP CONNECT (RFC 9110, 9.3.6)."""
+    loop = asyncio.get_running_loop()
+    lines = [f"CONNECT {address} HTTP/1.1", f"Host: {address}"]
+    if user is not None:
+        token = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {token}")
+    await loop.sock_sendall(connection, ("\r\n".join(lines) + "\r\n\r\n").encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        # One byte at a time: what follows the answer belongs to TLS.
+        piece = await loop.sock_recv(connection, 1)
+        answer += piece
+        if not piece or len(answer) > _ANSWER_BYTES:
+            raise Unavailable(f"the proxy {via} hung up, or is none: check HTTPS_PROXY")
+    status = answer.split(b"\r\n", 1)[0].split(b" ")
+    if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].startswith(b"2"):
+        code = status[1].decode("ascii", "replace")[:3] if len(status) > 1 else "?"
+        raise Unavailable(f"the proxy {via} refuses {address} with status {code}: ask who runs it, or set NO_PROXY")
+
+
+async def start_tls(connection: socket, context: ssl.SSLContext, opening: Opening) -> Link:
+    """A link whose TLS handshake is done; `opened` tells of its Hello. Raises Unavailable."""
+    link = Link(opening, dialled=True)
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: link,
+            sock=connection,
+            ssl=context,
+            server_hostname="",
+            ssl_handshake_timeout=opening.settings.connect_seconds,
+            ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
+        )
+    except OSError as error:
+        connection.close()
+        raise Unavailable(in_plain_words(error, opening.address)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return link
+
+
+async def dial(
+    here: Here,
+    address: Address,
+    *,
+    handlers: Mapping[str, Handler] | None = None,
+    settings: LinkSettings | None = None,
+    expected: PartyId | None = None,
+    proxies: Proxies | None = None,
+    context: ssl.SSLContext | None = None,
+) -> Link:
+    """An open link to the node at this address, of the party `expected` if one is named.
+
+    Raises Unavailable (cannot be reached), Refused or PeerFault (reached, but it is not who or what we need),
+    each saying in one line what failed and the mend.
+    """
+    settings = settings or LinkSettings.for_lan()
+    opening = opening_of(here, handlers or {}, settings, str(address), expected)
+    context = context or client_context(here.identity, here.authorities)
+    doing = "connecting"
+    link: Link | None = None
+    try:
+        async with asyncio.timeout(settings.connect_seconds):
+            connection = await connect(address, proxies or Proxies())
+            doing = "the TLS handshake"
+            link = await start_tls(connection, context, opening)
+            doing = "the greeting"
+            await link.opened
+    except TimeoutError:
+        if link is not None:
+            link.abort(f"{doing} took too long")
+        raise Unavailable(
+            f"{address}: {doing} did not end within {settings.connect_seconds:g} s: check the address, "
+            "and that a firewall lets this port through"
+        ) from None
+    except OSError as error:
+        raise Unavailable(in_plain_words(error, str(address))) from error
+    except BaseException:
+        if link is not None:
+            link.abort("it did not open")
+        raise
+    return link
+
+
+async def hang_up(link: Link) -> None:
+    """Close a link that was only tried."""
+    with suppress(JuntoError):
+        await link.close("only tried")
