@@ -275,7 +275,7 @@ def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], questi
     if rule.to and not set(lacking) <= set(rule.to):
         limits.append(f"only to {', '.join(rule.to)}")
     if not _purpose_serves(rule.purpose, question.purpose):
-        limits.append(f"only for {' or '.join(rule.purpose)} (asked for {question.purpose or 'no purpose'})")
+        limits.append(_only_for(rule.purpose, question))
     name = rule.label if rule.label.startswith("rule ") else f"rule {rule.label}"
     what = "it " if _kind_serves(rule, need) else f"only {rule.allow}" + (", " if limits else "")
     return f"{name} allows {what}{', '.join(limits)}"
@@ -290,8 +290,12 @@ def _grant_shortfall(grant: Grant, need: Need, lacking: tuple[PartyId, ...], que
     if question.now < grant.not_before:
         return f"grant {grant.id} has not begun"
     if not _purpose_serves(grant.purpose, question.purpose):
-        return f"grant {grant.id} is only for the purpose {' or '.join(grant.purpose)}"
+        return f"grant {grant.id} is {_only_for(grant.purpose, question)}"
     return f"grant {grant.id} is used up"
+
+
+def _only_for(purposes: tuple[str, ...], question: _Question) -> str:
+    return f"only for {' or '.join(purposes)} (asked for {question.purpose or 'no purpose'})"
 
 
 def _use(need: Need) -> str:
