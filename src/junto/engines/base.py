@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam: what a fragment reads, what it may use, and how its rows come back.
+
+An engine runs one SELECT over named tables and streams Arrow batches. `junto.testing.engines.conformance` is what
+every engine passes.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+Format = Literal["csv", "parquet", "duckdb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a CSV file is written; an empty string is "there is none"."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = '"'
+    comment: str = ""
+    header: bool = True
+    skip: int = 0  # lines before the header
+    date_format: str = ""  # as strptime reads it; empty: ISO 8601
+    timestamp_format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Files of one format and schema. `sources.inspect` fills `columns` and `dialect`, and then nothing is guessed.
+
+    paths: absolute; one only for DuckDB. table: of a DuckDB file, perhaps after its schema and a dot.
+    columns: (name, DuckDB type) in order; a CSV file is read as these types, never as it happens to look.
+    """
+
+    format: Format
+    paths: tuple[str, ...]
+    table: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    dialect: Dialect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowSource:
+    """An Arrow IPC file on disk, mapped, not loaded: an open table kept by version."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TableSource:
+    """A small table in memory."""
+
+    table: pa.Table
+
+
+Source = FileSource | ArrowSource | TableSource
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use. `temp_dir` takes what does not fit in memory, up to `temp_bytes`."""
+
+    memory_bytes: int
+    threads: int
+    temp_dir: Path
+    temp_bytes: int = 64 << 30
+
+
+class Stop(Protocol):
+    """A request to stop, made from any thread at any moment: a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether somebody asked."""
+        ...
+
+
+class Rows:
+    """A fragment's answer as it arrives: its schema at once, its batches once."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.schema = schema
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """The batches that are left. Raises FragmentFailed, OutOfMemory, Cancelled."""
+        return self._batches
+
+    def table(self) -> pa.Table:
+        """All that is left, in memory. Raises as iterating does."""
+        return pa.Table.from_batches(list(self._batches), self.schema)
+
+
+class Engine(Protocol):
+    """What runs a fragment inside one party. Safe to use from many threads at a time."""
+
+    def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> AbstractContextManager[Rows]:
+        """The rows of one SELECT over `tables`, streamed; leaving the context ends the run and frees what it held.
+
+        Blocks the calling thread, on entry and between batches; ends within a second of `stop`. Times are UTC.
+        Raises FragmentFailed, OutOfMemory (past `limits`), Cancelled (`stop` was set).
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what is kept between runs. Runs under way end as they would."""
+        ...

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DuckDB, in process: the engine every party has.
+
+Opening a database costs some 12 ms, a cursor on an open one 20 µs, so databases are kept between runs, one for each
+set of files and limits. Each is locked before a fragment sees it: it can read exactly those files, no other; no
+extension, no configuration, no Python object. A run takes a cursor of its own, on which its tables are temporary
+views: they are gone with it. DuckDB files are the exception: a database attached to one keeps its owner from writing
+it, so it lives for one run.
+
+A fragment was judged before it comes here. This is a second wall: it must be one SELECT, over the tables named.
+DuckDB's messages may quote data, so only the class of an error is passed on.
+"""
+
+import hashlib
+import json
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import duckdb
+import pyarrow as pa
+from pyarrow import ipc
+
+from junto.engines import scan
+from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource
+from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
+
+BATCH_ROWS = 32 * 2048
+_POLL_SECONDS = 0.05
+
+_FUNCTIONS = frozenset(("range", "generate_series", "unnest"))
+
+_SAID = {
+    "Binder Error": "binder error: a column, function or type that does not fit the tables",
+    "Catalog Error": "catalog error: a table or function that does not exist",
+    "Conversion Error": "conversion failed: a value does not fit the type asked for",
+    "Division by Zero Error": "division by zero",
+    "IO Error": "a file could not be read or written",
+    "Invalid Input Error": "a function was given a value that it does not take",
+    "Invalid Type Error": "types that do not go together",
+    "Mismatch Type Error": "types that do not go together",
+    "Not implemented Error": "something DuckDB does not do",
+    "Out of Range Error": "out of range: a number left the range of its type",
+    "Parser Error": "it is not SQL that DuckDB reads",
+    "Permission Error": "it reaches for what a fragment may not touch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What a database is opened for: the files it may read, those attached, and its limits."""
+
+    paths: frozenset[str]
+    attached: tuple[str, ...]
+    limits: Limits
+
+
+class DuckDB:
+    """Runs fragments in this process. Keeps up to `idle` databases open between runs."""
+
+    def __init__(self, idle: int = 4) -> None:
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._open: OrderedDict[_Needs, duckdb.DuckDBPyConnection] = OrderedDict()
+
+    @contextmanager
+    def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> Iterator[Rows]:
+        """See `Engine.run`."""
+        if stop.is_set():
+            raise Cancelled("the run was stopped before it began")
+        with ExitStack() as held:
+            with _told():
+                cursor = held.enter_context(self._cursor(_needs(tables, limits)))
+                _check(cursor, sql, tables)
+                for name, source in tables.items():
+                    _register(cursor, name, source)
+                held.enter_context(_interrupting(cursor, stop))
+                reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
+                held.callback(reader.close)
+            yield Rows(reader.schema, _batches(reader, stop))
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    @contextmanager
+    def _cursor(self, needs: _Needs) -> Iterator[duckdb.DuckDBPyConnection]:
+        if needs.attached:
+            with opened(needs.paths, needs.attached, needs.limits) as database:
+                yield database
+            return
+        with self._lock:
+            if needs not in self._open:
+                self._open[needs] = _open(needs)
+            self._open.move_to_end(needs)
+            cursor = self._open[needs].cursor()
+            while len(self._open) > self._idle:
+                self._open.popitem(last=False)[1].close()  # cursors on it live on
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+
+def _needs(tables: Mapping[str, Source], limits: Limits) -> _Needs:
+    files = [source for source in tables.values() if isinstance(source, FileSource)]
+    return _Needs(
+        frozenset(path for file in files if file.format != "duckdb" for path in file.paths),
+        tuple(sorted({file.paths[0] for file in files if file.format == "duckdb"})),
+        limits,
+    )
+
+
+@contextmanager
+def opened(paths: Iterable[str], attached: Iterable[str], limits: Limits) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database that can read `paths` and the DuckDB files `attached` (named by `alias`) and nothing else."""
+    database = _open(_Needs(frozenset(paths), tuple(attached), limits))
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def alias(path: str) -> str:
+    """The name under which a DuckDB file is attached."""
+    return "file_" + hashlib.sha256(path.encode()).hexdigest()[:32]
+
+
+def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
+    limits = needs.limits
+    limits.temp_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = duckdb.connect(
+        ":memory:",
+        config={
+            "memory_limit": f"{limits.memory_bytes}B",
+            "threads": str(limits.threads),
+            "async_threads": "1",
+            # Each database names its spilled blocks by number, so each has a folder, which it makes and removes.
+            "temp_directory": str(limits.temp_dir / f"duckdb-{uuid.uuid4().hex}"),
+            "max_temp_directory_size": f"{limits.temp_bytes}B",
+            "preserve_insertion_order": "false",  # order is what ORDER BY says; keeping it besides costs memory
+            "autoload_known_extensions": "false",
+            "autoinstall_known_extensions": "false",
+            "allow_community_extensions": "false",
+            "allow_persistent_secrets": "false",
+            "python_enable_replacements": "false",
+            "enable_external_file_cache": "false",
+        },
+    )
+    try:
+        database.execute("LOAD icu").execute("SET TimeZone = 'UTC'")
+        for path in needs.attached:
+            database.execute(f"ATTACH {scan.text(path)} AS {scan.name(alias(path))} (READ_ONLY)")
+        if needs.paths:
+            database.execute(f"SET allowed_paths = {scan.texts(sorted(needs.paths))}")
+        database.execute("SET enable_external_access = false").execute("SET lock_configuration = true")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Mapping[str, Source]) -> None:
+    """The second wall. Raises FragmentFailed unless `sql` is one SELECT that reads `tables` alone."""
+    row = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    cursor.complete()
+    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    if tree["error"] or len(tree["statements"]) != 1:
+        raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
+    nodes = list(_nodes(tree))
+    common = {entry["key"] for node in nodes if "cte_map" in node for entry in node["cte_map"]["map"]}
+    known = {folded.casefold() for folded in (*tables, *common)}
+    for node in nodes:
+        match node.get("type"):
+            case "BASE_TABLE":
+                if node["catalog_name"] or node["schema_name"] or node["table_name"].casefold() not in known:
+                    raise FragmentFailed("the fragment reads a table that it does not name")
+            case "TABLE_FUNCTION":
+                if node["function"]["function_name"] not in _FUNCTIONS:
+                    raise FragmentFailed("the fragment calls a table function; only range, generate_series and unnest")
+            case "SHOW_REF":
+                raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    stack = [tree]
+    while stack:
+        match stack.pop():
+            case dict() as node:
+                yield node
+                stack.extend(node.values())
+            case list() as nodes:
+                stack.extend(nodes)
+
+
+def _register(cursor: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+    match source:
+        case FileSource():
+            select = scan.select(source, alias(source.paths[0]))
+            cursor.execute(f"CREATE TEMP VIEW {scan.name(name)} AS {select}")
+        case ArrowSource(path):
+            cursor.register(name, ipc.open_file(pa.memory_map(path)).read_all())
+        case TableSource(table):
+            cursor.register(name, table)
+        case _:
+            assert_never(source)
+
+
+@contextmanager
+def _interrupting(cursor: duckdb.DuckDBPyConnection, stop: Stop) -> Iterator[None]:
+    """Interrupts the cursor again and again once `stop` is set: an interrupt between two statements is lost."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_POLL_SECONDS):
+            if stop.is_set():
+                cursor.interrupt()
+
+    watcher = threading.Thread(target=watch, name="duckdb-stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _batches(reader: pa.RecordBatchReader, stop: Stop) -> Iterator[pa.RecordBatch]:
+    with _told():
+        for batch in reader:
+            if stop.is_set():
+                raise Cancelled("the run was stopped")
+            yield batch
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns DuckDB's and Arrow's errors into ours, which say what kind they were and nothing more."""
+    try:
+        yield
+    except pa.ArrowMemoryError:
+        raise _ours("Out of Memory Error") from None
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise _ours(str(error)) from None
+
+
+def _ours(message: str) -> JuntoError:
+    kind = message.partition(":")[0]
+    match kind:
+        case "Out of Memory Error":
+            return OutOfMemory("the fragment needs more memory or temporary disk than the node may use")
+        case "INTERRUPT Error":
+            return Cancelled("the run was stopped")
+        case _:
+            return FragmentFailed(f"the fragment failed: {_SAID.get(kind, 'DuckDB could not go on')}")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a source is written in DuckDB's SQL: quoting, the types a column may have, and the reading expression.
+
+Everything pasted into SQL passes through here: names are quoted, texts escaped, types matched against the list.
+"""
+
+import re
+from collections.abc import Iterable
+
+from junto.engines.base import Dialect, FileSource
+from junto.errors import InvalidInput
+
+_PLAIN = (
+    "BOOLEAN",
+    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
+    *("FLOAT", "DOUBLE", "VARCHAR", "BLOB", "UUID", "DATE", "TIME"),
+    *("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"),
+)
+_TYPE = re.compile("|".join((*_PLAIN, r"DECIMAL\(\d{1,2},\d{1,2}\)")))
+_AS_TEXT = re.compile(r"ENUM\(.*\)|JSON|\"NULL\"|NULL", re.DOTALL)
+"""Types read as VARCHAR: texts in other clothes, and columns that hold nothing at all."""
+
+
+def name(identifier: str) -> str:
+    """An identifier, quoted."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def texts(values: Iterable[str]) -> str:
+    """A list of text literals."""
+    return "[" + ", ".join(text(value) for value in values) + "]"
+
+
+def column_type(type: str) -> str | None:
+    """The type under which Junto reads a column of DuckDB's `type`; None for nested and other unsupported types."""
+    if _TYPE.fullmatch(type):
+        return type
+    return "VARCHAR" if _AS_TEXT.fullmatch(type) else None
+
+
+def select(source: FileSource, database: str = "") -> str:
+    """`SELECT` of the source's columns, in order and as their types. `database` is a DuckDB file's attached name.
+
+    Raises InvalidInput for a type that no inspection gives.
+    """
+    origin = _origin(source, database)
+    if not source.columns:
+        return f"SELECT * FROM {origin}"
+    columns = (f"CAST({name(column)} AS {_checked(type)}) AS {name(column)}" for column, type in source.columns)
+    return f"SELECT {', '.join(columns)} FROM {origin}"
+
+
+def _origin(source: FileSource, database: str) -> str:
+    match source.format:
+        case "parquet":
+            return f"read_parquet({texts(source.paths)}, hive_partitioning = false)"
+        case "csv":
+            return f"read_csv({texts(source.paths)}, hive_partitioning = false, {_how(source)})"
+        case "duckdb":
+            schema, dot, table = source.table.partition(".")
+            where = (schema, table) if dot else ("main", source.table)
+            return ".".join(name(part) for part in (database, *where))
+
+
+def _how(source: FileSource) -> str:
+    if not source.columns:
+        return "sample_size = -1"
+    dialect = source.dialect or Dialect()
+    options = {
+        "auto_detect": "false",
+        "columns": "{" + ", ".join(f"{text(column)}: {text(_checked(type))}" for column, type in source.columns) + "}",
+        "delim": text(dialect.delimiter),
+        "quote": text(dialect.quote),
+        "escape": text(dialect.escape),
+        "comment": text(dialect.comment),
+        "header": str(dialect.header).lower(),
+        "skip": str(dialect.skip),
+    }
+    if dialect.date_format:
+        options["dateformat"] = text(dialect.date_format)
+    if dialect.timestamp_format:
+        options["timestampformat"] = text(dialect.timestamp_format)
+    return ", ".join(f"{option} = {value}" for option, value in options.items())
+
+
+def _checked(type: str) -> str:
+    if not _TYPE.fullmatch(type):
+        raise InvalidInput("a source's column has a type Junto does not read; publish the dataset again")
+    return type
