@@ -17,6 +17,7 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import Literal, NoReturn, TypeVar
 
@@ -82,6 +83,7 @@ def parse(text: str | bytes, file: PurePath) -> tuple[DatasetSpec, ...]:
         whole.fault("describes no dataset: begin with [dataset.NAME] and its source")
     folded: dict[str, str] = {}
     for name in datasets:
+        whole.attempt(partial(check_name, name, "dataset"))
         if folded.setdefault(name.casefold(), name) != name:
             whole.fault(f"names both {folded[name.casefold()]!r} and {name!r}: SQL cannot tell them apart, rename one")
     return tuple(_dataset(name, value, file) for name, value in datasets.items())
@@ -90,7 +92,6 @@ def parse(text: str | bytes, file: PurePath) -> tuple[DatasetSpec, ...]:
 def _dataset(name: str, value: object, file: PurePath) -> DatasetSpec:
     place = f"{file.name}: [dataset.{name}]"
     table = _Table(value, place, ("source", "table", "unit", "rule"))
-    table.attempt(lambda: check_name(name, "dataset"))
     unit = table.text("unit")
     rules: list[Rule] = []
     for number, item in enumerate(table.list("rule"), start=1):
