@@ -19,15 +19,22 @@ class CatalogView:
     def __init__(self) -> None:
         self._newest: dict[tuple[PartyId, DatasetName], Dataset | Withdrawal] = {}
 
-    def add(self, author: PartyId, said: Dataset | Withdrawal) -> bool:
-        """Whether the view changed by a statement that `author` signed.
+    def add(self, author: PartyId, dataset: Dataset) -> bool:
+        """Whether the view changed by a dataset that `author` signed.
 
-        Raises PeerFault if it is about another party's dataset, or its version is not the digest of what it says.
+        Raises PeerFault if it is another party's, or its version is not the digest of what it says.
         """
+        if dataset.version != version_of(dataset.columns, dataset.unit, dataset.content, dataset.rules):
+            raise PeerFault(f"the version of a dataset signed by {author} is not the digest of what it holds: refused")
+        return self._take(author, dataset)
+
+    def withdraw(self, author: PartyId, withdrawal: Withdrawal) -> bool:
+        """Whether the view changed by a withdrawal that `author` signed. Raises PeerFault if it is another party's."""
+        return self._take(author, withdrawal)
+
+    def _take(self, author: PartyId, said: Dataset | Withdrawal) -> bool:
         if said.party != author:
             raise PeerFault(f"{author} signed a statement about a dataset of {said.party}: refused")
-        if isinstance(said, Dataset) and said.version != version_of(said.columns, said.unit, said.content, said.rules):
-            raise PeerFault(f"the version of {author}'s dataset is not the digest of what it holds: refused")
         key = (said.party, said.name)
         known = self._newest.get(key)
         if known is not None and _age(said) <= _age(known):
@@ -60,11 +67,6 @@ class CatalogView:
         if not found:
             raise InvalidInput(f"no party publishes a dataset {name!r}: {meant(name, self._names())}")
         return found
-
-    def mismatches(self, dataset: Dataset) -> list[str]:
-        """How the other parties' datasets of its name differ from it; empty if they are one joint table."""
-        others = [other for other in self.joint(dataset.name) if other.party != dataset.party]
-        return [line for other in others for line in compare(dataset, other)]
 
     def _names(self) -> list[str]:
         return sorted({dataset.name for dataset in self.datasets})

@@ -43,6 +43,8 @@ _GROUPS = (
     _Group("node", "junto.cli.node:app", "Run this party's node, and see how it does."),
     _Group("doctor", "junto.cli.doctor:doctor", "Try every way to and from the other parties, and name the mend."),
     _Group("dataset", "junto.cli.dataset:app", "Publish data with its rules; list what all parties published."),
+    _Group("grant", "junto.cli.grant:app", "Let a party have what the rules would refuse; take it back."),
+    _Group("grant", "junto.cli.grant:app", "Give other parties permissions beside the rules; take them back."),
     _Group("sql", "junto.cli.sql:sql", "Ask a joint question, see who learns what, get the answer."),
     _Group("task", "junto.cli.task:app", "See and steer tasks: whom they wait for, how they ended."),
     _Group("journal", "junto.cli.journal:app", "Read and verify what happened, offline."),

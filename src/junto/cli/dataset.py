@@ -13,6 +13,7 @@ from junto.catalog.dataset import Dataset
 from junto.catalog.names import meant
 from junto.catalog.spec import DatasetSpec, parse
 from junto.cli.grid import print_grid
+from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput
 from junto.link import methods
@@ -22,19 +23,16 @@ from junto.types import DatasetName
 
 app = typer.Typer(help="Publish data under rules, and see what there is.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME")]
-User = Annotated[str | None, typer.Option(help="Which of its users.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 File = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Describes datasets: source, unit, rules.")]
 Name = Annotated[str, typer.Argument(help="The dataset's name, from `junto dataset ls`.")]
 Party = Annotated[str | None, typer.Option(help="Only this party's.")]
 
 
 @app.command("publish")
-def publish(file: File, home: Home = None, user: User = None, json: AsJson = False) -> None:
+def publish(file: File, home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
     """Sign and announce the datasets a file describes; say how they differ from other parties' of the same name."""
     _read(file)  # a mistake in the file is told before the node is asked
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         reply = desk.publish(file)
     if json:
         print(msgspec.json.encode(reply).decode())
@@ -64,9 +62,11 @@ def check(file: File) -> None:
 
 
 @app.command("ls")
-def ls(home: Home = None, user: User = None, party: Party = None, json: AsJson = False) -> None:
+def ls(
+    home: Home = None, user: User = None, profile: Profile = None, party: Party = None, json: AsJson = False
+) -> None:
     """List the datasets of all parties."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         datasets = [dataset for dataset in desk.datasets() if party in (None, dataset.party)]
     if json:
         print(msgspec.json.encode(datasets).decode())
@@ -84,9 +84,11 @@ def ls(home: Home = None, user: User = None, party: Party = None, json: AsJson =
 
 
 @app.command("show")
-def show(name: Name, home: Home = None, user: User = None, party: Party = None, json: AsJson = False) -> None:
+def show(
+    name: Name, home: Home = None, user: User = None, profile: Profile = None, party: Party = None, json: AsJson = False
+) -> None:
     """Show a dataset at every party that has it: columns, what may leave of each, and statistics."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         datasets = desk.datasets()
     named = [dataset for dataset in datasets if dataset.name == name and party in (None, dataset.party)]
     if not named:
@@ -101,9 +103,9 @@ def show(name: Name, home: Home = None, user: User = None, party: Party = None, 
 
 
 @app.command("unpublish")
-def unpublish(name: Name, home: Home = None, user: User = None) -> None:
+def unpublish(name: Name, home: Home = None, user: User = None, profile: Profile = None) -> None:
     """Withdraw one of this party's datasets: no new question may read it."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         desk.request(methods.USER_WITHDRAW, msgspec.json.encode(methods.Withdraw(DatasetName(name))))
     print(f"{name} is withdrawn; the other parties learn it as they are reached")
 

@@ -2,7 +2,6 @@
 """`junto grant`: let named parties have, for a time, what this party's rules would refuse."""
 
 import time
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -10,6 +9,7 @@ import typer
 
 from junto.catalog.names import meant
 from junto.cli.grid import print_grid
+from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput, PeerFault
 from junto.link import methods
@@ -19,9 +19,6 @@ from junto.types import DatasetName, PartyId
 
 app = typer.Typer(help="Give and take back permissions beside the rules.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME")]
-User = Annotated[str | None, typer.Option(help="Which of its users.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 T = TypeVar("T")
 
@@ -39,6 +36,7 @@ def give(
     units: Annotated[int, typer.Option(help="Groups of fewer units stay hidden.")] = DEFAULT_UNITS,
     home: Home = None,
     user: User = None,
+    profile: Profile = None,
     json: AsJson = False,
 ) -> None:
     """Let parties have columns in a form that the rules do not allow them. Prints the grant's id, to revoke it by."""
@@ -54,7 +52,7 @@ def give(
         uses=uses,
         units=units,
     )
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         reply = desk.request(methods.USER_GRANT, msgspec.json.encode(request))
         granted = _decoded(reply, methods.Granted)
         owner = PartyId(desk.party)
@@ -62,9 +60,9 @@ def give(
 
 
 @app.command("ls")
-def ls(home: Home = None, user: User = None, json: AsJson = False) -> None:
+def ls(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
     """List the grants this party gave, newest first."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         reply = desk.request(methods.USER_GRANTS)
         states = _decoded(reply, list[GrantState])
     if json:
@@ -99,9 +97,10 @@ def revoke(
     id: Annotated[str, typer.Argument(help="The grant's id, from `junto grant ls`.")],
     home: Home = None,
     user: User = None,
+    profile: Profile = None,
 ) -> None:
     """Take a grant back: it serves no new question."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         desk.request(methods.USER_REVOKE, msgspec.json.encode(methods.Revoke(id)))
     print(f"grant {id} is revoked; tasks already contracted end as they were agreed")
 
