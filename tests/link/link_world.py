@@ -4,6 +4,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -11,7 +12,6 @@ from junto.link.connection import Handler
 from junto.link.dial import Here, here_of
 from junto.link.links import Links
 from junto.link.settings import LinkSettings
-from junto.trust import charter as charters
 from junto.trust.certificates import Authority, Identity, create_authority, issue
 from junto.trust.charter import Charter, Member
 from junto.trust.names import Address, Name
@@ -42,7 +42,7 @@ class World:
         return Charter(
             consortium=CONSORTIUM,
             version=version,
-            created=charters.datetime.fromtimestamp(0, charters.UTC),
+            created=datetime.fromtimestamp(0, UTC),
             quorum=len(members),
             members=tuple(sorted(members, key=lambda member: member.name)),
         )
