@@ -30,24 +30,21 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def __repr__(self) -> str:
         return f"Profile(addresses={self.addresses})"
 
-    def identity(self) -> Identity:
-        """Who asks, whether or not the certificate has expired. Raises InvalidInput."""
-        return load_identity(self.key_pem.encode(), self.certificate_pem)
-
-    def check_current(self, now: float) -> None:
-        """Raise InvalidInput, with the command that renews it, if the certificate has expired or not begun."""
-        identity = self.identity()
+    def identity(self, now: float | None = None) -> Identity:
+        """Who asks. Raises InvalidInput if files do not fit, or if the certificate is not valid at the time given."""
+        identity = load_identity(self.key_pem.encode(), self.certificate_pem)
         begins = identity.certificate.not_valid_before_utc.timestamp()
-        if now < begins:
+        if now is not None and now < begins:
             raise InvalidInput(
                 f"certificate of {identity.name} is not valid before {utc_text(begins)}, our clock says "
                 f"{utc_text(now)}: set the clock that is wrong"
             )
-        if now >= identity.expires:
+        if now is not None and now >= identity.expires:
             raise InvalidInput(
                 f"certificate of {identity.name} expired at {utc_text(identity.expires)}, our clock says "
                 f"{utc_text(now)}: renew it with `junto user add {identity.name.user}` at {identity.name.party}"
             )
+        return identity
 
     def charter(self) -> Charter:
         """The charter in force when the profile was written. Raises InvalidInput."""
