@@ -186,7 +186,7 @@ def test_an_array_survives_its_payload_with_shape_and_extra_numbers() -> None:
     ],
 )
 def test_a_payload_that_is_not_what_its_reader_expects_is_the_peers_fault(payload: bytes) -> None:
-    with pytest.raises(PeerFault, match="^a's 'shares'"):
+    with pytest.raises(PeerFault, match=r"^a's 'shares'"):
         codec.unpack_u32(A, "shares", payload, (2, 3))
 
 
@@ -210,5 +210,5 @@ def test_a_keystream_is_aes_ctr_from_zero_and_gives_each_byte_once() -> None:
     buffer = bytearray(b"x" * 16)
     Keystream(bytes(16)).fill(buffer)
     assert bytes(buffer) == zero
-    source = stretched(lambda count: bytes(count))
+    source = stretched(bytes)
     assert source(8) + source(8) == zero

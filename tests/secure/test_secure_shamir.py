@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Field arithmetic and secret sharing against slow Python integers, and privacy against an exhaustive count."""
 
-import secrets
 from collections import Counter
 from itertools import combinations
 
@@ -13,7 +12,8 @@ from hypothesis import strategies as st
 from junto.errors import InvalidInput
 from junto.secure import shamir
 from junto.secure.keystream import Keystream
-from junto.secure.shamir import P, Field
+from junto.secure.shamir import Field, P
+from junto.testing.secure import seeded
 
 edges = st.sampled_from([0, 1, 2, P - 1, P - 2, (1 << 30), (1 << 30) - 1])
 elements = st.lists(st.one_of(edges, st.integers(0, P - 1)), min_size=1, max_size=30)
@@ -82,7 +82,7 @@ def test_any_degree_shares_take_every_value_once_whatever_the_secret(
 
 
 def test_shares_that_disagree_are_not_rebuilt() -> None:
-    shares = shamir.split(field([5, 6]), 3, 1, secrets.token_bytes)
+    shares = shamir.split(field([5, 6]), 3, 1, seeded("one"))
     shares[2][0] = (int(shares[2][0]) + 1) % P
     with pytest.raises(InvalidInput, match="do not lie on one polynomial"):
         shamir.rebuild(shares, 1)
@@ -93,7 +93,7 @@ def test_shares_that_disagree_are_not_rebuilt() -> None:
 @pytest.mark.parametrize(("parties", "degree"), [(3, 3), (0, 0), (2, -1)])
 def test_impossible_sharings_are_refused(parties: int, degree: int) -> None:
     with pytest.raises(InvalidInput):
-        shamir.split(field([1]), parties, degree, secrets.token_bytes)
+        shamir.split(field([1]), parties, degree, seeded("one"))
 
 
 def test_a_draw_of_p_is_drawn_again() -> None:
@@ -114,6 +114,6 @@ def test_the_top_bit_of_a_draw_is_dropped_so_that_all_elements_are_alike() -> No
 
 
 def test_weights_recombine_products_of_shares() -> None:
-    a = shamir.split(field([3, P - 1]), 5, 2, secrets.token_bytes)
-    b = shamir.split(field([4, P - 1]), 5, 2, secrets.token_bytes)
+    a = shamir.split(field([3, P - 1]), 5, 2, seeded("one"))
+    b = shamir.split(field([4, P - 1]), 5, 2, seeded("one"))
     assert shamir.combine(shamir.multiply(a, b), shamir.weights(5)).tolist() == [12, 1]

@@ -57,6 +57,8 @@ def encode(measure: str, encoding: Encoding, column: pa.Array | pa.ChunkedArray,
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     try:
+        if not _exact(column.type, encoding):  # Arrow would parse text, and round reals to decimals
+            raise pa.ArrowInvalid
         column = column.cast(wanted)
     except pa.ArrowException:
         text = f"measure {measure!r}, {column.type}, does not fit {wanted}: cast it in the question"
@@ -160,6 +162,16 @@ def decode_reals(lanes: Lanes) -> NDArray[np.float64]:
     value: NDArray[np.float64] = np.ldexp(window.astype(np.float64), bits + np.where(large, 32, 0) - FRACTION_BITS)
     np.negative(value, out=value, where=negative)
     return value
+
+
+def _exact(kind: pa.DataType, encoding: Encoding) -> bool:
+    """Whether Arrow's cast from that type is exact, or fails, or is the rounding of a number to float64."""
+    types = pa.types
+    whole = types.is_integer(kind) or types.is_null(kind)
+    if encoding == "count":
+        return bool(whole)
+    decimal = whole or types.is_decimal(kind)
+    return bool(decimal if encoding == "integer" else decimal or types.is_floating(kind))
 
 
 def _encode_counts(measure: str, counts: NDArray[np.int64]) -> Lanes:

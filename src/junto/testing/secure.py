@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from junto.secure.keystream import Keystream, derive
 from junto.secure.machine import Arrived, Done, InputReady, Instruction, Machine, Need, Send, Started
-from junto.types import PartyId
+from junto.types import PartyId, RandomBytes
 
 AnyMachine = Machine[Any, Any]
 """Parties of one protocol have different inputs and outputs; the test that built them knows which."""
@@ -38,6 +39,11 @@ class Run:
     def payloads(self, party: PartyId) -> bytes:
         """All bytes the party got, one after the other."""
         return b"".join(line.payload for line in self.transcript if line.to == party)
+
+
+def seeded(seed: str) -> RandomBytes:
+    """Bytes as good as random, and the same in every run with that seed."""
+    return Keystream(derive(seed.encode(), "testing", b"", size=16)).take
 
 
 def run_machines(

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lanes: exact where they say exact, within the stated bound where they do not, refused where they cannot hold."""
+
+import math
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from junto.errors import InvalidInput
+from junto.secure.deviations import deviations
+from junto.secure.encoding import (
+    COUNT_MAX,
+    DECIMAL_MAX,
+    LANES,
+    REAL_BOUND,
+    Lanes,
+    decode,
+    decode_reals,
+    encode,
+    encode_reals,
+    integers,
+    unit,
+)
+
+reals = st.floats(min_value=-(2.0**78.9), max_value=2.0**78.9, allow_nan=False, allow_infinity=False)
+fine = st.floats(min_value=-(2.0**-10), max_value=2.0**-10)
+decimals = st.integers(-DECIMAL_MAX, DECIMAL_MAX)
+
+
+def total(parts: list[Lanes]) -> Lanes:
+    summed: Lanes = np.sum(np.stack(parts), axis=0, dtype=np.uint64)
+    return summed
+
+
+def decimal_column(values: list[int | None], scale: int) -> pa.Array:
+    with localcontext(prec=60):
+        exact = [None if value is None else Decimal(value).scaleb(-scale) for value in values]
+        return pa.array(exact, type=pa.decimal128(38, scale))
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.lists(st.one_of(reals, fine), min_size=1, max_size=8))
+def test_a_sum_of_reals_is_within_two_to_the_minus_65_per_party_then_rounded_once(values: list[float]) -> None:
+    lanes = total([encode_reals("m", np.array([value])) for value in values])
+    (encoded,) = integers(lanes)
+    true = sum(map(Fraction, values))
+    assert abs(Fraction(encoded, unit("real")) - true) <= len(values) * Fraction(1, 2**65)
+    (decoded,) = decode("m", "real", lanes).to_pylist()
+    assert decoded == encoded / unit("real")  # Python's quotient of integers is correctly rounded
+
+
+@pytest.mark.parametrize("bits", [*range(1, 70, 7), 53, 54, 63, 64, 65, *range(95, 98), *range(126, 131), 145, 158])
+def test_decoding_rounds_to_the_nearest_float_ties_to_even(bits: int) -> None:
+    half = 1 << max(bits - 54, 0)  # half a unit in the last place of a number with that many bits
+    top = 1 << (bits - 1)
+    exact = [top, 2 * top - 1, top + half, top + half + 1, top + half - 1, top + 3 * half, top | (half - 1)]
+    exact += [-value for value in exact] + [0]
+    limbs = [[value & COUNT_MAX, (value >> 48) & COUNT_MAX, value >> 96] for value in exact]
+    lanes = np.array(limbs, dtype=np.int64).T.copy().view(np.uint64)
+    assert decode_reals(lanes).tolist() == [value / 2**64 for value in exact]
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(decimals, min_size=1, max_size=6), st.integers(0, 38))
+def test_a_sum_of_decimals_is_exact_or_refused(values: list[int], scale: int) -> None:
+    lanes = total([encode("m", "integer", decimal_column([value], scale), scale) for value in values])
+    assert integers(lanes) == [sum(values)]
+    if abs(sum(values)) <= DECIMAL_MAX:
+        assert decode("m", "integer", lanes, scale).equals(decimal_column([sum(values)], scale))
+    else:
+        with pytest.raises(InvalidInput, match="'m' takes more than 38 digits"):
+            decode("m", "integer", lanes, scale)
+
+
+def test_the_edges_of_decimal_38_are_held_and_one_beyond_is_refused() -> None:
+    edge = encode("m", "integer", decimal_column([DECIMAL_MAX, -DECIMAL_MAX], 0))
+    assert decode("m", "integer", edge).equals(decimal_column([DECIMAL_MAX, -DECIMAL_MAX], 0))
+    for step in (1, -1):
+        one = encode("m", "integer", decimal_column([step, step], 0))
+        with pytest.raises(InvalidInput):
+            decode("m", "integer", total([edge, one]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_lanes_of_as_many_parties_as_allowed_do_not_wrap(sign: int) -> None:
+    parties = 1 << 14
+    largest = math.nextafter(REAL_BOUND, 0)
+    lanes = encode_reals("m", np.array([sign * largest])) * np.uint64(parties)
+    assert integers(lanes) == [sign * parties * int(largest) << 64]
+    assert decode_reals(lanes).tolist() == [sign * parties * largest]
+    worst = np.array([[COUNT_MAX], [COUNT_MAX], [COUNT_MAX >> 1]], dtype=np.int64) * sign
+    lanes = worst.view(np.uint64) * np.uint64(2 * parties)
+    assert integers(lanes) == [sign * 2 * parties * ((1 << 143) - 1)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, REAL_BOUND, -REAL_BOUND, 1.7e308])
+def test_reals_that_the_lanes_cannot_hold_are_refused_by_the_measures_name(value: float) -> None:
+    with pytest.raises(InvalidInput, match="measure 'delay'") as caught:
+        encode("delay", "real", pa.array([1.0, value, None]))
+    assert str(caught.value).startswith("measure 'delay' holds " + ("a" if math.isfinite(value) else "NaN or infinity"))
+
+
+def test_the_smallest_and_the_signed_zero_reals_encode_as_zero() -> None:
+    lanes = encode("m", "real", pa.array([0.0, -0.0, 5e-324, -5e-324, 2.0**-66, None]))
+    assert integers(lanes) == [0] * 6
+    assert [math.copysign(1, value) for value in decode("m", "real", lanes).to_pylist()] == [1.0] * 6
+
+
+def test_null_encodes_as_zero_and_slices_and_chunks_as_their_values() -> None:
+    column = decimal_column([9, None, -4, None, 10**30], 2)
+    assert integers(encode("m", "integer", column[1:], 2)) == [0, -4, 0, 10**30]
+    chunked = pa.chunked_array([column[:2], column[2:]])
+    assert integers(encode("m", "integer", chunked, 2)) == [9, 0, -4, 0, 10**30]
+    assert encode("n", "count", pa.array([1, None, COUNT_MAX])).tolist() == [[1, 0, COUNT_MAX]]
+    assert integers(encode("m", "integer", pa.array([1, None, -(2**63)]))) == [1, 0, -(2**63)]
+
+
+def test_empty_and_all_null_columns_encode() -> None:
+    for encoding, kind in (("count", pa.int64()), ("integer", pa.decimal128(38, 0)), ("real", pa.float64())):
+        for column in (pa.array([], type=kind), pa.nulls(3, type=kind), pa.nulls(3)):
+            lanes = encode("m", encoding, column)  # type: ignore[arg-type]  # mypy widens the literals
+            assert lanes.shape == (LANES[encoding], len(column))  # type: ignore[index]  # the same
+            assert not lanes.any()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "column"),
+    [
+        ("count", pa.array([-1])),
+        ("count", pa.array([COUNT_MAX + 1])),
+        ("count", pa.array([4711.5])),
+        ("integer", pa.array(["4711"])),
+        ("integer", pa.array([4711.25])),
+        ("integer", decimal_column([4711], 1)),
+        ("integer", pa.array([Decimal(4711).scaleb(40)])),
+        ("real", pa.array(["4711"])),
+        ("real", pa.array([True])),
+    ],
+)
+def test_what_does_not_fit_is_refused_without_its_value(encoding: str, column: pa.Array) -> None:
+    with pytest.raises(InvalidInput, match="measure 'm'") as caught:
+        encode("m", encoding, column)  # type: ignore[arg-type]  # the mistakes under test
+    assert "4711" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_count_that_overflows_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="does not fit 64 bits"):
+        decode("n", "count", np.array([[1 << 63]], dtype=np.uint64))
+    with pytest.raises(InvalidInput, match="takes 3 lanes, not 1"):
+        decode("n", "real", np.zeros((1, 1), dtype=np.uint64))
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=20), st.integers(0, 3))
+def test_deviations_of_decimals_are_the_exact_value_rounded_once(values: list[int], scale: int) -> None:
+    s = encode("s", "integer", decimal_column([sum(values)], scale), scale)
+    ss = encode("ss", "integer", decimal_column([sum(v * v for v in values)], 2 * scale), 2 * scale)
+    n = np.array([len(values)])
+    (found,) = deviations(n, s, ss, unit("integer", scale), unit("integer", 2 * scale)).tolist()
+    mean = Fraction(sum(values), len(values))
+    assert found == float(sum((v - mean) ** 2 for v in values) / 10 ** (2 * scale))
+
+
+def test_deviations_keep_their_digits_where_floats_have_none_left() -> None:
+    values = [1e9 + 0.25, 1e9 + 0.5, 1e9 + 0.75]
+    s, ss = sum(map(Fraction, values)), sum(Fraction(value) ** 2 for value in values)
+    lanes = [
+        np.array([[x & COUNT_MAX, (x >> 48) & COUNT_MAX, x >> 96]], dtype=np.int64).T.copy().view(np.uint64)
+        for x in (int(s * 2**64), int(ss * 2**64))
+    ]
+    assert deviations(np.array([3]), lanes[0], lanes[1], unit("real"), unit("real")).tolist() == [0.125]
+    assert float(ss) - float(s) ** 2 / 3 != 0.125
+
+
+def test_deviations_of_no_units_are_nan_and_never_negative() -> None:
+    zero, one = encode_reals("m", np.zeros(2)), encode_reals("m", np.array([5.0, 5.0]))
+    found = deviations(np.array([0, 1]), one, zero, unit("real"), unit("real"))
+    assert math.isnan(found[0])
+    assert found[1] == 0.0

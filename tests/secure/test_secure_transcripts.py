@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What crosses the wire in a threshold, pinned per party against the leakage that `threshold.py` states."""
+
+import numpy as np
+import pytest
+
+from junto.secure import codec
+from junto.secure.groupkeys import GroupCounts
+from junto.secure.shamir import P, rebuild
+from junto.secure.threshold import Terms, contribute, receive_keys
+from junto.testing.secure import Run, run_machines, seeded
+from junto.types import PartyId
+
+A, B, C, D, R = (PartyId(name) for name in ("a", "b", "c", "d", "receiver"))
+Groups = dict[bytes, int]
+
+
+def run(terms: Terms, groups: dict[PartyId, Groups], seed: int = 0) -> Run:
+    machines = {
+        party: contribute(party, terms, b"task/step", seeded(f"{seed} {party}")) for party in terms.contributors
+    }
+    inputs = {
+        party: GroupCounts(list(own), np.array(list(own.values()), dtype=np.int64)) for party, own in groups.items()
+    }
+    receiver = receive_keys(terms, b"task/step", seeded(f"{seed} receiver"))
+    return run_machines({**machines, R: receiver}, inputs, seed)
+
+
+def size_of(dtype: str, *shape: int, extra: tuple[int, ...] = ()) -> int:
+    return len(codec.pack(np.zeros(shape, dtype=dtype), extra))
+
+
+KEY = size_of("u1", 32)
+
+# six groups in all: `both` and `alone a` and `alone c` pass, `small*` do not
+GROUPS: dict[PartyId, Groups] = {
+    A: {b"group-of-both-parties": 6, b"group-alone-at-a": 11, b"small-group-at-a": 9},
+    B: {b"group-of-both-parties": 6, b"small-group-at-b": 2},
+    C: {b"group-alone-at-c": 40, b"small-group-of-b-c": 4},
+}
+GROUPS[B][b"small-group-of-b-c"] = 4
+PASSED = {b"group-of-both-parties", b"group-alone-at-a", b"group-alone-at-c"}
+WITHHELD = {b"small-group-at-a", b"small-group-at-b", b"small-group-of-b-c"}
+TERMS = Terms((A, B, C), R, (A, B, R), 10)
+WIDTH = 32  # the longest key takes 21 bytes and 2 for its length
+
+
+def test_each_party_receives_exactly_the_stated_messages() -> None:
+    result = run(TERMS, GROUPS)
+    assert set(result.outputs[R].keys) == PASSED
+    share, element = size_of("u4", 1, 6), size_of("u4", 6)
+    products = {1: size_of("u4", 5, 6), 2: size_of("u4", 3, 6), 3: size_of("u4", 1, 6), 4: size_of("u4", 1, 6)}
+
+    def tokens(count: int) -> int:
+        return size_of("u1", count, 16, extra=(WIDTH,))
+
+    def from_nodes(*nodes: PartyId) -> list[tuple[PartyId, str, int]]:
+        lines = [(node, f"product-{turn}", size) for node in nodes for turn, size in products.items()]
+        return [*lines, *((node, "rho", element) for node in nodes)]
+
+    assert result.received_by(A) == sorted(
+        [
+            *[(B, "key", KEY), (C, "key", KEY), (B, "tokens", tokens(3)), (C, "tokens", tokens(2))],
+            *[(B, "share", share), (C, "share", share), *from_nodes(B, R)],
+            *[(B, "open", element), (R, "open", element)],
+            # b holds nothing that a lacks and that passed; c holds one; two pads for a's own
+            (B, "masked-keys", size_of("u1", 0, WIDTH)),
+            (C, "masked-keys", size_of("u1", 1, WIDTH)),
+            (B, "pads", size_of("u1", 2, WIDTH)),
+        ]
+    )
+    assert result.received_by(B) == sorted(
+        [
+            *[(A, "key", KEY), (C, "key", KEY), (A, "tokens", tokens(3)), (C, "tokens", tokens(2))],
+            *[(A, "share", share), (C, "share", share), *from_nodes(A, R)],
+            *[(A, "open", element), (R, "open", element), (R, "pad", KEY)],
+        ]
+    )
+    assert result.received_by(C) == sorted(  # no node: sees no share but of what is opened
+        [
+            *[(A, "key", KEY), (B, "key", KEY), (A, "tokens", tokens(3)), (B, "tokens", tokens(3))],
+            *[(A, "open", element), (B, "open", element), (R, "open", element), (R, "pad", KEY)],
+        ]
+    )
+    assert result.received_by(R) == sorted(  # no key, no token
+        [
+            *[(A, "share", share), (B, "share", share), (C, "share", share), *from_nodes(A, B)],
+            *[(A, "open", element), (B, "open", element)],
+            (A, "keys", size_of("u1", 3, WIDTH, extra=(6,))),
+        ]
+    )
+
+
+def test_a_receiver_that_does_not_compute_receives_the_openings_and_the_keys_only() -> None:
+    terms = Terms((A, B, C), R, (A, B, C), 10)
+    element = size_of("u4", 6)
+    assert run(terms, GROUPS).received_by(R) == [
+        (A, "keys", size_of("u1", 3, WIDTH, extra=(6,))),
+        *[(A, "open", element), (B, "open", element), (C, "open", element)],
+    ]
+
+
+def test_a_single_contributor_sends_the_keys_that_passed_in_an_order_of_their_own() -> None:
+    groups: Groups = {b"z": 10, b"secret-small-group": 9, b"a": 11}
+    result = run(Terms((A,), R, (A,), 10), {A: groups})
+    assert result.received_by(R) == [(A, "keys", size_of("u1", 2, 16, extra=(3,)))]
+    assert result.received_by(A) == []
+    assert result.outputs[R].keys == [b"a", b"z"]
+    assert b"secret" not in result.payloads(R)
+
+
+def test_where_nothing_is_asked_only_keys_cross() -> None:
+    result = run(Terms((A, B, C), R, (), 0), GROUPS)
+    assert {line.name for line in result.transcript} == {"key", "tokens", "pad", "masked-keys", "pads", "keys"}
+    assert result.received_by(R) == [(A, "keys", size_of("u1", 6, WIDTH, extra=(6,)))]
+
+
+def test_no_group_key_crosses_in_the_clear_withheld_or_not() -> None:
+    result = run(TERMS, GROUPS)
+    for party in (A, B, C, R):
+        for key in PASSED | WITHHELD:
+            assert key[:8] not in result.payloads(party)
+
+
+def test_a_row_is_released_for_each_group_that_passed_and_none_for_a_withheld_one() -> None:
+    lines = run(TERMS, GROUPS).transcript
+    assert sum(_rows(line.payload) for line in lines if line.name == "keys") == len(PASSED)
+    assert sum(_rows(line.payload) for line in lines if line.name in ("masked-keys", "pads")) == len(PASSED)
+
+
+def _rows(payload: bytes) -> int:
+    body = 1 + payload[0]
+    return (len(payload) - body) // WIDTH
+
+
+def test_the_designated_contributor_cannot_lift_the_pads() -> None:
+    first, second = run(TERMS, GROUPS, seed=1), run(TERMS, GROUPS, seed=2)
+    for result in (first, second):
+        assert not [line for line in result.transcript if line.to == A and line.name == "pad"]
+    padded = [
+        next(line.payload for line in result.transcript if (line.sender, line.name) == (C, "masked-keys"))
+        for result in (first, second)
+    ]
+    plain = b"\x10\0group-alone-at-c".ljust(WIDTH, b"\0")
+    same = [x == y for x, y in zip(padded[0][-WIDTH:], padded[1][-WIDTH:], strict=True)]
+    assert sum(same) < WIDTH // 4
+    assert sum(x == y for x, y in zip(padded[0][-WIDTH:], plain, strict=True)) < WIDTH // 4
+    # the pads it is given are for its own groups; xored onto the others' rows they give nothing
+    pads = next(line.payload for line in first.transcript if line.name == "pads")[-2 * WIDTH :]
+    for pad in (pads[:WIDTH], pads[WIDTH:]):
+        assert bytes(x ^ y for x, y in zip(padded[0][-WIDTH:], pad, strict=True)) != plain
+
+
+def test_no_pad_hides_two_rows() -> None:
+    result = run(TERMS, GROUPS)
+    keys = {key: len(key).to_bytes(2, "little") + key.ljust(WIDTH - 2, b"\0") for key in result.outputs[R].keys}
+    line = next(line.payload for line in result.transcript if line.name == "keys")[-3 * WIDTH :]
+    pads = {
+        bytes(x ^ y for x, y in zip(line[i * WIDTH : (i + 1) * WIDTH], keys[key], strict=True))
+        for i, key in enumerate(result.outputs[R].keys)
+    }
+    assert len(pads) == 3
+
+
+@pytest.mark.parametrize("terms", [TERMS, Terms((A, B, C), R, (A, B, C), 10)])
+def test_the_receiver_sees_the_same_messages_whoever_holds_the_groups(terms: Terms) -> None:
+    moved = {A: GROUPS[C], B: GROUPS[A], C: GROUPS[B]}
+    first, second = run(terms, GROUPS), run(terms, moved)
+    assert first.received_by(R) == second.received_by(R)
+    assert set(first.outputs[R].keys) == set(second.outputs[R].keys)
+
+
+def test_tokens_of_one_key_differ_between_runs_and_are_sorted() -> None:
+    groups = {party: {b"key-%d" % n: 20 for n in range(50)} for party in (A, B)}
+    terms = Terms((A, B), R, (A, B, R), 10)
+    tables = []
+    for seed in (1, 2):
+        result = run(terms, groups, seed)
+        ours, theirs = (line.payload[-800:] for line in result.transcript if line.name == "tokens")
+        assert ours == theirs  # the two hold the same groups, so they send the same tokens
+        tables.append([ours[i : i + 16] for i in range(0, 800, 16)])
+    assert tables[0] == sorted(tables[0])
+    assert not set(tables[0]) & set(tables[1])
+
+
+# --- what is opened -------------------------------------------------------------------------------------------------
+
+MANY = Terms((A, B, C, D), R, (A, B, R), 3, 2)
+"""c and d are no nodes, so their transcripts hold all shares of what is opened."""
+
+
+def openings(result: Run) -> list[int]:
+    shares = {
+        line.sender: codec.unpack_u32(line.sender, line.name, line.payload, (None,))
+        for line in result.transcript
+        if line.to == C and line.name == "open"
+    }
+    return [int(value) for value in rebuild(np.stack([shares[node] for node in MANY.nodes]).astype(np.uint64), 1)]
+
+
+def test_one_number_per_group_is_opened_and_it_is_zero_whichever_condition_failed() -> None:
+    few_units, one_party, both, passes = b"1", b"2", b"3", b"4"
+    groups = {A: {few_units: 1, one_party: 9, both: 1, passes: 2}, B: {few_units: 1, passes: 7}, C: {}, D: {}}
+    result = run(MANY, groups)
+    assert len(openings(result)) == 4
+    assert sorted(openings(result))[:3] == [0, 0, 0]
+    assert result.outputs[R].keys == [passes]
+
+
+def test_what_is_opened_of_groups_that_pass_is_uniform_and_not_their_product() -> None:
+    same: Groups = {b"key-%d" % n: 5 for n in range(3000)}
+    groups: dict[PartyId, Groups] = {A: same, B: same, C: {}, D: {}}
+    first, second = openings(run(MANY, groups, seed=1)), openings(run(MANY, groups, seed=2))
+    product = 3 * 2 * 1 * 2 * 1  # clipped sums of 6 units and 2 parties: (6)(5)(4) and (2)(1)
+    assert product not in first
+    assert 6 * 5 * 4 * 2 not in first
+    assert not any(x == y for x, y in zip(first, second, strict=True))
+    buckets = np.bincount(np.array(first) * 16 // P, minlength=16)
+    expected = len(first) / 16
+    assert float(((buckets - expected) ** 2 / expected).sum()) < 45  # chi-square, 15 degrees: p = 8e-5
+
+
+@pytest.mark.parametrize("party", [A, R])
+def test_the_shares_a_node_receives_look_alike_for_small_and_large_counts(party: PartyId) -> None:
+    terms = Terms((A, B), R, (A, B, R), 10)
+    for units in (0, 1, 10):
+        groups: dict[PartyId, Groups] = {A: {}, B: {b"key-%d" % n: units for n in range(3000)}}
+        for name in ("share", "rho", "product-1", "product-4"):
+            line = next(x for x in run(terms, groups).transcript if (x.to, x.sender, x.name) == (party, B, name))
+            body = np.frombuffer(line.payload[1 + line.payload[0] :], dtype="<u4").astype(np.int64)
+            buckets = np.bincount(body * 16 // P, minlength=16)
+            expected = len(body) / 16
+            assert float(((buckets - expected) ** 2 / expected).sum()) < 45  # chi-square, 15 degrees: p = 8e-5
+
+
+def test_shares_are_new_in_every_run() -> None:
+    first, second = run(TERMS, GROUPS, seed=1), run(TERMS, GROUPS, seed=2)
+    hidden = ("key", "tokens", "share", "rho", "pad", "keys")
+    for name in hidden:
+        assert not {x.payload for x in first.transcript if x.name == name} & {
+            x.payload for x in second.transcript if x.name == name
+        }
