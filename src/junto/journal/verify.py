@@ -237,6 +237,9 @@ def _check_marks(walk: _Walk, marks: dict[int, str]) -> int:
     origin = checkpoint.origin_of(walk.owner.consortium, walk.owner.party, walk.owner.node)
     covered = 0
     for size, note in marks.items():
+        if size > walk.entries:
+            walk.note(None, f"the journal was cut: it holds {walk.entries} entries, and a signed checkpoint of {size}")
+            continue
         try:
             head = checkpoint.verify(note, origin, *walk.keys.keys_of(walk.owner))
         except PeerFault as error:
@@ -244,8 +247,6 @@ def _check_marks(walk: _Walk, marks: dict[int, str]) -> int:
             continue
         if head.size != size:
             walk.note(None, f"the checkpoint kept for {size} entries is of {head.size}")
-        elif size > walk.entries:
-            walk.note(None, f"the journal was cut: it holds {walk.entries} entries, and a signed checkpoint of {size}")
         elif head.root != walk.roots[size]:
             walk.note(None, f"the first {size} entries are not those of the signed checkpoint of {size}")
         else:
