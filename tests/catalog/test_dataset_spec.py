@@ -193,7 +193,21 @@ RULE = "flights.toml: [dataset.d] rule 1"
         ),
         (
             rule('columns = ["a"]\nallow = "group"\ndomain = [nan]'),
-            f"{RULE}: domain holds a number: list texts, finite numbers, booleans or dates",
+            f"{RULE}: domain holds a number: list texts, booleans, dates or numbers of at most 18 digits",
+        ),
+        (
+            rule('columns = ["a"]\nallow = "group"\ndomain = [1000000000000000000]'),
+            f"{RULE}: domain holds a whole number: list texts, booleans, dates or numbers of at most 18 digits",
+        ),
+        (
+            dataset('source = "~/d.csv"'),
+            f"{FLIGHTS}: source is no plain path: write it in full or beside this file, in printable characters,"
+            " without ~",
+        ),
+        (
+            dataset('source = "a\\u0000.csv"'),
+            f"{FLIGHTS}: source is no plain path: write it in full or beside this file, in printable characters,"
+            " without ~",
         ),
         (
             rule('columns = ["a"]\nallow = "group"\npurposes = ["x"]'),
@@ -221,6 +235,10 @@ def test_a_mistake_is_told_in_one_line(text: str, line: str) -> None:
 def test_what_is_not_toml_is_told_with_its_line() -> None:
     with pytest.raises(InvalidInput, match=r"flights\.toml is not TOML: .*line 2"):
         parse("[dataset.d]\nsource = flights", FILE)
+    with pytest.raises(InvalidInput, match="is not TOML"):
+        parse("a = " + "1" * 5000, FILE)
+    with pytest.raises(InvalidInput, match="nests too deeply"):
+        parse("a = " + "[" * 50_000, FILE)
     with pytest.raises(InvalidInput, match="is not UTF-8 text"):
         parse(b"\xff\xfe", FILE)
     with pytest.raises(InvalidInput, match="more than 1048576 bytes"):

@@ -130,9 +130,11 @@ def test_a_star_need_of_another_kind_is_not_met_by_a_rule_on_one_column() -> Non
     assert not judged([Rule(("a",), "group")], [need("*", "group")]).allowed
 
 
-def test_a_need_of_another_dataset_is_a_mistake() -> None:
-    with pytest.raises(InvalidInput, match="weather cannot be judged by the rules of flights"):
+def test_a_need_of_another_dataset_or_owner_is_a_mistake() -> None:
+    with pytest.raises(InvalidInput, match="united's weather cannot be judged by another's flights rules"):
         judged([], [Need(UNITED, DatasetName("weather"), "a", "rows", "SELECT a")])
+    with pytest.raises(InvalidInput, match="delta's flights cannot be judged by another's flights rules"):
+        judged([], [need("a", "rows"), Need(DELTA, FLIGHTS, "a", "rows", "SELECT a")])
 
 
 def test_a_malformed_purpose_is_a_mistake() -> None:

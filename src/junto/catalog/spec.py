@@ -13,7 +13,6 @@ Nothing is read here but the text. Whether the columns exist is known when the s
 """
 
 import datetime
-import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from junto.types import DatasetName, PartyId
 T = TypeVar("T")
 
 _SPEC_BYTES = 1 << 20
+_DOMAIN_BOUND = 10**18
 
 SourceKind = Literal["csv", "parquet", "folder", "duckdb"]
 
@@ -75,7 +75,9 @@ def parse(text: str | bytes, file: PurePath) -> tuple[DatasetSpec, ...]:
         document = tomllib.loads(text if isinstance(text, str) else text.decode())
     except UnicodeDecodeError:
         raise InvalidInput(f"{file.name} is not UTF-8 text: a description is a TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise InvalidInput(f"{file.name} nests too deeply: a description has tables, and lists of texts") from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         raise InvalidInput(f"{file.name} is not TOML: {error}") from None
     whole = _Table(document, file.name, ("dataset",))
     datasets = whole.tables("dataset")
@@ -105,6 +107,8 @@ def _source(table: "_Table", folder: PurePath) -> Source:
     written = table.text("source")
     if written is None:
         table.fault('source is missing: add source = "FILE", a path beside this file')
+    if not written.isprintable() or written.startswith("~"):
+        table.fault("source is no plain path: write it in full or beside this file, in printable characters, without ~")
     if "://" in written:
         table.fault("source is a URL: Junto reads files (CSV, Parquet, DuckDB), so name a path")
     within = table.text("table")
@@ -217,10 +221,10 @@ class _Table:
         for item in value:
             if isinstance(item, datetime.date | datetime.time):
                 plain.append(item.isoformat())
-            elif isinstance(item, str | int | float) and (not isinstance(item, float) or math.isfinite(item)):
+            elif isinstance(item, str) or (isinstance(item, int | float) and abs(item) < _DOMAIN_BOUND):
                 plain.append(item)
             else:
-                self.fault(f"{key} holds {_kind(item)}: list texts, finite numbers, booleans or dates")
+                self.fault(f"{key} holds {_kind(item)}: list texts, booleans, dates or numbers of at most 18 digits")
         return tuple(plain)
 
     def tables(self, key: str) -> Mapping[str, object]:

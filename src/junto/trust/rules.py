@@ -133,16 +133,18 @@ def judge(
     """Whether `recipients` may learn what `needs` say of one dataset, by its owner's rules and standing grants.
 
     `purpose` is empty if none was given; `used` says how often each grant was used already. What an owner learns of
-    its own data needs no rule. Raises InvalidInput if a need is of another dataset or the purpose is malformed.
+    its own data needs no rule. Raises InvalidInput if the needs are of another
+    dataset or of several owners, or the purpose is malformed.
     """
     check_purposes((purpose,) if purpose else ())
     rules, grants, learners = tuple(rules), tuple(grants), sorted(set(recipients))
     question = _Question(dataset, purpose, now, used or {})
     served: list[Rule | Grant] = []
     refusals: list[Refusal] = []
-    for need in dict.fromkeys(needs):
-        if need.dataset != dataset:
-            raise InvalidInput(f"a need of {need.dataset} cannot be judged by the rules of {dataset}")
+    wanted = tuple(dict.fromkeys(needs))
+    for need in wanted:
+        if (need.dataset, need.party) != (dataset, wanted[0].party):
+            raise InvalidInput(f"a need of {need.party}'s {need.dataset} cannot be judged by another's {dataset} rules")
         lacking: list[PartyId] = []
         for recipient in learners:
             if recipient == need.party:
