@@ -18,13 +18,12 @@ Format = Literal["csv", "parquet", "duckdb"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a CSV file is written; an empty string is "there is none"."""
+    """How a CSV file is written; an empty string is "there is none". Its first line is its header."""
 
     delimiter: str = ","
     quote: str = '"'
     escape: str = '"'
     comment: str = ""
-    header: bool = True
     skip: int = 0  # lines before the header
     date_format: str = ""  # as strptime reads it; empty: ISO 8601
     timestamp_format: str = ""

@@ -104,8 +104,17 @@ class DuckDB:
                 self._open.popitem(last=False)[1].close()  # cursors on it live on
         try:
             yield cursor
+        except BaseException:
+            self._discard(needs)  # it may be spoilt, or full
+            raise
         finally:
             cursor.close()
+
+    def _discard(self, needs: _Needs) -> None:
+        with self._lock:
+            database = self._open.pop(needs, None)
+            if database is not None:
+                database.close()
 
 
 def _needs(tables: Mapping[str, Source], limits: Limits) -> _Needs:
@@ -145,6 +154,8 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "temp_directory": str(limits.temp_dir / f"duckdb-{uuid.uuid4().hex}"),
             "max_temp_directory_size": f"{limits.temp_bytes}B",
             "preserve_insertion_order": "false",  # order is what ORDER BY says; keeping it besides costs memory
+            # It would read a CSV column as what a query casts it to: CAST(day AS VARCHAR) gave the file's 31/12/2013.
+            "disabled_optimizers": "type_pushdown",
             "autoload_known_extensions": "false",
             "autoinstall_known_extensions": "false",
             "allow_community_extensions": "false",

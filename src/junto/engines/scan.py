@@ -69,7 +69,7 @@ def _origin(source: FileSource, database: str) -> str:
 
 def _how(source: FileSource) -> str:
     if not source.columns:
-        return "sample_size = -1"
+        return "header = true, sample_size = -1"
     dialect = source.dialect or Dialect()
     options = {
         "auto_detect": "false",
@@ -78,7 +78,7 @@ def _how(source: FileSource) -> str:
         "quote": text(dialect.quote),
         "escape": text(dialect.escape),
         "comment": text(dialect.comment),
-        "header": str(dialect.header).lower(),
+        "header": "true",
         "skip": str(dialect.skip),
     }
     if dialect.date_format:
