@@ -44,7 +44,6 @@ _GROUPS = (
     _Group("doctor", "junto.cli.doctor:doctor", "Try every way to and from the other parties, and name the mend."),
     _Group("dataset", "junto.cli.dataset:app", "Publish data with its rules; list what all parties published."),
     _Group("grant", "junto.cli.grant:app", "Let a party have what the rules would refuse; take it back."),
-    _Group("grant", "junto.cli.grant:app", "Give other parties permissions beside the rules; take them back."),
     _Group("sql", "junto.cli.sql:sql", "Ask a joint question, see who learns what, get the answer."),
     _Group("task", "junto.cli.task:app", "See and steer tasks: whom they wait for, how they ended."),
     _Group("journal", "junto.cli.journal:app", "Read and verify what happened, offline."),
@@ -61,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         command = typer.main.get_command(_application(given[0]))
-        return command.main(given, prog_name="junto", standalone_mode=False) or 0
+        code = command.main(given, prog_name="junto", standalone_mode=False) or 0
+        sys.stdout.flush()  # a reader that has gone away shows here, not at exit
+        return code
     except JuntoError as error:
         return _fail(str(error), _exit_code(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -138,7 +139,7 @@ def _usage(error: Exception) -> int:
     """One line for a mistyped command. An empty message means that the help was asked for and has been printed."""
     message = str(getattr(error, "message", ""))
     context = getattr(error, "ctx", None)
-    if context is not None and not context.args and "Usage:" in message:
+    if "Usage:" in message:
         print(message)
         return _EXIT_USAGE
     described = str(error.format_message()) if hasattr(error, "format_message") else message

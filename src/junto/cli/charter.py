@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from junto.cli.party import HomeOption
+from junto.errors import InvalidInput
 from junto.node import home as homes
 from junto.node.files import read_bounded, write_whole
 from junto.trust import charter as charters
@@ -31,6 +32,8 @@ def create(
     ] = None,
 ) -> None:
     """Write a charter from the parties' cards. It binds nobody until every party has signed it."""
+    if out.exists():
+        raise InvalidInput(f"{out} exists already, perhaps with signatures: choose another file")
     members = [charters.read_card(read_bounded(card, charters.CARD_BYTES, "card")) for card in cards]
     created = charters.create(members, name, time.time(), version=version, quorum=quorum)
     write_whole(out, created.encode())
