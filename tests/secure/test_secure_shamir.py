@@ -51,6 +51,15 @@ def test_any_degree_plus_one_shares_rebuild_the_secret(values: list[int], partie
     assert [_lagrange_at_zero({i + 1: int(shares[i][j]) for i in chosen}) for j in range(len(values))] == values
 
 
+def test_many_parties_and_a_high_degree_share_alike() -> None:
+    values = field([0, 1, P - 1, 12345])
+    shares = shamir.split(values, 30, 14, lambda count: b"\xfe\xff\xff\x7f" * (count // 4))  # all coefficients P − 1
+    drawn = [(P - 1) * sum(x**power for power in range(1, 15)) for x in range(1, 31)]
+    oracle = [[(value + random) % P for value in values.tolist()] for random in drawn]
+    assert shares.tolist() == oracle
+    assert shamir.rebuild(shares, 14).tolist() == values.tolist()
+
+
 def _lagrange_at_zero(points: dict[int, int]) -> int:
     total = 0
     for x, y in points.items():

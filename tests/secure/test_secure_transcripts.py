@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What crosses the wire in a threshold, pinned per party against the leakage that `threshold.py` states."""
 
+import hmac
+import random
+
 import numpy as np
 import pytest
 
 from junto.secure import codec
-from junto.secure.groupkeys import GroupCounts
+from junto.secure.groupkeys import GroupCounts, merge, tokens
 from junto.secure.shamir import P, rebuild
 from junto.secure.threshold import Terms, contribute, receive_keys
 from junto.testing.secure import Run, run_machines, seeded
@@ -51,7 +54,7 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
     share, element = size_of("u4", 1, 6), size_of("u4", 6)
     products = {1: size_of("u4", 5, 6), 2: size_of("u4", 3, 6), 3: size_of("u4", 1, 6), 4: size_of("u4", 1, 6)}
 
-    def tokens(count: int) -> int:
+    def tokens_of(count: int) -> int:
         return size_of("u1", count, 16, extra=(WIDTH,))
 
     def from_nodes(*nodes: PartyId) -> list[tuple[PartyId, str, int]]:
@@ -60,7 +63,7 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
 
     assert result.received_by(A) == sorted(
         [
-            *[(B, "key", KEY), (C, "key", KEY), (B, "tokens", tokens(3)), (C, "tokens", tokens(2))],
+            *[(B, "key", KEY), (C, "key", KEY), (B, "tokens", tokens_of(3)), (C, "tokens", tokens_of(2))],
             *[(B, "share", share), (C, "share", share), *from_nodes(B, R)],
             *[(B, "open", element), (R, "open", element)],
             # b holds nothing that a lacks and that passed; c holds one; two pads for a's own
@@ -71,14 +74,14 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
     )
     assert result.received_by(B) == sorted(
         [
-            *[(A, "key", KEY), (C, "key", KEY), (A, "tokens", tokens(3)), (C, "tokens", tokens(2))],
+            *[(A, "key", KEY), (C, "key", KEY), (A, "tokens", tokens_of(3)), (C, "tokens", tokens_of(2))],
             *[(A, "share", share), (C, "share", share), *from_nodes(A, R)],
             *[(A, "open", element), (R, "open", element), (R, "pad", KEY)],
         ]
     )
     assert result.received_by(C) == sorted(  # no node: sees no share but of what is opened
         [
-            *[(A, "key", KEY), (B, "key", KEY), (A, "tokens", tokens(3)), (B, "tokens", tokens(3))],
+            *[(A, "key", KEY), (B, "key", KEY), (A, "tokens", tokens_of(3)), (B, "tokens", tokens_of(3))],
             *[(A, "open", element), (B, "open", element), (R, "open", element), (R, "pad", KEY)],
         ]
     )
@@ -181,6 +184,28 @@ def test_tokens_of_one_key_differ_between_runs_and_are_sorted() -> None:
         tables.append([ours[i : i + 16] for i in range(0, 800, 16)])
     assert tables[0] == sorted(tables[0])
     assert not set(tables[0]) & set(tables[1])
+
+
+def test_tokens_are_hmac_sha256_cut_to_128_bits_in_ascending_order() -> None:
+    found = [b"", b"key", b"k" * 200]
+    rows, order = tokens(b"s" * 32, found)
+    expected = [hmac.digest(b"s" * 32, key, "sha256")[:16] for key in found]
+    assert [row.tobytes() for row in rows] == sorted(expected)
+    assert [expected[index] for index in order] == sorted(expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_merged_tokens_stand_in_the_order_of_their_union(seed: int) -> None:
+    order = random.Random(seed)
+    # few different high halves, so that order rests on the low ones too
+    universe = [order.randrange(3).to_bytes(8, "big") + order.randrange(50).to_bytes(8, "big") for _ in range(60)]
+    owned = {party: sorted(set(order.choices(universe, k=order.randrange(40)))) for party in (A, B, C)}
+    arrays = {party: np.frombuffer(b"".join(own), np.uint8).reshape(-1, 16) for party, own in owned.items()}
+    union = sorted(set().union(*owned.values()))
+    size, positions = merge(arrays)
+    assert size == len(union)
+    for party, own in owned.items():
+        assert [union[index] for index in positions[party]] == own
 
 
 # --- what is opened -------------------------------------------------------------------------------------------------

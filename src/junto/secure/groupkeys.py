@@ -14,8 +14,8 @@ Leakage. A contributor can compute the token of a key it guesses, and so learn w
 group (not how many units). It learns how many groups each other contributor holds, and the width.
 """
 
-import hmac
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,9 +118,7 @@ def token_key(contributions: Mapping[PartyId, bytes], context: bytes) -> bytes:
 
 def tokens(key: bytes, group_keys: Sequence[bytes]) -> tuple[Rows, Positions]:
     """The tokens in ascending order, shape (n, 16), and which group each is of."""
-    digest = hmac.digest
-    raw = b"".join([digest(key, group, "sha256")[:TOKEN_BYTES] for group in group_keys])
-    rows = np.frombuffer(raw, dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+    rows = np.frombuffer(b"".join(_hmacs(key, group_keys)), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
     high, low = _words(rows)
     order = np.lexsort((low, high))
     return rows[order], order
@@ -205,6 +203,17 @@ def senders_of(holders: Sequence[Positions], size: int) -> Positions:
     for index in reversed(range(len(holders))):
         first[holders[index]] = index
     return first
+
+
+def _hmacs(key: bytes, messages: Sequence[bytes]) -> Iterator[bytes]:
+    """HMAC-SHA256 of each message, cut to TOKEN_BYTES (RFC 2104); the key's two blocks are hashed once for all."""
+    block = key.ljust(64, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)).copy for pad in (0x36, 0x5C))
+    for message in messages:
+        first, second = inner(), outer()
+        first.update(message)
+        second.update(first.digest())
+        yield second.digest()[:TOKEN_BYTES]
 
 
 def _check_rows(count: int, width: int) -> None:

@@ -37,20 +37,23 @@ def reduced(x: Field) -> Field:
     np.right_shift(x, _BITS, out=high)
     np.bitwise_and(x, _P, out=x)
     np.add(x, high, out=x)  # at most 2³¹ + 1
-    np.subtract(x, _P, out=x, where=x >= _P)
-    return x
+    return _below_p(x)
 
 
 def add(a: Field, b: Field) -> Field:
     """a + b, elementwise."""
-    total = a + b
-    np.subtract(total, _P, out=total, where=total >= _P)
-    return total
+    return _below_p(a + b)
 
 
 def subtract(a: Field, b: Field) -> Field:
     """a − b, elementwise."""
     return add(a, _P - b)
+
+
+def _below_p(x: Field) -> Field:
+    """x mod P for x below 2 P, in place: where x − P would be negative it wraps to a number above x."""
+    np.minimum(x, x - _P, out=x)
+    return x
 
 
 def multiply(a: Field, b: Field) -> Field:
@@ -83,12 +86,16 @@ def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -
         raise InvalidInput(f"cannot share among {parties} parties with a polynomial of degree {degree}")
     coefficients = uniform((degree, *secret.shape), random_bytes)
     shares = np.empty((parties, *secret.shape), dtype=np.uint64)
+    fits = parties ** (degree + 1) < 1 << 31  # then 2³¹ · (1 + x + … + x^degree) stays below 2⁶³ without reducing
     for party in range(parties):
         point = np.uint64(party + 1)
         value = np.zeros_like(secret)
         for coefficient in coefficients[::-1]:  # Horner
-            value = reduced((value + coefficient) * point)
-        shares[party] = add(value, secret)
+            np.add(value, coefficient, out=value)
+            np.multiply(value, point, out=value)
+            value = value if fits else reduced(value)
+        np.add(value, secret, out=value)
+        shares[party] = reduced(value)
     return shares
 
 
