@@ -81,6 +81,16 @@ def test_two_parties_agree_on_a_charter_and_each_step_names_the_next(junto: Run,
     assert "united/user/ann may ask until" in junto("user", "add", "ann", "--home", "united")
 
 
+def test_a_party_shows_the_charter_it_keeps_and_what_is_proposed(junto: Run, failing: Run) -> None:
+    _charter(junto, "united", "delta")
+    assert "united has no charter yet" in failing("charter", "show", "--home", "united")
+    junto("charter", "sign", "sky.charter", "--home", "united")
+    assert "It is proposed; delta must sign it" in junto("charter", "show", "--home", "united")
+    for party in ("delta", "united"):
+        junto("charter", "sign", "sky.charter", "--home", party)
+    assert junto("charter", "show", "--home", "united") == junto("charter", "show", "sky.charter")
+
+
 def test_copies_signed_apart_are_merged(junto: Run, folder: Path) -> None:
     _charter(junto, "united", "delta")
     junto("charter", "sign", "sky.charter", "--out", "united.charter", "--home", "united")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from junto.cli.party import HomeOption
+from junto.cli import options
 from junto.errors import InvalidInput
 from junto.node import home as homes
 from junto.node.files import read_bounded, write_whole
@@ -46,7 +46,7 @@ def create(
 def sign(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The charter; several copies are merged.")],
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="the first FILE")] = None,
-    home: HomeOption = None,
+    home: options.Home = None,
 ) -> None:
     """Sign a charter for this party, and keep it: in force here once all have signed."""
     found = homes.find(home)
@@ -77,9 +77,23 @@ def verify(file: CharterFile) -> None:
 
 
 @app.command("show")
-def show(file: CharterFile) -> None:
+def show(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A charter file.", show_default="this party's charter")
+    ] = None,
+    home: options.Home = None,
+) -> None:
     """Show a charter: its parties, their addresses and fingerprints, and who has signed."""
-    _describe(_read(file))
+    if file is not None:
+        _describe(_read(file))
+        return
+    found = homes.find(home)
+    proposed = found.proposed_charter()
+    if proposed is None:
+        _describe(found.signed_charter())
+        return
+    _describe(proposed)
+    print(f"It is proposed; {' and '.join(proposed.unsigned)} must sign it before it is in force.")
 
 
 def _read(file: Path) -> SignedCharter:

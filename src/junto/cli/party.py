@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from junto.cli import options
 from junto.errors import InvalidInput
 from junto.node import home as homes
 from junto.node.files import write_whole
@@ -17,10 +18,6 @@ from junto.trust.names import DEFAULT_PORT, check_name, parse_address
 from junto.types import NodeId, PartyId
 
 app = typer.Typer(no_args_is_help=True)
-
-HomeOption = Annotated[
-    Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME", show_default="the only one in ~/.junto")
-]
 
 
 @app.command("create")
@@ -60,7 +57,7 @@ def create(
 @app.command("card")
 def card(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="standard output")] = None,
-    home: HomeOption = None,
+    home: options.Home = None,
 ) -> None:
     """Write this party's card: its name, authority certificate and addresses. Nothing in it is secret."""
     found = homes.find(home)
@@ -74,7 +71,7 @@ def card(
 
 
 @app.command("show")
-def show(home: HomeOption = None) -> None:
+def show(home: options.Home = None) -> None:
     """Show this party: its folder, addresses, charter and users."""
     found = homes.find(home)
     party = found.party

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from junto.cli.party import HomeOption
+from junto.cli import options
 from junto.errors import InvalidInput
 from junto.node import home as homes
 from junto.node.files import write_whole
@@ -24,7 +24,7 @@ User = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 def add(
     name: User,
     lifetime: Annotated[str, typer.Option(help="How long the certificate lasts: 12h, 30d.")] = "90d",
-    home: HomeOption = None,
+    home: options.Home = None,
 ) -> None:
     """Let a user ask questions through this party's node. Adding one again renews it, and ends its old profile."""
     found = homes.find(home)
@@ -38,7 +38,7 @@ def add(
 
 
 @app.command("ls")
-def ls(home: HomeOption = None) -> None:
+def ls(home: options.Home = None) -> None:
     """List this party's users."""
     found = homes.find(home)
     names = found.user_names()
@@ -50,7 +50,7 @@ def ls(home: HomeOption = None) -> None:
 
 
 @app.command("rm")
-def rm(name: User, home: HomeOption = None) -> None:
+def rm(name: User, home: options.Home = None) -> None:
     """Remove a user. The node refuses its profile from now on, wherever copies are."""
     found = homes.find(home)
     found.remove_user(name)
@@ -61,7 +61,7 @@ def rm(name: User, home: HomeOption = None) -> None:
 def export(
     name: User,
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    home: HomeOption = None,
+    home: options.Home = None,
 ) -> None:
     """Write a user's profile for another machine. It holds a private key: hand it over as you would a password."""
     found = homes.find(home)

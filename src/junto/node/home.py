@@ -133,9 +133,7 @@ class Home:
         write_whole(self.path / "charter.json", signed.encode())
         proposed.unlink(missing_ok=True)
         for user in self.user_names():
-            identity = self._user_identity(user)
-            if identity.name.consortium == signed.charter.consortium:
-                self._write_profile(identity, signed)
+            self._write_profile(self._user_identity(user), signed)
 
     def node_identity(self, now: float) -> Identity:
         """The node's identity, its certificate renewed over the same key if half its life has passed.
