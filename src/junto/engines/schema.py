@@ -81,12 +81,10 @@ def _sniff(database: duckdb.DuckDBPyConnection, source: FileSource) -> FileSourc
 
 
 def _sniffed(database: duckdb.DuckDBPyConnection, path: str) -> tuple[Dialect, Columns]:
-    row = database.execute(
+    (row,) = database.execute(
         "SELECT Delimiter, Quote, Escape, Comment, SkipRows, DateFormat, TimestampFormat, Columns "
         f"FROM sniff_csv({scan.text(path)}, header = true, sample_size = -1)"
-    ).fetchone()
-    if row is None:
-        raise InvalidInput(f"{path} is empty: write at least the line with the columns' names")
+    ).fetchall()
     delimiter, quote, escape, comment, skip, date, timestamp, found = row
     dialect = Dialect(
         delimiter, _sign(quote), _sign(escape), _sign(comment), int(skip), str(date or ""), str(timestamp or "")

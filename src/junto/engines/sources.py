@@ -59,6 +59,9 @@ def inspect(source: FileSource, limits: Limits, unit: str | None = None) -> Insp
     """
     files.no_log(source)
     states = tuple(files.state(path) for path in source.paths)
+    for file in states:
+        if file.size == 0:
+            raise InvalidInput(f"{file.path} is empty: write at least its columns' names")
     attached = source.paths if source.format == "duckdb" else ()
     with _readable(source), opened(() if attached else source.paths, attached, limits) as database:
         source = read_schema(database, source, alias(source.paths[0]))
