@@ -79,7 +79,7 @@ def verify(file: CharterFile) -> None:
 @app.command("show")
 def show(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A charter file.", show_default="this party's charter")
+        Path | None, typer.Argument(metavar="FILE", help="A charter file.", show_default="this party's charter")
     ] = None,
     home: options.Home = None,
 ) -> None:
