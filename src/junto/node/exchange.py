@@ -10,12 +10,16 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
 
 import msgspec
+from junto.link import methods
 from junto.link.connection import Link
 
-from junto.errors import Cancelled, PeerFault
-from junto.node.spool import Spool, Spooled
+from junto.errors import Cancelled, PeerFault, StorageFailed
+from junto.node.cache import Copy
+from junto.node.spool import CHUNK_BYTES, Spool, Spooled
 from junto.types import PartyId, StepId, TaskId
 
 INLINE_BYTES = 1 << 20
@@ -39,9 +43,12 @@ class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inline: bytes | None = None
 
 
+Content = bytes | Spooled | Copy
+
+
 @dataclass(frozen=True, slots=True)
 class _Output:
-    content: bytes | Spooled
+    content: Content
     sha256: bytes
 
     @property
@@ -59,7 +66,7 @@ class Outbox:
         self._spool = spool
         self._waiting: dict[TaskId, dict[_Address, asyncio.Future[_Output]]] = defaultdict(dict)
 
-    def put(self, task: TaskId, step: StepId, name: str, to: PartyId, content: bytes | Spooled, sha256: bytes) -> None:
+    def put(self, task: TaskId, step: StepId, name: str, to: PartyId, content: Content, sha256: bytes) -> None:
         """Make an output available to one party."""
         future = self._slot(task, (step, name, to))
         if not future.done():
@@ -77,7 +84,18 @@ class Outbox:
         if isinstance(output.content, bytes):
             yield output.content[pull.offset :]
             return
-        pieces = self._spool.read(output.content, pull.offset)
+        async for piece in self.pieces(output.content, pull.offset):
+            yield piece
+
+    async def pieces(self, content: Spooled | Copy, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of something on disk, read in a thread."""
+        match content:
+            case Spooled():
+                pieces = self._spool.read(content, offset)
+            case Copy():
+                pieces = _file_pieces(content.path, offset)
+            case _:
+                assert_never(content)
         while (piece := await asyncio.to_thread(_next, pieces)) is not None:
             yield piece
 
@@ -87,8 +105,10 @@ class Outbox:
             if not future.done():
                 future.set_exception(Cancelled(f"task {task} has ended"))
                 future.exception()  # retrieved: nobody may be waiting
-            elif isinstance(future.result().content, Spooled):
-                self._spool.remove(future.result().content)
+                continue
+            content = future.result().content
+            if isinstance(content, Spooled):
+                self._spool.remove(content)
 
     def _slot(self, task: TaskId, address: _Address) -> asyncio.Future[_Output]:
         slots = self._waiting[task]
@@ -97,32 +117,53 @@ class Outbox:
         return slots[address]
 
 
+def _file_pieces(path: Path, offset: int) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            while piece := file.read(CHUNK_BYTES):
+                yield piece
+    except OSError as error:
+        raise StorageFailed(f"the copy {path.name} is gone; ask again") from error
+
+
 def _next(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-async def fetch(link: Link, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
-    """One output of the peer's, whole, its digest checked. Raises PeerFault if it is not what was announced."""
-    reply = await link.call("exchange.pull", msgspec.msgpack.encode(pull), timeout_seconds=timeout_seconds)
+async def fetch(link: Link, pull: Pull, *, timeout_seconds: float) -> AsyncIterator[bytes]:
+    """The pieces of one output of the peer's. Raises PeerFault, at the end, if they are not what was announced."""
+    reply = await link.call(methods.PEER_PULL, msgspec.msgpack.encode(pull), timeout_seconds=timeout_seconds)
     try:
         parcel = msgspec.msgpack.decode(reply, type=Parcel)
     except msgspec.MsgspecError as error:
         raise PeerFault(f"{link.peer.party} answered a pull of step {pull.step} with something else") from error
-    if parcel.bytes > most_bytes:
-        raise PeerFault(f"{link.peer.party} offers {parcel.bytes} bytes for step {pull.step}; at most {most_bytes}")
+    digest = hashlib.sha256()
+    size = 0
     if parcel.inline is not None:
-        content = parcel.inline
+        digest.update(parcel.inline)
+        size = len(parcel.inline)
+        yield parcel.inline
     else:
-        held = bytearray()
         request = msgspec.msgpack.encode(pull)
-        async for piece in link.stream("exchange.read", request, timeout_seconds=timeout_seconds):
-            held += piece
-            if len(held) > parcel.bytes:
+        async for piece in link.stream(methods.PEER_READ, request, timeout_seconds=timeout_seconds):
+            digest.update(piece)
+            size += len(piece)
+            if size > parcel.bytes:
                 break
-        content = bytes(held)
-    if len(content) != parcel.bytes or hashlib.sha256(content).digest() != parcel.sha256:
+            yield piece
+    if size != parcel.bytes or digest.digest() != parcel.sha256:
         raise PeerFault(f"{link.peer.party} sent other bytes for step {pull.step} than it announced")
-    return content
+
+
+async def fetch_whole(link: Link, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
+    """One output of the peer's, in memory. Raises PeerFault if it is larger than `most_bytes`."""
+    held = bytearray()
+    async for piece in fetch(link, pull, timeout_seconds=timeout_seconds):
+        held += piece
+        if len(held) > most_bytes:
+            raise PeerFault(f"{link.peer.party} sends more than {most_bytes} bytes for step {pull.step}")
+    return bytes(held)
 
 
 def decode_pull(payload: bytes) -> Pull:

@@ -17,7 +17,7 @@ from junto.node.ledger import Kept, Ledger
 
 from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
 from junto.node.courier import Courier
-from junto.node.spool import Spooled
+from junto.node.spool import Spool, Spooled
 from junto.tasks.bodies import Body, Contract, Offer, Proposal, kind_of
 from junto.tasks.events import (
     CancelAsked,
@@ -37,6 +37,7 @@ from junto.types import PartyId, TaskId
 
 _log = structlog.get_logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
+_ENDED_TASKS = 200  # kept at hand, answers included
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Runner:
         judge: Callable[[Task], Awaitable[Permitted | Forbidden]],
         perform: Callable[[Live], Awaitable[None]],
         forget: Callable[[TaskId], None],
+        spool: Spool,
     ) -> None:
         self._me = me
         self._ledger = ledger
@@ -74,6 +76,7 @@ class Runner:
         self._judge = judge
         self._perform = perform
         self._forget = forget
+        self._spool = spool
         self.live: dict[TaskId, Live] = {}
 
     @property
@@ -150,6 +153,14 @@ class Runner:
         self.live[task.id] = live
         return live
 
+    def _trim(self) -> None:
+        """Let go of the oldest ended tasks; the journal keeps what they said."""
+        ended = [id for id, live in self.live.items() if live.task.state in ENDED]
+        for id in ended[: max(0, len(ended) - _ENDED_TASKS)]:
+            live = self.live.pop(id)
+            if live.result is not None:
+                self._spool.remove(live.result)
+
     def _announce(self, live: Live) -> None:
         live.changed.set()
         live.changed = asyncio.Event()
@@ -191,6 +202,7 @@ class Runner:
             case Conclude():
                 live.contracted.set()
                 self._announce(live)
+                self._trim()
             case Wake():
                 delay = max(0.0, instruction.at - time.time())
                 live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live))

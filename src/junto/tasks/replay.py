@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from junto.errors import InvalidInput, InvalidTransition, PeerFault
-from junto.tasks.bodies import Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.bodies import Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
     ConfirmArrived,
     ContractArrived,
@@ -26,14 +26,20 @@ from junto.types import PartyId, TaskId
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journaled statement of the task: its author, id, time and body; of a contract also the offers it holds."""
+    """One journaled statement of the task: its place, author, id, time and body; of a contract also its offers."""
 
+    index: int
     party: PartyId
     id: str
     at: float
     body: Body
     envelope: str = ""
     offers: tuple[tuple[PartyId, Offer], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The statement's kind."""
+        return kind_of(self.body)
 
 
 def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience) -> Task:

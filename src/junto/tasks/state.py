@@ -153,9 +153,19 @@ class Task:
         return self.opened_at + self.proposal.seconds
 
     @property
+    def context(self) -> str:
+        """What names this run of this plan to the secure protocols: the same at every participant, never used twice."""
+        return f"{self._proposal_id} {self.proposal.plan_digest}"
+
+    @property
     def receiver(self) -> PartyId:
         """The party that gets the answer."""
         return next((s.receiver for s in self.proposal.plan.steps if isinstance(s, Release)), self.asker)
+
+    @property
+    def parts_total(self) -> int:
+        """How many parts of steps all participants have together."""
+        return len(self._parts())
 
     def waits(self) -> tuple[Wait, ...]:
         """Whom we wait for now."""

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`junto node`: run this party's node, see how it does, stop it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from junto.cli.options import AsJson, Home, Profile, User
+from junto.client import connect
+from junto.errors import InvalidInput, Unavailable
+from junto.link.methods import Status
+from junto.node.home import Home as HomeFolder
+
+app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is_help=True)
+
+Charter = Annotated[Path | None, typer.Option(help="Adopt this charter first; everybody has signed it.")]
+Background = Annotated[bool, typer.Option("--background", help="Return when it is up; it logs to node.log.")]
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+
+
+@app.command("start")
+def start(home: Home = None, charter: Charter = None, background: Background = False) -> None:
+    """Run the node until Ctrl-C or SIGTERM."""
+    from junto.node import home as homes
+    from junto.node.process import ReadyFile, run_node
+
+    found = homes.find(home)
+    if charter is not None:
+        _adopt(found, charter)
+    ready = found.path / "node.ready"
+    if background:
+        _start_in_background(found.path, ready)
+        return
+    run_node(found, ready=ReadyFile(ready))
+
+
+@app.command("status")
+def status(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
+    """Show the node: its links, its charter, its journal, its open tasks."""
+    with connect(home, user=user, profile=profile) as desk:
+        found = desk.status()
+    if json:
+        print(msgspec.json.encode(found).decode())
+        return
+    _print_status(found, time.time())
+
+
+@app.command("stop")
+def stop(home: Home = None) -> None:
+    """Stop the node of a home on this machine; its journal stays."""
+    from junto.node import home as homes
+
+    found = homes.find(home)
+    ready = found.path / "node.ready"
+    pid = _pid(ready)
+    if pid is None:
+        raise InvalidInput(f"no node of {found.party.name} runs here")
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + _STOP_SECONDS
+    while _alive(pid):
+        if time.monotonic() > until:
+            raise Unavailable(f"the node of {found.party.name} (pid {pid}) still stops; look again in a while")
+        time.sleep(0.05)
+    print(f"the node of {found.party.name} has stopped")
+
+
+def _adopt(home: HomeFolder, charter: Path) -> None:
+    from junto.node.files import read_bounded
+    from junto.trust import charter as charters
+
+    home.save_charter(charters.verify(read_bounded(charter, charters.CHARTER_BYTES, "charter")))
+
+
+def _start_in_background(home: Path, ready: Path) -> None:
+    if (pid := _pid(ready)) is not None:
+        raise InvalidInput(f"a node runs here already (pid {pid}); `junto node stop` stops it")
+    ready.unlink(missing_ok=True)
+    log = home / "node.log"
+    with log.open("ab") as stream:
+        began = stream.tell()
+        process = subprocess.Popen(  # noqa: S603: our own interpreter and module
+            [sys.executable, "-m", "junto", "node", "start", "--home", str(home)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    until = time.monotonic() + _START_SECONDS
+    while not ready.exists():
+        if process.poll() is not None:
+            raise InvalidInput(f"the node did not start: {_last_line(log, began)}")
+        if time.monotonic() > until:
+            raise Unavailable(f"the node is not up after {_START_SECONDS:g} s; {log} says more")
+        time.sleep(0.02)
+    print(f"the node is up (pid {process.pid}), listening on {ready.read_text().splitlines()[1]}; it logs to {log}")
+
+
+def _pid(ready: Path) -> int | None:
+    try:
+        pid = int(ready.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if _alive(pid) else None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _last_line(log: Path, began: int) -> str:
+    lines = [line for line in log.read_bytes()[began:].decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].removeprefix("junto: ") if lines else f"{log} says nothing"
+
+
+def _print_status(status: Status, now: float) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}")
+    console.print(f"listening    {status.listening}")
+    console.print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
+    console.print(f"certificate  until {_clock(status.certificate_until)}, renewed by itself")
+    console.print(f"journal      {status.journal_entries} entries, root {status.journal_root[:16]}…")
+    console.print(f"datasets     {status.datasets}")
+    console.print(f"open tasks   {status.open_tasks}")
+    console.print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
+    table = Table("party", "link", "since", "address", "round trip", "in / out", "", show_edge=False)
+    for link in status.links:
+        way = "we dialled" if link.dialled else "it dialled"
+        table.add_row(
+            link.party,
+            f"up, {way}" if link.up else "down",
+            _ago(link.since, now),
+            link.address,
+            f"{link.rtt_seconds * 1000:.1f} ms" if link.up and link.rtt_seconds else "",
+            f"{link.bytes_in:,} / {link.bytes_out:,}",
+            link.detail,
+        )
+    console.print(table)
+
+
+def _ago(at: float, now: float) -> str:
+    seconds = max(now - at, 0)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers as text and files, and receipts as lines."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from junto.client.question import Answer
+from junto.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHOWN_ROWS = 40
+
+
+def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:
+    """The table drawn for a terminal; rows beyond `most_rows` are counted, not shown."""
+    drawn = Table(show_edge=False)
+    for column in table.column_names:
+        numeric = str(table.schema.field(column).type).startswith(("int", "uint", "float", "double", "decimal"))
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in table.slice(0, most_rows).to_pylist():
+        drawn.add_row(*(_cell(row[column]) for column in table.column_names))
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    with console.capture() as captured:
+        console.print(drawn)
+        if table.num_rows > most_rows:
+            console.print(f"… {table.num_rows - most_rows} more rows; --format csv writes them all")
+    return captured.get().rstrip("\n")
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "—"
+        case float():
+            return f"{value:.6g}" if abs(value) < 1e15 else f"{value:g}"
+        case _:
+            return str(value)
+
+
+def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
+    """Write the whole table to a file, or to standard output."""
+    import io
+
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    held = io.BytesIO()
+    match format:
+        case "csv":
+            pyarrow.csv.write_csv(table, held)
+        case "parquet":
+            pyarrow.parquet.write_table(table, held)
+        case "json":
+            import msgspec
+
+            held.write(msgspec.json.encode(table.to_pylist(), decimal_format="number") + b"\n")
+        case _:
+            held.write(table_text(table, table.num_rows).encode() + b"\n")
+    if out is None:
+        sys.stdout.buffer.write(held.getvalue())
+        return
+    part = out.with_name(out.name + ".part")
+    try:
+        part.write_bytes(held.getvalue())
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
+
+
+def show_receipt(answer: Answer, stream: TextIO) -> None:
+    """The receipt in a few lines: what was computed from what, and which journals prove it."""
+    receipt = answer.receipt
+    console = Console(file=stream, highlight=False, soft_wrap=True)
+    groups = f", {receipt.withheld} withheld as too small" if receipt.withheld else ""
+    console.print(f"{receipt.rows} rows{groups}, {receipt.seconds:.3f} s")
+    console.print(f"receipt   {receipt.statement}, signed by {receipt.signer}")
+    console.print(f"contract  {receipt.contract}")
+    console.print(f"plan      {receipt.plan}")
+    console.print(f"result    {receipt.result}")
+    for reading in receipt.versions:
+        console.print(f"read      {reading.party}.{reading.dataset} {reading.version[:23]}…")
+    console.print(f"in every participant's journal: junto journal ls --task {receipt.task}")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`junto task`: what this party's node works on, whom it waits for, and how tasks ended."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from junto.cli.progress import progress_lines
+from junto.client import connect
+from junto.link.methods import Progress
+from junto.types import TaskId
+
+app = typer.Typer(help="See and steer tasks.", no_args_is_help=True)
+
+Home = Annotated[Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME")]
+User = Annotated[str | None, typer.Option(help="Which of its users.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Task = Annotated[str, typer.Argument(help="The task's id, from `junto task ls`.")]
+
+
+@app.command("ls")
+def ls(home: Home = None, user: User = None, json: AsJson = False) -> None:
+    """List tasks, newest first."""
+    with connect(home, user=user) as desk:
+        tasks = desk.tasks()
+    if json:
+        print(msgspec.json.encode(tasks).decode())
+        return
+    table = Table("task", "asked by", "state", "since", "question", show_edge=False)
+    for task in tasks:
+        table.add_row(task.task, f"{task.user}@{task.asker}", task.state, _clock(task.opened_at), _short(task.question))
+    Console().print(table if tasks else "no tasks yet; `junto sql` asks a question")
+
+
+@app.command("show")
+def show(task: Task, home: Home = None, user: User = None, json: AsJson = False) -> None:
+    """Show one task: its timeline, its waits, its end, its receipt."""
+    with connect(home, user=user) as desk:
+        progress = desk.task(TaskId(task))
+    print(msgspec.json.encode(progress).decode() if json else describe(progress, time.time()))
+
+
+@app.command("watch")
+def watch(task: Task, home: Home = None, user: User = None) -> None:
+    """Follow a task until it ends."""
+    with connect(home, user=user) as desk, progress_lines(sys.stderr, quiet=False) as lines:
+        progress = desk.follow(TaskId(task), lines)
+    print(describe(progress, time.time()))
+
+
+@app.command("cancel")
+def cancel(task: Task, home: Home = None, user: User = None) -> None:
+    """End a task at every participant."""
+    with connect(home, user=user) as desk:
+        desk.cancel(TaskId(task))
+    print(f"task {task} is cancelled at every participant that can be reached")
+
+
+def describe(progress: Progress, now: float) -> str:
+    """The task in lines a person reads."""
+    lines = [
+        f"task      {progress.task}",
+        f"question  {_short(progress.question, 400)}",
+        f"asked by  {progress.user}@{progress.asker} at {_clock(progress.opened_at)}"
+        + (f", for {progress.purpose}" if progress.purpose else ""),
+        f"parties   {', '.join(progress.participants)}",
+        f"state     {progress.state}" + (f" ({progress.code})" if progress.code else ""),
+    ]
+    if progress.reason:
+        lines += [f"because   {line}" for line in progress.reason.splitlines()]
+    for part in progress.parts:
+        rows = "" if part.rows is None else f", {part.rows} rows"
+        lines.append(f"  {part.step:<10} {part.kind:<10} {part.party:<12} {part.seconds:.3f} s, {part.bytes} bytes{rows}")
+    lines += [
+        f"  waiting for {wait.party}: {wait.what}, {now - wait.since:.1f} s, until {_clock(wait.until)}"
+        for wait in progress.waits
+    ]
+    if progress.receipt is not None:
+        lines.append(f"receipt   {progress.receipt.statement}, result {progress.receipt.result}")
+    return "\n".join(lines)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _short(question: str, most: int = 60) -> str:
+    line = " ".join(question.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

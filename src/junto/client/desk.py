@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's place at their own party's node: what `junto.connect()` returns."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import msgspec
+
+from junto.client.portal import Portal
+from junto.client.profile import Profile, find_profile
+from junto.client.question import Answer, Question, Watcher, answer
+from junto.errors import PeerFault
+from junto.link import methods
+from junto.types import TaskId
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from junto.catalog.dataset import Dataset
+    from junto.link.connection import Link
+    from junto.plan.explain import Explanation
+    from junto.plan.steps import Plan
+
+M = TypeVar("M", bound=methods.Message)
+_CALL_SECONDS = 30.0
+_GRACE_SECONDS = 15.0  # the node ends a task at its deadline by itself; a desk waits a little longer
+
+
+class Desk:
+    """Asks questions as one user. Use it as a context manager, or `close` it.
+
+    Every method may be called from any thread. Raises Unavailable when the node cannot be reached.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._portal = Portal()
+        self._link: Link | None = None
+        self._open = False
+
+    @property
+    def party(self) -> str:
+        """The party whose node this desk speaks with."""
+        return self._profile.name.party
+
+    @property
+    def user(self) -> str:
+        """The user this desk asks as."""
+        return self._profile.name.user
+
+    def open(self) -> Self:
+        """Connect. Raises Unavailable, naming the address tried, and PeerFault for a node that is not ours."""
+        if not self._open:
+            self._portal.start()
+            self._open = True
+            try:
+                self._portal.run(self._linked())
+            except BaseException:
+                self.close()
+                raise
+        return self
+
+    def close(self) -> None:
+        """Disconnect. Tasks go on without us."""
+        if self._open:
+            self._open = False
+            if self._link is not None:
+                self._portal.run(self._link.close())
+                self._link = None
+            self._portal.stop()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # ── questions ───────────────────────────────────────────────────────────────────────────────────
+
+    def sql(self, text: str, *, purpose: str = "") -> Question:
+        """Compile a question against the datasets known now. Raises InvalidInput, UnsupportedSQL."""
+        from junto.frontends.sql import compile_sql
+        from junto.types import PartyId
+
+        plan = compile_sql(text, self.datasets(), PartyId(self.party))
+        return Question(text, plan, purpose, self)
+
+    def datasets(self) -> "list[Dataset]":
+        """The datasets of all parties, as their signed statements arrived."""
+        from junto.catalog.dataset import Dataset
+
+        reply = self.request(methods.USER_DATASETS)
+        return msgspec.json.decode(reply, type=list[Dataset])
+
+    def explain(self, plan: "Plan") -> "Explanation":
+        """Who will do what and who will learn what."""
+        from junto.plan.explain import explain
+
+        return explain(plan, self.datasets())
+
+    def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
+        """Hand a plan to the node; the task's id."""
+        from junto.plan import steps
+
+        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority)
+        return self._ask(methods.USER_ASK, ask, methods.Which).task
+
+    def follow(self, task: TaskId, watch: Watcher | None = None) -> methods.Progress:
+        """Wait until the task has ended here, telling `watch` of every change; its last progress."""
+        progress = self.task(task)
+        seconds = max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS
+        for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=seconds):
+            progress = _decode(piece, methods.Progress)
+            if watch is not None:
+                watch(progress)
+        return progress
+
+    def wait(self, task: TaskId, watch: Watcher | None = None) -> Answer:
+        """The answer of a task that was submitted. Raises what ended it otherwise."""
+        return answer(self, task, watch)
+
+    def result(self, task: TaskId) -> "pa.Table":
+        """The answer of a task that is done."""
+        import pyarrow as pa
+
+        pieces = self.stream(methods.USER_RESULT, methods.Which(task), seconds=600.0)
+        data = b"".join(pieces)
+        with pa.ipc.open_stream(data) as reader:
+            return reader.read_all().replace_schema_metadata(None)
+
+    # ── tasks and the node ──────────────────────────────────────────────────────────────────────────
+
+    def tasks(self) -> tuple[methods.Progress, ...]:
+        """Tasks the node knows, newest first."""
+        return _decode(self.request(methods.USER_TASKS), methods.Tasks).tasks
+
+    def task(self, task: TaskId) -> methods.Progress:
+        """One task, as the node sees it now. Raises InvalidInput if it knows none of that id."""
+        return self._ask(methods.USER_TASK, methods.Which(task), methods.Progress)
+
+    def cancel(self, task: TaskId) -> None:
+        """End a task at every participant."""
+        self.request(methods.USER_CANCEL, msgspec.json.encode(methods.Which(task)))
+
+    def publish(self, path: str | Path) -> methods.Published:
+        """Publish the datasets of a TOML file that lies on the node's machine."""
+        return self._ask(methods.USER_PUBLISH, methods.Publish(str(Path(path).resolve())), methods.Published, 600.0)
+
+    def status(self) -> methods.Status:
+        """The node, as its operator sees it."""
+        return _decode(self.request(methods.USER_STATUS), methods.Status)
+
+    # ── the link ────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self, method: str, body: bytes = b"", *, seconds: float = _CALL_SECONDS) -> bytes:
+        """One call of the node."""
+        return self._portal.run(self._request(method, body, seconds))
+
+    def stream(self, method: str, body: methods.Message, *, seconds: float) -> Iterator[bytes]:
+        """The pieces of a streamed reply."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            link = await self._linked()
+            async for piece in link.stream(method, msgspec.json.encode(body), timeout_seconds=seconds):
+                yield piece
+
+        return self._portal.iterate(pieces)
+
+    async def _request(self, method: str, body: bytes, seconds: float) -> bytes:
+        link = await self._linked()
+        return await link.call(method, body, timeout_seconds=seconds)
+
+    async def _linked(self) -> "Link":
+        if self._link is None or self._link.closed.done():
+            self._link = await self._profile.dial()
+        return self._link
+
+    def _ask(self, method: str, body: methods.Message, reply: type[M], seconds: float = _CALL_SECONDS) -> M:
+        return _decode(self.request(method, msgspec.json.encode(body), seconds=seconds), reply)
+
+
+def _decode(data: bytes, shape: type[M]) -> M:
+    try:
+        return msgspec.json.decode(data, type=shape)
+    except msgspec.MsgspecError as error:
+        raise PeerFault("the node answered in another version's words; use the same version of junto") from error
+
+
+def connect(home: str | Path | None = None, *, user: str | None = None, profile: str | Path | None = None) -> Desk:
+    """A desk at the party's node, connected.
+
+    `home` is the party's folder (default: `$JUNTO_HOME`, or the only one under `~/.junto`), `user` one of its users
+    (default: the only one). `profile` is a file from `junto user export`, for a user on another machine.
+    Raises InvalidInput if there is no such party or user, Unavailable if the node does not answer.
+    """
+    return Desk(find_profile(home, user, profile)).open()
+
+

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An event loop in a thread of its own, so that plain functions can use a link."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop: uvloop's where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+class Portal:
+    """Runs coroutines from any thread. `start` and `stop` it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        loop = event_loop()
+        self._loop = loop
+        self._thread = threading.Thread(target=loop.run_forever, name="junto client", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel what still runs, and end the thread."""
+        if self._loop is None or self._thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = None
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        """The coroutine's result. An interrupt of the calling thread cancels it."""
+        if self._loop is None:
+            work.close()
+            raise RuntimeError("the desk is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, stream: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+        """The stream's items, each awaited in turn."""
+        iterator = stream()
+        while (item := self.run(_next(iterator))) is not None:
+            yield item[0]
+
+
+async def _next(iterator: AsyncIterator[T]) -> tuple[T] | None:
+    async for item in iterator:
+        return (item,)
+    return None
+
+
+async def _cancel_all() -> None:
+    tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question and its answer, as the analyst holds them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, error_from_code
+from junto.link.methods import Progress, ReceiptView
+from junto.types import TaskId, seconds_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from junto.plan.explain import Explanation
+    from junto.plan.steps import Plan
+
+Watcher = Callable[[Progress], None]
+"""Called with every change of a running task."""
+
+
+class Asker(Protocol):
+    """What a question needs of its desk."""
+
+    def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
+        """Hand a plan to the node; the task's id."""
+
+    def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
+        """Wait until the task has ended; its last progress."""
+
+    def result(self, task: TaskId) -> "pa.Table":
+        """The answer of a task that is done."""
+
+    def explain(self, plan: "Plan") -> "Explanation":
+        """Who learns what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came out, and the proof of it."""
+
+    table: "pa.Table"
+    receipt: ReceiptView
+    progress: Progress
+
+    @property
+    def task(self) -> TaskId:
+        """The task's id."""
+        return self.progress.task
+
+    @property
+    def seconds(self) -> float:
+        """From the proposal to the receipt, on the asker's node."""
+        return self.receipt.seconds
+
+    @property
+    def withheld(self) -> int:
+        """How many groups were too small to show."""
+        return self.receipt.withheld
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The table as a pandas frame."""
+        return self.table.to_pandas()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A compiled question. Nothing has run yet."""
+
+    text: str
+    plan: "Plan"
+    purpose: str
+    desk: Asker
+
+    def explain(self) -> "Explanation":
+        """Who will do what and who will learn what, before anything runs."""
+        return self.desk.explain(self.plan)
+
+    def submit(self, *, deadline: str | float = "60s", priority: int = 0) -> TaskId:
+        """Start the task and return at once; `Desk.wait` gives the answer."""
+        return self.desk.submit(self.plan, seconds=_seconds(deadline), purpose=self.purpose, priority=priority)
+
+    def run(self, *, deadline: str | float = "60s", priority: int = 0, watch: Watcher | None = None) -> Answer:
+        """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task."""
+        task = self.submit(deadline=deadline, priority=priority)
+        return answer(self.desk, task, watch)
+
+
+def answer(desk: Asker, task: TaskId, watch: Watcher | None) -> Answer:
+    """Follow a task to its end. Raises what ended it, if that is not an answer."""
+    progress = desk.follow(task, watch)
+    if progress.state != "done" or progress.receipt is None:
+        raise ending(progress)
+    return Answer(desk.result(task), progress.receipt, progress)
+
+
+def ending(progress: Progress) -> JuntoError:
+    """The error that an ended task without an answer stands for."""
+    match progress.state:
+        case "refused":
+            return Refused(progress.reason)
+        case "cancelled":
+            return Cancelled(f"task {progress.task}: {progress.reason}")
+        case "expired":
+            return DeadlineExceeded(f"task {progress.task}: {progress.reason}")
+        case _:
+            return error_from_code(progress.code, f"task {progress.task} failed at {progress.party}: {progress.reason}")
+
+
+def _seconds(deadline: str | float) -> float:
+    try:
+        return seconds_of(deadline)
+    except ValueError as error:
+        raise InvalidInput(f"deadline: {error}") from error

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must come out: DuckDB over the pooled rows, which only the demo may see, with the same threshold applied."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def pooled(folders: Mapping[str, Path], sql: str) -> "pa.Table":
+    """The answer over all parties' rows together."""
+    import duckdb
+
+    flights = [str(folder / "flights.parquet") for folder in folders.values() if (folder / "flights.parquet").exists()]
+    with duckdb.connect() as db:
+        db.execute(f"CREATE VIEW flights AS SELECT * FROM read_parquet({flights!r})")
+        for folder in folders.values():
+            for path in sorted(folder.glob("*.parquet")):
+                if path.stem != "flights":
+                    db.execute(f"CREATE VIEW {path.stem} AS SELECT * FROM read_parquet({[str(path)]!r})")
+        return db.sql(sql).to_arrow_table()
+
+
+def largest_difference(answer: "pa.Table", expected: "pa.Table", keys: Sequence[str]) -> float:
+    """The largest difference of any number in rows of the same keys; infinite if rows or other values differ."""
+    ours, theirs = (_by_key(table, keys) for table in (answer, expected))
+    if ours.keys() != theirs.keys() or answer.column_names != expected.column_names:
+        return math.inf
+    worst = 0.0
+    for key, row in ours.items():
+        for name, value in row.items():
+            other = theirs[key][name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(other, int | float):
+                worst = max(worst, 0.0 if value == other else math.inf)
+            else:
+                worst = max(worst, abs(value - other))
+    return worst
+
+
+def _by_key(table: "pa.Table", keys: Sequence[str]) -> dict[tuple[object, ...], dict[str, object]]:
+    return {tuple(row[key] for key in keys): row for row in table.to_pylist()}

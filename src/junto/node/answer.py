@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer, at its receiver: keys that passed, sums, its own groups, then the release's SQL over them.
+
+The file of an answer carries 32 random bytes, so that its digest, which everybody's journal holds, cannot be guessed
+from a small answer.
+"""
+
+import hashlib
+import io
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from junto.engines.base import Engine, Limits, TableSource
+from junto.engines.keys import decode_keys
+from junto.errors import PeerFault
+from junto.node import groups
+from junto.node.cache import Copy
+from junto.node.spool import Spool, Spooled
+from junto.plan.steps import Measure, Plan, Query, Release, Threshold
+from junto.secure.deviations import deviations
+from junto.secure.encoding import LANES, decode, unit
+from junto.secure.groupkeys import PassedKeys
+from junto.secure.maskedsum import Words
+from junto.types import Digest
+
+SALT = b"junto.salt"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a release is made from, as its steps gave it at the receiver."""
+
+    plan: Plan
+    step: Release
+    own: pa.Table | Spooled | Copy | None
+    keys: PassedKeys | None
+    sums: Words | None
+    moves: Sequence[pa.Table | Spooled | Copy]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer as an Arrow IPC stream in the spool."""
+
+    result: Spooled
+    digest: Digest
+    rows: int
+    withheld: int
+
+
+async def release(engine: Engine, spool: Spool, limits: Limits, inputs: Inputs) -> Answered:
+    """The answer. Raises what the engine raises, InvalidInput for a sum that overflows, PeerFault."""
+
+    def work(stop: "groups.threading.Event") -> Answered:
+        released = _released(inputs, spool)
+        with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
+            table = rows.table()
+        data = _stream(table)
+        digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
+        withheld = inputs.keys.withheld if inputs.keys is not None else 0
+        return Answered(spool.write([data]), digest, table.num_rows, withheld)
+
+    return await groups.in_thread(work)
+
+
+def _stream(table: pa.Table) -> bytes:
+    salted = table.replace_schema_metadata({SALT: secrets.token_bytes(32).hex()})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, salted.schema) as writer:
+        writer.write_table(salted)
+    return sink.getvalue()
+
+
+def _released(inputs: Inputs, spool: Spool) -> pa.Table:
+    query = _grouped_query(inputs)
+    moves = [groups.read_table(move, spool) for move in inputs.moves]
+    own = groups.read_table(inputs.own, spool) if inputs.own is not None else None
+    if query is None:
+        return _stacked([*moves, *([own] if own is not None else [])])
+    if inputs.keys is None:
+        if own is None:
+            raise PeerFault(f"step {inputs.step.id} releases groups that no step gives")
+        lanes = groups.lanes(query.measures, own)
+        columns = {name: own.column(name) for name in query.keys or ()}
+        extremes = {m.name: own.column(m.name) for m in query.measures if m.encoding == "value"}
+        return _table(inputs.step, query, columns, lanes, extremes, own.num_rows)
+    passed = inputs.keys.passed
+    keys = decode_keys(inputs.keys.keys, query.keys or (), query.key_types) if query.keys else None
+    columns = {name: keys.column(name) for name in query.keys or ()} if keys is not None else {}
+    place = _placement(query, own, inputs.keys) if own is not None else None
+    lanes = inputs.sums.copy() if inputs.sums is not None else np.zeros((0, passed), dtype=np.uint64)
+    if own is not None and place is not None:
+        held = place >= 0
+        lanes[:, held] += groups.lanes(query.measures, own)[:, place[held]]
+    extremes = {
+        m.name: _extreme(m, moves, None if own is None or place is None else _taken(own.column(m.name), place))
+        for m in query.measures
+        if m.encoding == "value"
+    }
+    return _table(inputs.step, query, columns, lanes, extremes, passed)
+
+
+def _grouped_query(inputs: Inputs) -> Query | None:
+    """The query whose groups are released; any owner's, as they all have the same keys and measures."""
+    step = inputs.step
+    if step.own is not None:
+        found = inputs.plan.step(step.own)
+    elif step.threshold is not None:
+        threshold = inputs.plan.step(step.threshold)
+        if not isinstance(threshold, Threshold):
+            raise PeerFault(f"step {step.id} releases what step {step.threshold} does not give")
+        found = inputs.plan.step(threshold.inputs[0])
+    else:
+        return None
+    return found if isinstance(found, Query) and found.keys is not None else None
+
+
+def _placement(query: Query, own: pa.Table, keys: PassedKeys) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """For each group that passed, the row of our own table that holds it, or -1."""
+    rows = {key: row for row, key in enumerate(groups.keys_of(query, own))}
+    return np.array([rows.get(key, -1) for key in keys.keys], dtype=np.int64)
+
+
+def _taken(column: pa.ChunkedArray, place: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pa.Array:
+    return pa.chunked_array(column).take(pa.array(place, mask=place < 0))
+
+
+def _extreme(measure: Measure, moves: Sequence[pa.Table], own: pa.Array | None) -> pa.Array:
+    columns = [move.column(measure.name).combine_chunks() for move in moves if measure.name in move.column_names]
+    columns += [own] if own is not None else []
+    if not columns:
+        raise PeerFault(f"measure {measure.name} is released, but no party moves it")
+    choose = pc.min_element_wise if measure.combine == "min" else pc.max_element_wise
+    return choose(*columns, skip_nulls=True)
+
+
+def _table(
+    step: Release,
+    query: Query,
+    columns: dict[str, pa.ChunkedArray],
+    lanes: Words,
+    extremes: dict[str, pa.Array],
+    rows: int,
+) -> pa.Table:
+    found: dict[str, pa.ChunkedArray | pa.Array] = dict(columns)
+    spans: dict[str, tuple[Measure, Words]] = {}
+    at = 0
+    for measure in query.measures:
+        if measure.encoding == "value":
+            found[measure.name] = extremes[measure.name]
+            continue
+        span = lanes[at : at + LANES[measure.encoding]]
+        at += LANES[measure.encoding]
+        spans[measure.name] = (measure, span)
+        found[measure.name] = decode(measure.name, measure.encoding, span, measure.scale)
+    for deviation in step.deviations:
+        s_measure, s = spans[deviation.s]
+        ss_measure, ss = spans[deviation.ss]
+        n = spans[deviation.n][1][0].astype(np.int64)
+        s_unit, ss_unit = unit_of(s_measure), unit_of(ss_measure)
+        found[deviation.name] = pa.array(deviations(n, s, ss, s_unit, ss_unit))
+    if not found:
+        return pa.table({"nothing": pa.nulls(rows)})
+    return pa.table(found)
+
+
+def unit_of(measure: Measure) -> int:
+    """What an encoded integer of the measure is divided by."""
+    if measure.encoding == "value":
+        raise PeerFault(f"measure {measure.name} is not summed")
+    return unit(measure.encoding, measure.scale)
+
+
+def _stacked(tables: Sequence[pa.Table]) -> pa.Table:
+    if not tables:
+        raise PeerFault("rows are released that no step gives")
+    try:
+        return pa.concat_tables([table.cast(tables[0].schema) for table in tables])
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise PeerFault("parties moved rows of different columns") from error

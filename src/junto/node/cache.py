@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies of open tables, kept by what they are: owner, dataset versions and the SQL that selected them.
+
+A new version has a new key, so a copy is never stale; the least recently used go first when there are too many bytes.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from junto.errors import StorageFailed
+from junto.plan.steps import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A table as an Arrow IPC stream in a file, and the digest of its bytes."""
+
+    path: Path
+    sha256: bytes
+    bytes: int
+
+
+class Cache:
+    """The folder of copies. Files are whole or absent: each is written beside its place, then moved there."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+
+    def get(self, key: str) -> Copy | None:
+        """The copy of that key, now the most recently used."""
+        for path in self._folder.glob(f"{key}-*.arrow"):
+            os.utime(path)
+            return Copy(path, bytes.fromhex(path.stem.split("-")[1]), path.stat().st_size)
+        return None
+
+    def put(self, key: str, pieces: Iterable[bytes]) -> Copy:
+        """Keep a table under a key. Raises StorageFailed; then nothing is left behind."""
+        part = self._folder / f"{key}.{os.getpid()}.part"
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with part.open("wb") as file:
+                for piece in pieces:
+                    digest.update(piece)
+                    size += len(piece)
+                    file.write(piece)
+            path = self._folder / f"{key}-{digest.hexdigest()}.arrow"
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StorageFailed(_why(error, self._folder)) from error
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        self._evict(path)
+        return Copy(path, digest.digest(), size)
+
+    def _evict(self, newest: Path) -> None:
+        files = sorted((p.stat().st_mtime_ns, p.stat().st_size, p) for p in self._folder.glob("*.arrow"))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self._most_bytes:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def cache_key(query: Query) -> str:
+    """What a query over open data gives, as a name: the same for the same SQL over the same versions."""
+    reads = [(read.name, read.dataset, read.version, read.columns) for read in query.reads]
+    return hashlib.sha256(msgspec.json.encode((query.party, query.sql, reads))).hexdigest()
+
+
+def _why(error: OSError, folder: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left for copies of open tables in {folder}; free some and ask again"
+    return f"copies of open tables cannot be written in {folder}: {os.strerror(error.errno or 0)}"

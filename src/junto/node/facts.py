@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What parties publish about themselves: datasets, withdrawals, grants. Each has one author; all spread to everyone.
+
+Our own facts come from our journal when the node starts, the others' from their nodes whenever a link comes up.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from junto.catalog.dataset import Dataset, Withdrawal
+from junto.catalog.view import CatalogView, compare
+from junto.errors import InvalidInput
+from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statement
+from junto.node.ledger import Kept, Ledger
+from junto.trust.grants import Grant, GrantId, GrantState, Revocation, standing
+from junto.types import PartyId
+
+_log = structlog.get_logger("junto.facts")
+
+FACTS = ("dataset", "withdrawal")
+"""Statement kinds that every party may read; grants concern those they name, and stay with their owner."""
+
+
+class GrantUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a `grant-use` statement: one task of another party rests on these grants of ours."""
+
+    grants: tuple[GrantId, ...]
+
+
+class Facts:
+    """The catalog as this node sees it, and this party's grants."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.view = CatalogView()
+        self._me: PartyId = ledger.name.party
+        self._grants: dict[GrantId, Grant] = {}
+        self._revocations: dict[GrantId, Revocation] = {}
+        self._used: dict[GrantId, int] = {}
+        self._ledger = ledger
+
+    def absorb(self, kept: Kept) -> list[str]:
+        """Take in a journaled statement; how a new dataset differs from ours of the same name, in words."""
+        statement = kept.statement
+        author = kept.author.party
+        match statement.kind:
+            case "dataset":
+                dataset = body_of(statement, Dataset)
+                self.view.add(author, dataset)
+                return self._mismatches(dataset)
+            case "withdrawal":
+                self.view.withdraw(author, body_of(statement, Withdrawal))
+            case "grant" if author == self._me:
+                grant = body_of(statement, Grant)
+                self._grants[grant.id] = grant
+            case "revocation" if author == self._me:
+                revocation = body_of(statement, Revocation)
+                self._revocations[revocation.grant] = revocation
+            case "grant-use" if author == self._me:
+                for id in body_of(statement, GrantUse).grants:
+                    self._used[id] = self._used.get(id, 0) + 1
+            case _:
+                pass
+        return []
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """Our grants that stand."""
+        return standing(self._grants.values(), self._revocations.values())
+
+    @property
+    def grant_uses(self) -> dict[GrantId, int]:
+        """How often each grant of ours was used."""
+        return dict(self._used)
+
+    def grant_states(self) -> list[GrantState]:
+        """Our grants and what became of them, oldest first."""
+        gone = self._revocations
+        return [
+            GrantState(grant, self._used.get(id, 0), gone[id].at if id in gone else None)
+            for id, grant in sorted(self._grants.items())
+        ]
+
+    def own_envelopes(self) -> Iterable[bytes]:
+        """What a peer should know of us: our certificate, then our datasets as they stand."""
+        journal = self._ledger.journal
+        author = self._ledger.name.uri
+        latest: dict[str, bytes] = {}
+        for kind in (CERTIFICATE, *FACTS):
+            for entry in journal.entries(kind=kind, author=author):
+                key = "" if kind == CERTIFICATE else _dataset_name(read_statement(entry.envelope))
+                latest[key] = entry.envelope
+        return latest.values()
+
+    def _mismatches(self, dataset: Dataset) -> list[str]:
+        """How the dataset differs from ours of its name; if it is ours, from everybody's."""
+        others = [other for other in self.view.joint(dataset.name) if other.party != dataset.party]
+        concerned = [other for other in others if self._me in (other.party, dataset.party)]
+        return [f"{dataset.name}: {line}" for other in concerned for line in compare(dataset, other)]
+
+
+def _dataset_name(statement: Statement) -> str:
+    shape: type[Dataset] | type[Withdrawal] = Dataset if statement.kind == "dataset" else Withdrawal
+    try:
+        return body_of(statement, shape).name
+    except InvalidInput:
+        return statement.id

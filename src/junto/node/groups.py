@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fragment's output on its way into the protocols: run it, key its groups, lay its measures out in lanes."""
+
+import asyncio
+import hashlib
+import io
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
+from junto.engines.keys import encode_keys
+from junto.errors import PeerFault
+from junto.node.cache import Copy
+from junto.node.spool import Spool, Spooled
+from junto.plan.steps import Measure, Query
+from junto.secure.encoding import LANES, encode
+from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
+from junto.secure.maskedsum import Words
+
+R = TypeVar("R", Spooled, Copy)
+T = TypeVar("T")
+
+_QUEUED_PIECES = 8
+
+
+async def in_thread(work: Callable[[threading.Event], T]) -> T:
+    """The result of blocking work; cancelling the caller sets its stop event and waits until it has ended."""
+    stop = threading.Event()
+    job = asyncio.ensure_future(asyncio.to_thread(work, stop))
+    try:
+        return await asyncio.shield(job)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([job])
+        if not job.cancelled():
+            job.exception()  # retrieved: the caller is gone
+        raise
+
+
+async def run_grouped(engine: Engine, step: Query, tables: Mapping[str, Source], limits: Limits) -> pa.Table:
+    """A grouped fragment's output, in memory: one row per group. Raises what the engine raises."""
+
+    def work(stop: threading.Event) -> pa.Table:
+        with engine.run(step.sql, tables, limits, stop) as rows:
+            return rows.table().combine_chunks()
+
+    return await in_thread(work)
+
+
+async def run_rows(
+    engine: Engine,
+    step: Query,
+    tables: Mapping[str, Source],
+    limits: Limits,
+    keep: Callable[[Iterator[bytes]], R],
+) -> R:
+    """A row fragment's output, streamed to disk as an Arrow IPC file."""
+
+    def work(stop: threading.Event) -> R:
+        with engine.run(step.sql, tables, limits, stop) as rows:
+            return keep(ipc_pieces(rows.schema, iter(rows)))
+
+    return await in_thread(work)
+
+
+def ipc_pieces(schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[bytes]:
+    """The bytes of an Arrow IPC file, a batch at a time."""
+    sink = _Pieces()
+    with pa.ipc.new_file(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield sink.take()
+    yield sink.take()
+
+
+class _Pieces(io.RawIOBase):
+    """A sink whose bytes are taken as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # RawIOBase takes a buffer
+        piece = bytes(data)
+        self._held += piece
+        return len(piece)
+
+    def take(self) -> bytes:
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+
+def ipc_bytes(table: pa.Table) -> bytes:
+    """A table as an Arrow IPC file, in memory."""
+    return b"".join(ipc_pieces(table.schema, iter(table.to_batches())))
+
+
+def read_table(content: pa.Table | Spooled | Copy, spool: Spool) -> pa.Table:
+    """A table in memory, wherever it lies. Raises PeerFault if the bytes are no Arrow file."""
+    match content:
+        case pa.Table():
+            return content
+        case Copy():
+            data = content.path.read_bytes()
+        case Spooled():
+            data = b"".join(spool.read(content))
+    try:
+        return pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    except pa.ArrowInvalid as error:
+        raise PeerFault("rows arrived that are no Arrow file") from error
+
+
+def source_of(content: object) -> Source:
+    """What an engine reads of an earlier step's output."""
+    match content:
+        case pa.Table():
+            return TableSource(content)
+        case Copy():
+            return ArrowSource(str(content.path))
+        case _:
+            raise PeerFault("a fragment reads a step that gives no table here")
+
+
+async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
+    """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing."""
+    handed: queue.Queue[bytes | BaseException | None] = queue.Queue(_QUEUED_PIECES)
+
+    def taken() -> Iterator[bytes]:
+        while (item := handed.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    job = asyncio.ensure_future(asyncio.to_thread(keep, taken()))
+    try:
+        async for piece in pieces:
+            if job.done():
+                break
+            await asyncio.to_thread(handed.put, piece)
+    except BaseException as error:
+        handed.put(error)
+        await asyncio.wait([job])
+        job.exception()  # it is `error` again
+        raise
+    handed.put(None)
+    return await job
+
+
+def counts_of(step: Query, table: pa.Table) -> GroupCounts:
+    """The groups' keys and units, for a threshold."""
+    return GroupCounts(keys_of(step, table), table.column("units").to_numpy().astype(np.int64))
+
+
+def keys_of(step: Query, table: pa.Table) -> list[bytes]:
+    """The canonical key of each group."""
+    if not step.keys:
+        return [b""] * table.num_rows
+    return encode_keys(table.select(list(step.keys)), step.key_types)
+
+
+def summed(measures: Sequence[Measure]) -> list[Measure]:
+    """The measures that are added over parties."""
+    return [measure for measure in measures if measure.combine == "sum"]
+
+
+def lane_count(measures: Sequence[Measure]) -> int:
+    """How many lanes the measures take together."""
+    return sum(LANES[m.encoding] for m in measures if m.encoding != "value")
+
+
+def lanes(measures: Sequence[Measure], table: pa.Table) -> Words:
+    """The measures' columns as lanes, one below the other: shape (lanes, groups)."""
+    parts = [encode(m.name, m.encoding, table.column(m.name), m.scale) for m in measures if m.encoding != "value"]
+    return np.concatenate(parts) if parts else np.zeros((0, table.num_rows), dtype=np.uint64)
+
+
+def lanes_of(measures: Sequence[Measure], table: pa.Table, selection: Selection) -> Words:
+    """As `lanes`, for the groups that passed, in the union's order, zero where this party has none."""
+    return selection.place(lanes(measures, table))
+
+
+def aligned(table: pa.Table, selection: Selection) -> pa.Table:
+    """The rows of groups that passed, in the union's order; NULL where this party has none."""
+    rank = np.cumsum(selection.passed) - 1
+    own = selection.own
+    index = np.full(int(np.count_nonzero(selection.passed)), -1, dtype=np.int64)
+    index[rank[selection.positions[own]]] = np.flatnonzero(own)
+    return table.take(pa.array(index, mask=index < 0))
+
+
+def fingerprint(content: object) -> bytes:
+    """SHA-256 of what a step gave here."""
+    digest = hashlib.sha256()
+    match content:
+        case None:
+            pass
+        case pa.Table():
+            for piece in ipc_pieces(content.schema, iter(content.to_batches())):
+                digest.update(piece)
+        case Copy():
+            return content.sha256
+        case Spooled():
+            digest.update(content.id)
+        case Selection():
+            digest.update(content.passed.tobytes())
+        case PassedKeys():
+            for key in content.keys:
+                digest.update(len(key).to_bytes(4, "big") + key)
+        case np.ndarray():
+            digest.update(content.tobytes())
+        case _:
+            raise TypeError(f"a step gave a {type(content).__name__}")
+    return digest.digest()
+
+

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's pen: what it writes is signed and durable before anyone sees it; what it keeps was checked first.
+
+A statement whose id the journal already holds is not new: its effect has happened.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from junto.errors import PeerFault
+from junto.journal import statement as statements
+from junto.journal.statement import KeyRing, Statement
+from junto.journal.store import Journal
+from junto.node.ids import new_id
+from junto.tasks.bodies import Offer
+from junto.trust.charter import Charter, SignedCharter
+from junto.trust.names import Name, parse_name
+from junto.types import PartyId, TaskId
+
+_log = structlog.get_logger("junto.ledger")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A statement that is durable in our journal; `new` unless it was there before."""
+
+    statement: Statement
+    envelope: bytes
+    author: Name
+    new: bool = True
+
+
+class Ledger:
+    """Signs, journals and opens statements for one node."""
+
+    def __init__(self, name: Name, key: Ed25519PrivateKey, journal: Journal, charter: Charter) -> None:
+        self.name = name
+        self.journal = journal
+        self.keys = KeyRing()
+        self._key = key
+        self._charter = charter
+
+    async def write(self, kind: str, body: msgspec.Struct, task: TaskId = TaskId("")) -> Kept:
+        """A statement of ours, signed and durable. Raises StorageFailed."""
+        now = time.time()
+        raw = msgspec.Raw(msgspec.json.encode(body))
+        return await self._append(
+            Statement(kind=kind, author=self.name.uri, id=new_id(now), at=now, task=task, body=raw)
+        )
+
+    async def certify(self, leaf_pem: str) -> None:
+        """Make our certificate known to readers of our journal, and to peers; once."""
+        now = time.time()
+        statement = statements.certificate_statement(self.name, leaf_pem, id=new_id(now), at=now)
+        self.keys.learn(statements.leaf_of(statement), self._charter, now)
+        known = self._last(statements.CERTIFICATE, statements.CertificateBody)
+        if known is None or known.certificate != leaf_pem:
+            await self._append(statement)
+
+    def open(self, envelope: bytes, sender: PartyId) -> Statement:
+        """The statement in an envelope that `sender` brought. Raises InvalidInput, PeerFault."""
+        statement = statements.open_statement(envelope, self.keys, self._charter)
+        author = parse_name(statement.author)
+        if author.party != sender:
+            raise PeerFault(f"{sender} brought a statement of {author.party}; each party speaks for itself")
+        return statement
+
+    def open_offer(self, envelope: bytes, task: TaskId) -> tuple[PartyId, Offer]:
+        """An offer that a contract holds, and whose it is. Raises InvalidInput, PeerFault."""
+        statement = statements.open_statement(envelope, self.keys)
+        if statement.kind != "offer" or statement.task != task:
+            raise PeerFault(f"the contract of task {task} holds a statement of kind {statement.kind} as an offer")
+        return parse_name(statement.author).party, statements.body_of(statement, Offer)
+
+    async def begin(self, charter: SignedCharter, leaf_pem: str) -> None:
+        """Say in the journal which charter and certificate we go by, unless it is the last thing it says."""
+        now = time.time()
+        signed = charter.encode()
+        known = self._last(statements.CHARTER, statements.CharterBody)
+        if known is None or known.charter.encode() != signed:
+            await self._append(statements.charter_statement(self.name, signed, id=new_id(now), at=now))
+        await self.certify(leaf_pem)
+
+    async def keep(self, envelope: bytes, statement: Statement) -> Kept:
+        """Journal another's statement. Raises PeerFault if its id stands for other bytes already."""
+        appended = await asyncio.wrap_future(self.journal.submit(envelope, statement))
+        return Kept(statement, envelope, parse_name(statement.author), appended.new)
+
+    def learn_known_keys(self) -> None:
+        """Take in the certificates that the journal holds, so that what it holds can be opened again."""
+        for entry in self.journal.entries(kind=statements.CERTIFICATE):
+            statement = statements.read_statement(entry.envelope)
+            try:
+                self.keys.learn(statements.leaf_of(statement), self._charter, statement.at)
+            except PeerFault as error:
+                _log.info("a certificate of an earlier charter", author=statement.author, reason=str(error))
+
+    def _last(self, kind: str, shape: type[B]) -> B | None:
+        """The body of our latest statement of a kind."""
+        found: B | None = None
+        for entry in self.journal.entries(kind=kind, author=self.name.uri):
+            found = statements.body_of(statements.read_statement(entry.envelope), shape)
+        return found
+
+    async def _append(self, statement: Statement) -> Kept:
+        envelope = statements.sign(statement, self._key)
+        await self.journal.append(envelope, statement)
+        return Kept(statement, envelope, self.name)

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node: everything of one party's process, put together, started and stopped in order.
+
+Start: journal, then what it says (facts, tasks), then links: nobody is answered before we know what we have said.
+Stop: links, work, courier, journal.
+"""
+
+import asyncio
+import os
+import resource
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from junto import __version__
+from junto.engines.base import Limits
+from junto.engines.duckdb import DuckDB
+from junto.errors import InvalidInput, JuntoError
+from junto.journal.statement import read_statement
+from junto.journal.store import Journal
+from junto.link import methods
+from junto.link.connection import Handler
+from junto.link.dial import Proxies, here_of
+from junto.link.links import Links
+from junto.link.settings import LinkSettings
+from junto.node.cache import Cache
+from junto.node.courier import Courier
+from junto.node.doctor import Doctor
+from junto.node.exchange import Outbox
+from junto.node.facts import FACTS, Facts
+from junto.node.files import read_private, write_whole
+from junto.node.history import tasks_in
+from junto.node.home import Home
+from junto.node.judge import Judgement
+from junto.node.ledger import Kept, Ledger
+from junto.node.peers import Peers
+from junto.node.publishing import Publishing
+from junto.node.routes import guarded
+from junto.node.runner import Live, Runner
+from junto.node.settings import NodeSettings, read_settings
+from junto.node.shelf import Shelf
+from junto.node.spool import Spool
+from junto.node.users import Users
+from junto.node.waits import first_error
+from junto.node.work import StepError, Tools, Work
+from junto.plan.fragment import is_open
+from junto.plan.steps import Query
+from junto.tasks.bodies import Finished
+from junto.tasks.events import Released, StepFailed, StepFinished
+from junto.tasks.state import ENDED
+from junto.trust.certificates import pem
+from junto.trust.charter import SignedCharter
+from junto.trust.names import parse_name
+from junto.types import DatasetName, Digest, PartyId
+
+_log = structlog.get_logger("junto.node")
+_RENEWAL_CHECK_SECONDS = 600.0
+
+
+class Node:
+    """One node of one party. `async with Node(home)` runs it."""
+
+    def __init__(self, home: Home, *, on_fatal: Callable[[str], None], settings: NodeSettings | None = None) -> None:
+        self.home = home
+        self.settings = settings or read_settings(home.path / "node.toml")
+        self.started_at = time.time()
+        self._on_fatal = on_fatal
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    @property
+    def me(self) -> PartyId:
+        """Our party."""
+        return self.home.party.name
+
+    async def __aenter__(self) -> Self:
+        """Start. Raises InvalidInput, StorageFailed or Unavailable with one line; then nothing is left running."""
+        home = self.home
+        signed = home.signed_charter()
+        self.charter = signed.charter
+        identity = home.node_identity(time.time())
+        self.identity = identity
+        origin = f"junto/{self.charter.consortium}/{identity.name}"
+        self.journal = Journal(home.journal_path, origin=origin, key=identity.key, on_fatal=self._on_fatal)
+        self.journal.open()
+        try:
+            await self._assemble(signed)
+            await self.links.__aenter__()
+        except BaseException:
+            self.journal.close()
+            raise
+        self._start(self._keep_certificate_fresh())
+        _log.info("node started", party=self.me, listening=[str(a) for a in self.links.listening], pid=os.getpid())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop: what is under way ends here; open tasks end, named, when the node starts again."""
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self.runner.close()
+        await self.courier.close()
+        await self.links.close()
+        self.engine.close()
+        self.journal.close()
+        _log.info("node stopped", party=self.me)
+
+    async def _assemble(self, signed: SignedCharter) -> None:
+        home, settings, identity = self.home, self.settings, self.identity
+        self.ledger = Ledger(identity.name, identity.key, self.journal, self.charter)
+        self.ledger.learn_known_keys()
+        await self.ledger.begin(signed, pem(identity.certificate))
+        self.facts = Facts(self.ledger)
+        self._recall_facts()
+        self.shelf = Shelf(home.data_path / "sources.json")
+        self.shelf.load()
+        spool_key = _spool_key(home.path / "keys" / "spool.key")
+        self.spool = Spool(home.spool_path, spool_key)
+        self.spool.clear()
+        self.outbox = Outbox(self.spool)
+        self.engine = DuckDB()
+        self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
+        handlers: dict[str, Handler] = {}
+        self.links = Links(
+            here_of(identity, self.charter, secrets.token_hex(8)),
+            self.charter.members,
+            handlers=handlers,
+            listen=home.listen,
+            settings=LinkSettings.for_wan() if settings.network == "wan" else LinkSettings.for_lan(),
+            proxies=Proxies.of(os.environ),
+            on_up=self._link_up,
+            on_down=self._link_down,
+        )
+        self.courier = Courier(self.links)
+        judgement = Judgement(self.me, self.facts, self.shelf, self.ledger)
+        self.runner = Runner(
+            self.me,
+            self.ledger,
+            self.courier,
+            settings.patience,
+            judgement.of,
+            self._perform,
+            self.outbox.drop,
+            self.spool,
+        )
+        self.tools = Tools(
+            me=self.me,
+            engine=self.engine,
+            limits=self.limits,
+            shelf=self.shelf,
+            outbox=self.outbox,
+            spool=self.spool,
+            cache=Cache(home.cache_path, settings.cache_bytes),
+            links=self.links,
+            salt=spool_key,
+            is_open=self._is_open,
+        )
+        peers = Peers(self.ledger, self.facts, self.runner, self.outbox, settings.longest_seconds)
+        self._peers = peers
+        publishing = Publishing(self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread)
+        doctor = Doctor(self.me, self.links)
+        users = Users(self, publishing)
+        handlers.update(guarded(self.me, {**peers.routes, **users.routes, **doctor.routes}, home.admits))
+        for task in tasks_in(self.journal, self.ledger, settings.patience):
+            self.runner.resume(task)
+
+    # ── facts ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _recall_facts(self) -> None:
+        for entry in self.journal.entries():
+            if entry.kind in (*FACTS, "grant", "revocation", "grant-use"):
+                statement = read_statement(entry.envelope)
+                try:
+                    self.facts.absorb(Kept(statement, entry.envelope, parse_name(statement.author)))
+                except JuntoError as error:
+                    _log.info("a fact of an earlier version", kind=entry.kind, reason=str(error))
+
+    def _spread(self, envelope: bytes) -> None:
+        """Tell everyone we can reach; the others ask when they come up."""
+        up = tuple(status.party for status in self.links.status() if status.up)
+        self.courier.send(envelope, up, 30.0)
+
+    def _link_up(self, party: PartyId) -> None:
+        self.runner.link_changed(party, None)
+        self._start(self._learn_facts(party))
+
+    def _link_down(self, party: PartyId, reason: str) -> None:
+        self.runner.link_changed(party, reason)
+
+    async def _learn_facts(self, party: PartyId) -> None:
+        try:
+            link = await self.links.to(party, 10.0)
+            reply = await link.call(methods.PEER_FACTS, timeout_seconds=30.0)
+            await self._peers.take_in(party, reply)
+        except JuntoError as error:
+            _log.warning("a party's facts were not learnt", party=party, reason=str(error))
+
+    def _is_open(self, query: Query) -> bool:
+        """Whether a fragment reads open data only, so that copies may be kept."""
+        if any(read.step is not None for read in query.reads):
+            return False
+        found = [self.facts.view.get(query.party, DatasetName(read.dataset or "")) for read in query.reads]
+        return all(dataset is not None and is_open(dataset) for dataset in found)
+
+    # ── tasks ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _perform(self, live: Live) -> None:
+        """Do our part of a contracted plan, and tell the task how it went."""
+        task = live.task
+
+        def finished(done: Finished) -> None:
+            if task.state not in ENDED:
+                self.runner.dispatch(live, StepFinished(done, time.time()))
+
+        work = Work(self.tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
+        try:
+            answer = await work.run()
+        except StepError as error:
+            failure = error.failure
+            self._step_failed(live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time()))
+        except Exception as error:  # noqa: BLE001: a fault of ours must end the task, named, not leave it waiting
+            _log.exception("work failed", task=task.id)
+            reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
+            self._step_failed(live, StepFailed("", "internal", self.me, reason, time.time()))
+        else:
+            if answer is not None and task.state not in ENDED:
+                live.result = answer.result
+                self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, time.time()))
+
+    def _step_failed(self, live: Live, event: StepFailed) -> None:
+        if live.task.state not in ENDED:
+            self.runner.dispatch(live, event)
+
+    # ── the node ────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> methods.Status:
+        """The node, as its operator sees it."""
+        size, root = self.journal.head()
+        listening = self.links.listening
+        return methods.Status(
+            party=self.me,
+            node=self.identity.name.node,
+            software=__version__,
+            pid=os.getpid(),
+            started_at=self.started_at,
+            listening=", ".join(str(address) for address in listening),
+            consortium=self.charter.consortium,
+            charter_version=self.charter.version,
+            charter_digest=Digest(self.charter.digest),
+            certificate_until=self.identity.expires,
+            journal_entries=size,
+            journal_root=root.hex(),
+            datasets=len(self.facts.view.of(self.me)),
+            open_tasks=len(self.runner.open),
+            memory_bytes=_memory_bytes(),
+            links=tuple(
+                methods.LinkStatus(
+                    party=status.party,
+                    up=status.up,
+                    since=status.since,
+                    detail="" if status.up else status.error,
+                    address=status.address,
+                    dialled=status.dialled,
+                    rtt_seconds=(status.round_trip_ms or 0.0) / 1000,
+                    bytes_in=status.bytes_in,
+                    bytes_out=status.bytes_out,
+                )
+                for status in self.links.status()
+            ),
+        )
+
+    async def _keep_certificate_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
+            await self.renew(time.time())
+
+    async def renew(self, now: float) -> None:
+        """Issue a new certificate if half the life of the present one has passed, and use it for new handshakes."""
+        try:
+            identity = self.home.node_identity(now)
+        except (InvalidInput, OSError) as error:
+            _log.error("the node's certificate was not renewed", reason=str(error))
+            return
+        if identity.certificate == self.identity.certificate:
+            return
+        self.identity = identity
+        await self.ledger.certify(pem(identity.certificate))
+        self.links.rotate(identity)
+        _log.info("certificate renewed", until=identity.expires)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        job = asyncio.create_task(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+
+
+def _spool_key(path: Path) -> bytes:
+    if not path.exists():
+        write_whole(path, secrets.token_bytes(32), private=True)
+    return read_private(path, 64, "spool key")
+
+
+def _memory_bytes() -> int:
+    """Resident memory now; where the system does not tell, the largest it was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

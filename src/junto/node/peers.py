@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node answers to nodes of other parties: facts, statements of tasks, outputs.
+
+Every statement is checked and durable before it has an effect, and before its sender is told that we have it.
+"""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.journal.statement import CERTIFICATE, Statement, body_of
+from junto.link import methods
+from junto.link.connection import Answer, Caller
+from junto.node.exchange import Outbox, decode_pull
+from junto.node.facts import FACTS, Facts
+from junto.node.ledger import Kept, Ledger
+from junto.node.routes import Method
+from junto.node.runner import Live, Runner
+from junto.plan import steps
+from junto.tasks.bodies import BODIES, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.events import (
+    ConfirmArrived,
+    ContractArrived,
+    OfferArrived,
+    ReceiptArrived,
+    RefusalArrived,
+    StopArrived,
+)
+from junto.tasks.state import ENDED
+from junto.types import PartyId, TaskId
+
+_log = structlog.get_logger("junto.peers")
+_STATEMENTS = 256
+_STALE_SECONDS = 60.0
+
+
+class Peers:
+    """The peers' side of one node."""
+
+    def __init__(self, ledger: Ledger, facts: Facts, runner: Runner, outbox: Outbox, longest_seconds: float) -> None:
+        self._ledger = ledger
+        self._facts = facts
+        self._runner = runner
+        self._outbox = outbox
+        self._longest = longest_seconds
+
+    @property
+    def routes(self) -> dict[str, Method]:
+        """What we answer to peers."""
+        return {
+            methods.PEER_FACTS: self.facts,
+            methods.PEER_TELL: self.tell,
+            methods.PEER_PULL: self.pull,
+            methods.PEER_READ: self.read,
+        }
+
+    async def facts(self, caller: Caller, payload: bytes) -> Answer:
+        """What we have published, oldest first."""
+        return msgspec.msgpack.encode(methods.Envelopes(tuple(self._facts.own_envelopes())))
+
+    async def tell(self, caller: Caller, payload: bytes) -> Answer:
+        """Take in statements, in order. Answers when all are durable; a refused one does not hold up the others."""
+        await self.take_in(caller.name.party, payload)
+        return b""
+
+    async def take_in(self, sender: PartyId, payload: bytes) -> None:
+        """Open, journal and act on what a peer brought. Raises the first refusal, after the others had their effect."""
+        try:
+            brought = msgspec.msgpack.decode(payload, type=methods.Envelopes).envelopes
+        except msgspec.MsgspecError as error:
+            raise PeerFault(f"{sender} brought something that is no list of statements") from error
+        if len(brought) > _STATEMENTS:
+            raise InvalidInput(f"{sender} brought {len(brought)} statements at once; at most {_STATEMENTS}")
+        refusal: JuntoError | None = None
+        opened: list[tuple[bytes, Statement, Body | None]] = []
+        for envelope in brought:
+            try:
+                statement = self._ledger.open(envelope, sender)
+                opened.append((envelope, statement, self._checked(sender, statement)))
+            except (InvalidInput, PeerFault) as error:
+                refusal = refusal or error
+        keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
+        for (_, _, body), kept in zip(opened, await asyncio.gather(*keeping, return_exceptions=True), strict=True):
+            try:
+                if isinstance(kept, BaseException):
+                    raise kept
+                if kept.new:
+                    self._act(sender, kept, body)
+            except (InvalidInput, PeerFault, InvalidTransition) as error:
+                _log.warning("a statement had no effect", party=sender, reason=str(error))
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+
+    async def pull(self, caller: Caller, payload: bytes) -> Answer:
+        """An output of ours for this caller, once it is there."""
+        pull = decode_pull(payload)
+        await self._contracted(caller, pull.task)
+        return msgspec.msgpack.encode(await self._outbox.parcel(pull, caller.name.party))
+
+    async def read(self, caller: Caller, payload: bytes) -> Answer:
+        """The bytes of such an output, streamed."""
+        pull = decode_pull(payload)
+        await self._contracted(caller, pull.task)
+        return self._outbox.read(pull, caller.name.party)
+
+    async def _contracted(self, caller: Caller, task: str) -> Live:
+        live = self._runner.find(TaskId(task))
+        party = caller.name.party
+        if party not in live.task.proposal.participants:
+            raise PeerFault(f"{party} takes no part in task {task}")
+        await live.contracted.wait()
+        if live.task.state in ENDED:
+            raise InvalidInput(f"task {task} has ended ({live.task.state})")
+        return live
+
+    def _checked(self, sender: PartyId, statement: Statement) -> Body | None:
+        """The body of a task's statement, well-formed and in order; facts are checked by the view."""
+        shape = BODIES.get(statement.kind)
+        if shape is None:
+            if statement.kind not in (CERTIFICATE, *FACTS):
+                raise PeerFault(f"{sender} brought a statement of kind {statement.kind}, which is not for us")
+            return None
+        body = body_of(statement, shape)
+        if isinstance(body, Proposal):
+            self._check_proposal(sender, statement, body)
+        elif statement.task not in self._runner.live:
+            raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
+        return body
+
+    def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
+        if not 0 < proposal.seconds <= self._longest:
+            raise InvalidInput(f"{sender} proposes a deadline of {proposal.seconds:g} s; at most {self._longest:g} s here")
+        if statement.at + proposal.seconds + _STALE_SECONDS < time.time():
+            raise InvalidInput(f"{sender} proposes task {statement.task}, whose deadline has passed")
+        if steps.digest(proposal.plan) != proposal.plan_digest:
+            raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
+        if proposal.plan.asker != sender or proposal.participants != proposal.plan.parties:
+            raise PeerFault(f"{sender} proposes task {statement.task} with other participants than its plan has")
+
+    def _act(self, sender: PartyId, kept: Kept, body: Body | None) -> None:
+        statement = kept.statement
+        now = time.time()
+        if isinstance(body, Proposal):
+            self._runner.open_proposal(statement.task, sender, statement.id, body)
+            return
+        if body is None:
+            for line in self._facts.absorb(kept):
+                _log.warning("a dataset differs from another of its name", difference=line)
+            return
+        live = self._runner.find(statement.task)
+        match body:
+            case Offer():
+                event = OfferArrived(sender, body, kept.envelope.decode(), now)
+                self._runner.dispatch(live, event)
+            case Refusal():
+                self._runner.dispatch(live, RefusalArrived(sender, body, now))
+            case Contract():
+                offers = self._offers(statement.task, body)
+                self._runner.dispatch(live, ContractArrived(sender, statement.id, body, offers, now))
+            case Confirm():
+                self._runner.dispatch(live, ConfirmArrived(sender, body, now))
+            case Receipt():
+                live.receipt_statement = statement.id
+                self._runner.dispatch(live, ReceiptArrived(sender, body, now))
+            case Stop():
+                self._runner.dispatch(live, StopArrived(sender, body, now))
+            case _:
+                raise PeerFault(f"{sender} brought a statement of kind {statement.kind} about a task")
+
+    def _offers(self, task: str, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
+        """The offers in a contract, each signed by the participant it is of."""
+        found: list[tuple[PartyId, Offer]] = []
+        for envelope in contract.offers:
+            party, offer = self._ledger.open_offer(envelope.encode(), task)
+            found.append((party, offer))
+        return tuple(found)

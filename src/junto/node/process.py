@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node as a process: signals, logs, one line when it is ready, one line when it cannot go on."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+
+from junto.node.home import Home
+from junto.node.node import Node
+from junto.node.settings import NodeSettings, read_settings
+
+FATAL_EXIT = 70
+"""The exit code after a failed write or sync of the journal: what is on disk is read anew at the next start."""
+
+
+class ReadyFile:
+    """A file that is there while the node answers; it holds the process id and the addresses."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, listening: str) -> None:
+        """Say that the node answers."""
+        part = self._path.with_name(self._path.name + ".part")
+        part.write_text(f"{os.getpid()}\n{listening}\n")
+        part.replace(self._path)
+
+    def remove(self) -> None:
+        """Say that it does not."""
+        self._path.unlink(missing_ok=True)
+
+
+def run_node(home: Home, *, ready: ReadyFile | None = None) -> None:
+    """Run the node until SIGTERM or SIGINT. Raises what `Node` raises while it starts."""
+    settings = read_settings(home.path / "node.toml")
+    configure_logs(sys.stderr, settings.log)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(home, settings, ready))
+
+
+async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with Node(home, on_fatal=die, settings=settings) as node:
+        listening = ", ".join(str(address) for address in node.links.listening)
+        print(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C", file=sys.stderr, flush=True)
+        if ready is not None:
+            ready.write(listening)
+        try:
+            await stopping.wait()
+        finally:
+            if ready is not None:
+                ready.remove()
+
+
+def die(reason: str) -> None:
+    """End the process at once: going on would be to acknowledge what may not be on disk."""
+    os.write(2, f"junto: {reason}; the node stops here, start it again\n".encode())
+    os._exit(FATAL_EXIT)
+
+
+def configure_logs(stream: TextIO, level: str) -> None:
+    """One line an event on `stream`: key=value for people on a terminal, JSON for collectors elsewhere."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop  # type: ignore[no-any-return]  # uvloop publishes no stubs

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishing and withdrawing datasets, giving and revoking grants: a user's wish becomes a signed statement."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from junto.catalog.check import check_grant, check_spec
+from junto.catalog.dataset import Column, Dataset, Statistics, Withdrawal, permitted, version_of
+from junto.catalog.spec import DatasetSpec, parse
+from junto.engines import sources
+from junto.engines.base import Limits
+from junto.engines.sources import Inspection
+from junto.errors import InvalidInput
+from junto.link import methods
+from junto.node.facts import Facts
+from junto.node.files import read_bounded
+from junto.node.ids import new_id
+from junto.node.ledger import Ledger
+from junto.node.shelf import Shelf
+from junto.trust.charter import Charter
+from junto.trust.grants import GrantId, GrantRequest, Revocation
+from junto.types import DatasetName, PartyId
+
+_SPEC_BYTES = 1 << 20
+
+
+class Publishing:
+    """What this party's users publish through its node."""
+
+    def __init__(
+        self,
+        me: PartyId,
+        charter: Charter,
+        ledger: Ledger,
+        facts: Facts,
+        shelf: Shelf,
+        limits: Limits,
+        spread: Callable[[bytes], None],
+    ) -> None:
+        self._me = me
+        self._parties = [member.name for member in charter.members]
+        self._ledger = ledger
+        self._facts = facts
+        self._shelf = shelf
+        self._limits = limits
+        self._spread = spread
+
+    async def publish(self, file: Path) -> methods.Published:
+        """Publish every dataset of a file, or none: all are inspected before the first is signed."""
+        specs = parse(await asyncio.to_thread(read_bounded, file, _SPEC_BYTES, "dataset file"), file)
+        inspected = [(spec, await asyncio.to_thread(self._inspect, spec)) for spec in specs]
+        published: list[methods.PublishedDataset] = []
+        mismatches: list[str] = []
+        for spec, inspection in inspected:
+            dataset = _described(self._me, spec, inspection, time.time())
+            self._shelf.place(dataset.name, dataset.version, inspection)
+            kept = await self._ledger.write("dataset", dataset)
+            mismatches += self._facts.absorb(kept)
+            self._spread(kept.envelope)
+            counts = (dataset.rows, len(dataset.columns), len(dataset.rules))
+            published.append(methods.PublishedDataset(dataset.name, dataset.version, *counts))
+        return methods.Published(tuple(published), tuple(mismatches))
+
+    async def withdraw(self, name: DatasetName) -> None:
+        """No new question may read the dataset. Raises InvalidInput if it is not ours."""
+        if self._facts.view.get(self._me, name) is None:
+            raise InvalidInput(f"{self._me} has not published a dataset {name!r}; `junto dataset ls` lists them")
+        kept = await self._ledger.write("withdrawal", Withdrawal(self._me, name, time.time()))
+        self._facts.absorb(kept)
+        self._shelf.remove(name)
+        self._spread(kept.envelope)
+
+    async def grant(self, request: GrantRequest) -> GrantId:
+        """Give a grant; its id."""
+        check_grant(request, self._facts.view.of(self._me), self._parties)
+        now = time.time()
+        grant = request.grant(GrantId(new_id(now)), self._me, now)
+        self._facts.absorb(await self._ledger.write("grant", grant))
+        return grant.id
+
+    async def revoke(self, id: GrantId) -> None:
+        """Take a grant back. Raises InvalidInput if there is none of that id that stands."""
+        if id not in {grant.id for grant in self._facts.grants}:
+            raise InvalidInput(f"no grant {id} stands; `junto grant ls` lists them")
+        self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, time.time())))
+
+    def _inspect(self, spec: DatasetSpec) -> Inspection:
+        inspection = sources.inspect(sources.locate(spec.source), self._limits, spec.unit)
+        check_spec(spec, [Column(name, type) for name, type in inspection.columns], self._parties)
+        return inspection
+
+
+def _described(me: PartyId, spec: DatasetSpec, inspection: Inspection, now: float) -> Dataset:
+    columns = tuple(Column(name, type) for name, type in inspection.columns)
+    units = inspection.rows if inspection.unit_unique else min((f.distinct for f in inspection.facts if f.column == spec.unit), default=0)
+    statistics = tuple(
+        permitted(
+            Statistics(fact.column, fact.nulls, fact.distinct, fact.min, fact.max), spec.rules, inspection.rows, units
+        )
+        for fact in inspection.facts
+    )
+    return Dataset(
+        party=me,
+        name=spec.name,
+        version=version_of(columns, spec.unit, inspection.content, spec.rules),
+        content=inspection.content,
+        columns=columns,
+        rows=inspection.rows,
+        bytes=inspection.bytes,
+        unit=spec.unit,
+        unit_unique=inspection.unit_unique,
+        rules=spec.rules,
+        statistics=statistics,
+        published_at=now,
+    )

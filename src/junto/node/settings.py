@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node may use, and how patient it is: `node.toml` in the party's home, all of it optional.
+
+    memory   = "300MB"     # of one fragment; beyond it, it spills to disk
+    threads  = 2           # of one fragment
+    spill    = "64GB"      # of disk, for what does not fit in memory
+    cache    = "4GB"       # of copies of other parties' open tables
+    offers   = "10s"       # how long an asker waits for everyone's offer
+    absence  = "5s"        # how long a participant's link may be down before its task ends, naming it
+    longest  = "1h"        # the longest deadline a task may have
+    network  = "lan"       # or "wan": the link's patience
+    log      = "info"      # or "debug", "warning", "error"
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from junto.errors import InvalidInput
+from junto.tasks.state import Patience
+from junto.types import seconds_of
+
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    memory: str = "300MB"
+    threads: int = 2
+    spill: str = "64GB"
+    cache: str = "4GB"
+    offers: str = "10s"
+    absence: str = "5s"
+    longest: str = "1h"
+    network: Literal["lan", "wan"] = "lan"
+    log: Literal["debug", "info", "warning", "error"] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """The settings of one node, in bytes and seconds."""
+
+    memory_bytes: int
+    threads: int
+    spill_bytes: int
+    cache_bytes: int
+    patience: Patience
+    longest_seconds: float
+    network: Literal["lan", "wan"]
+    log: str
+
+
+def read_settings(path: Path) -> NodeSettings:
+    """The settings in a file; the defaults if there is none. Raises InvalidInput, naming file and key."""
+    try:
+        text = path.read_text() if path.exists() else ""
+        file = msgspec.convert(tomllib.loads(text), _File)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise InvalidInput(f"{path}: {error}") from None
+    if not 1 <= file.threads <= 1024:
+        raise InvalidInput(f"{path}: threads = {file.threads}: from 1 to 1024")
+    return NodeSettings(
+        memory_bytes=_bytes(path, "memory", file.memory),
+        threads=file.threads,
+        spill_bytes=_bytes(path, "spill", file.spill),
+        cache_bytes=_bytes(path, "cache", file.cache),
+        patience=Patience(
+            offer_seconds=_seconds(path, "offers", file.offers),
+            absence_seconds=_seconds(path, "absence", file.absence),
+        ),
+        longest_seconds=_seconds(path, "longest", file.longest),
+        network=file.network,
+        log=file.log,
+    )
+
+
+def _bytes(path: Path, key: str, text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B)\s*", text)
+    if match is None:
+        raise InvalidInput(f"{path}: {key} = {text!r} is not a size; write 300MB or 4GB")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def _seconds(path: Path, key: str, text: str) -> float:
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise InvalidInput(f"{path}: {key}: {error}") from None

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where this party's published datasets lie: never told to anyone, kept in `data/sources.json` of its home."""
+
+from pathlib import Path
+
+import msgspec
+
+from junto.engines import sources
+from junto.engines.base import FileSource
+from junto.engines.sources import Inspection
+from junto.errors import DataChanged, InvalidInput
+from junto.node.files import read_bounded, write_whole
+from junto.plan.steps import Read
+from junto.types import DatasetName, Digest
+
+_SHELF_BYTES = 256 << 20
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    version: Digest
+    inspection: Inspection
+
+
+class Shelf:
+    """Dataset name → its version and its files as they were when it was published."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._placed: dict[DatasetName, _Placed] = {}
+
+    def load(self) -> None:
+        """Read what was published before. Raises InvalidInput if the file is damaged."""
+        if not self._path.exists():
+            return
+        data = read_bounded(self._path, _SHELF_BYTES, "list of sources")
+        try:
+            self._placed = msgspec.json.decode(data, type=dict[DatasetName, _Placed])
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{self._path} is damaged: publish the datasets again, then remove it") from error
+
+    def place(self, name: DatasetName, version: Digest, inspection: Inspection) -> None:
+        """Remember where a new version lies. Raises StorageFailed."""
+        self._placed[name] = _Placed(version, inspection)
+        self._save()
+
+    def remove(self, name: DatasetName) -> None:
+        """Forget a withdrawn dataset."""
+        if self._placed.pop(name, None) is not None:
+            self._save()
+
+    def check(self, name: DatasetName, version: Digest) -> None:
+        """Blocks while it looks. Raises DataChanged if the files are not that version any more, InvalidInput."""
+        placed = self._placed.get(name)
+        if placed is None:
+            raise InvalidInput(f"dataset {name} is published, but its files are not known here: publish it again")
+        if placed.version != version:
+            raise DataChanged(f"dataset {name} has a new version since the question was compiled: ask again")
+        now = sources.unchanged(placed.inspection)
+        if now is not placed.inspection:
+            self._placed[name] = _Placed(version, now)
+
+    def source(self, read: Read) -> FileSource:
+        """What an engine reads for one read of a fragment. Raises InvalidInput, DataChanged."""
+        placed = self._placed.get(read.dataset) if read.dataset is not None else None
+        if placed is None:
+            raise InvalidInput(f"the fragment reads {read.name}, which is not published here")
+        if placed.version != read.version:
+            raise DataChanged(f"dataset {read.dataset} has a new version since the question was judged: ask again")
+        return placed.inspection.source
+
+    def _save(self) -> None:
+        write_whole(self._path, msgspec.json.encode(self._placed), private=True)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node answers to its own party's users."""
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from junto.errors import InvalidInput
+from junto.link import methods
+from junto.link.connection import Answer, Caller
+from junto.node.ids import new_task_id
+from junto.node.publishing import Publishing
+from junto.node.routes import Method
+from junto.node.runner import Live
+from junto.node.waits import within
+from junto.plan import steps
+from junto.plan.steps import Plan
+from junto.tasks.bodies import Proposal
+from junto.tasks.state import ENDED
+from junto.trust.grants import GrantId, GrantRequest
+
+if TYPE_CHECKING:
+    from junto.node.node import Node
+
+T = TypeVar("T")
+_WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
+
+
+class Users:
+    """The users' side of one node."""
+
+    def __init__(self, node: "Node", publishing: Publishing) -> None:
+        self._node = node
+        self._publishing = publishing
+
+    @property
+    def routes(self) -> dict[str, Method]:
+        """What we answer to users."""
+        return {
+            methods.USER_STATUS: self.status,
+            methods.USER_DATASETS: self.datasets,
+            methods.USER_PUBLISH: self.publish,
+            methods.USER_WITHDRAW: self.withdraw,
+            methods.USER_GRANTS: self.grants,
+            methods.USER_GRANT: self.grant,
+            methods.USER_REVOKE: self.revoke,
+            methods.USER_ASK: self.ask,
+            methods.USER_WATCH: self.watch,
+            methods.USER_RESULT: self.result,
+            methods.USER_TASKS: self.tasks,
+            methods.USER_TASK: self.task,
+            methods.USER_CANCEL: self.cancel,
+        }
+
+    async def status(self, caller: Caller, payload: bytes) -> Answer:
+        """The node's state."""
+        return msgspec.json.encode(self._node.status())
+
+    async def datasets(self, caller: Caller, payload: bytes) -> Answer:
+        """All parties' datasets."""
+        return msgspec.json.encode(self._node.facts.view.datasets)
+
+    async def publish(self, caller: Caller, payload: bytes) -> Answer:
+        """Publish a file of datasets."""
+        path = Path(_decode(payload, methods.Publish).path)
+        return msgspec.json.encode(await self._publishing.publish(path))
+
+    async def withdraw(self, caller: Caller, payload: bytes) -> Answer:
+        """Withdraw a dataset."""
+        await self._publishing.withdraw(_decode(payload, methods.Withdraw).name)
+        return b""
+
+    async def grants(self, caller: Caller, payload: bytes) -> Answer:
+        """The party's grants."""
+        return msgspec.json.encode(self._node.facts.grant_states())
+
+    async def grant(self, caller: Caller, payload: bytes) -> Answer:
+        """Give a grant."""
+        return msgspec.json.encode(methods.Granted(await self._publishing.grant(_decode(payload, GrantRequest))))
+
+    async def revoke(self, caller: Caller, payload: bytes) -> Answer:
+        """Revoke a grant."""
+        await self._publishing.revoke(GrantId(_decode(payload, methods.Revoke).id))
+        return b""
+
+    async def ask(self, caller: Caller, payload: bytes) -> Answer:
+        """Begin a task. Answers at once with its id."""
+        ask = _decode(payload, methods.Ask)
+        plan = _decode(bytes(ask.plan), Plan)
+        longest = self._node.settings.longest_seconds
+        if plan.asker != self._node.me:
+            raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._node.me}")
+        if not 0 < ask.seconds <= longest:
+            raise InvalidInput(f"a deadline of {ask.seconds:g} s: up to {longest:g} s here (`longest` in node.toml)")
+        proposal = Proposal(
+            plan=plan,
+            plan_digest=steps.digest(plan),
+            participants=plan.parties,
+            user=caller.name.user,
+            purpose=ask.purpose,
+            seconds=ask.seconds,
+            priority=ask.priority,
+        )
+        live = self._node.runner.ask(new_task_id(time.time()), proposal)
+        return msgspec.json.encode(methods.Which(live.task.id))
+
+    async def watch(self, caller: Caller, payload: bytes) -> Answer:
+        """The task's progress with every change, until it has ended."""
+        live = self._node.runner.find(_decode(payload, methods.Which).task)
+        return self._watched(live)
+
+    async def result(self, caller: Caller, payload: bytes) -> Answer:
+        """The answer's bytes."""
+        live = self._node.runner.find(_decode(payload, methods.Which).task)
+        if live.result is None:
+            state = live.task.state
+            why = "this node restarted since; ask again" if state == "done" else f"it is {state}"
+            raise InvalidInput(f"task {live.task.id} has no answer here: {why}")
+        return self._node.outbox.pieces(live.result)
+
+    async def tasks(self, caller: Caller, payload: bytes) -> Answer:
+        """All tasks at hand, newest first."""
+        live = sorted(self._node.runner.live.values(), key=lambda one: one.task.id, reverse=True)
+        return msgspec.json.encode(methods.Tasks(tuple(progress_of(one) for one in live)))
+
+    async def task(self, caller: Caller, payload: bytes) -> Answer:
+        """One task."""
+        return msgspec.json.encode(progress_of(self._node.runner.find(_decode(payload, methods.Which).task)))
+
+    async def cancel(self, caller: Caller, payload: bytes) -> Answer:
+        """End a task."""
+        self._node.runner.cancel(_decode(payload, methods.Which).task, caller.name.user)
+        return b""
+
+    async def _watched(self, live: Live) -> AsyncIterator[bytes]:
+        while True:
+            changed = live.changed
+            progress = progress_of(live)
+            yield msgspec.json.encode(progress)
+            if live.task.state in ENDED and (progress.receipt is not None or live.task.receipt is None):
+                return
+            await within(changed.wait(), _WATCH_SECONDS)
+
+
+def progress_of(live: Live) -> methods.Progress:
+    """A task as its watchers see it."""
+    task = live.task
+    kinds = {step.id: type(step).__name__ for step in task.proposal.plan.steps}
+    outcome, receipt = task.outcome, task.receipt
+    return methods.Progress(
+        task=task.id,
+        question=task.proposal.plan.question,
+        asker=task.asker,
+        user=task.proposal.user,
+        purpose=task.proposal.purpose,
+        participants=task.proposal.participants,
+        state=task.state,
+        opened_at=task.opened_at,
+        deadline=task.deadline,
+        parts=tuple(
+            methods.Part(step, kinds.get(step, ""), party, done.rows, done.bytes, done.seconds)
+            for (step, party), done in task.finished.items()
+        ),
+        parts_total=task.parts_total,
+        waits=tuple(methods.Waiting(wait.party, wait.what, wait.since, wait.until) for wait in task.waits()),
+        code=outcome.code if outcome is not None else "",
+        party=outcome.party if outcome is not None else "",
+        reason=outcome.reason if outcome is not None else "",
+        ended_at=outcome.at if outcome is not None else None,
+        receipt=None
+        if receipt is None or not live.receipt_statement
+        else methods.ReceiptView(
+            task=task.id,
+            statement=live.receipt_statement,
+            contract=receipt.contract,
+            plan=receipt.plan_digest,
+            result=receipt.result,
+            rows=receipt.rows,
+            withheld=receipt.withheld,
+            versions=tuple(methods.Reading(v.party, v.dataset, v.version) for v in receipt.versions),
+            seconds=receipt.seconds,
+            signer=task.receiver,
+        ),
+    )
+
+
+def _decode(payload: bytes, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(payload, type=shape)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"the request is no {shape.__name__}: {error}") from None
