@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from junto.link.connection import Handler
+from junto.link.connection import Answer, Caller, Handler
 from junto.link.dial import Here, here_of
 from junto.link.links import Links
 from junto.link.settings import LinkSettings
@@ -81,3 +81,8 @@ def links_of(
 ) -> Links:
     """The links of a node, with back-off that does not vary."""
     return Links(here, charter.members, handlers=handlers or {}, settings=settings, listen=listen, jitter=lambda: 0.0)
+
+
+async def echo(caller: Caller, payload: bytes) -> Answer:
+    """Answers with what was asked."""
+    return payload

@@ -119,7 +119,7 @@ class Link(asyncio.BufferedProtocol):
     @property
     def is_open(self) -> bool:
         """Whether new calls may go out here."""
-        return self._session.state == "open" and not self._session.draining
+        return self._connected and self._session.state == "open" and not self._session.draining
 
     @property
     def round_trip_seconds(self) -> float | None:
@@ -218,6 +218,8 @@ class Link(asyncio.BufferedProtocol):
 
     async def close(self, reason: str = "the node is stopping", *, grace_seconds: float = 0.0) -> None:
         """Ask nothing more, finish what is under way within the grace, then hang up."""
+        if not self._connected:
+            return
         if not self.closed.done() and self._session.state == "open":
             self._session.drain()
             self._flush_soon()
@@ -231,13 +233,9 @@ class Link(asyncio.BufferedProtocol):
 
     def abort(self, reason: str) -> None:
         """Hang up now."""
-        if self.closed.done():
-            return
-        if not self._connected:
-            self.closed.set_result(reason)
-            return
-        self._end(reason, Unavailable.code)
-        self._transport.abort()
+        if self._connected and not self._gone.done():
+            self._end(reason, Unavailable.code)
+            self._transport.abort()
 
     # ── what the event loop calls ──
 
@@ -266,6 +264,7 @@ class Link(asyncio.BufferedProtocol):
         self._session = Session(opening.greet(), uri, opening.settings, time.monotonic())
         wire.set_write_buffer_limits(high=1024 * 1024)
         if refusal is not None:
+            self._session.refuse(refusal.code, str(refusal))
             self._end(str(refusal), refusal.code)
             return
         self._flush()
@@ -356,9 +355,6 @@ class Link(asyncio.BufferedProtocol):
 
     def _link_ended(self, event: events.LinkEnded) -> None:
         says = f"{self._who()} says: " if event.by_peer else ""
-        if not self.opened.done():
-            error = PeerFault if event.by_peer else type(error_from_code(event.code, ""))
-            self._fail_opening(error(says + event.message))
         self._end(says + event.message, event.code)
 
     def _notice_arrived(self, event: events.NoticeArrived) -> None:
@@ -513,7 +509,9 @@ class Link(asyncio.BufferedProtocol):
             self._end("was replaced by another link", Unavailable.code)
 
     def _end(self, reason: str, code: str) -> None:
-        self._reason = self._reason or reason
+        if self.closed.done():
+            return
+        self._reason = reason
         self._session.close(code, reason)
         self._flush()
         self._over(error_from_code(code, reason))

@@ -10,7 +10,6 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from socket import SOCK_STREAM, gaierror, socket
 from urllib.parse import unquote, urlsplit
@@ -240,22 +239,17 @@ async def dial(
             doing = "the greeting"
             await link.opened
     except TimeoutError:
-        if link is not None:
-            link.abort(f"{doing} took too long")
         raise Unavailable(
             f"{address}: {doing} did not end within {settings.connect_seconds:g} s: check the address, "
             "and that a firewall lets this port through"
         ) from None
+    except JuntoError:
+        if link is not None:
+            await link.close("it did not open")
+        raise
     except OSError as error:
         raise Unavailable(in_plain_words(error, str(address))) from error
-    except BaseException:
-        if link is not None:
+    finally:
+        if link is not None and not link.is_open:
             link.abort("it did not open")
-        raise
     return link
-
-
-async def hang_up(link: Link) -> None:
-    """Close a link that was only tried."""
-    with suppress(JuntoError):
-        await link.close("only tried")

@@ -262,16 +262,18 @@ class Links:
     def _admit(self, link: Link) -> None:
         """Take an open link into use, beside or instead of the one there is."""
         name, own = link.peer, self.here.identity.name
+        refusal = ""
         if self._closing:
-            link.abort("the node is stopping")
+            refusal = "the node is stopping"
+        elif name.user and name.party != own.party:
+            refusal = f"{name} is not a user of {own.party}: users talk to their own party's node"
+        elif name.node and name.party not in self._parties:
+            refusal = f"{name} is a node of our own party: it has no business here"
+        if refusal:
+            self._start(link.close(refusal))
         elif name.user:
-            if name.party != own.party:
-                link.abort(f"{name} is not a user of {own.party}: users talk to their own party's node")
-                return
             self._users.add(link)
             link.closed.add_done_callback(lambda _: self._users.discard(link))
-        elif name.party not in self._parties:
-            link.abort(f"{name} is a node of our own party: it has no business here")
         else:
             self._choose(self._parties[name.party], link)
 

@@ -111,15 +111,14 @@ class Listener:
             self.refused += 1
             reason = str(error) if isinstance(error, JuntoError) else in_plain_words(error, address)
             _log.warning("connection refused", address=address, reason=reason)
-            self._cut(link, connection, "it did not prove who it is in time")
+            if isinstance(error, JuntoError):
+                await link.close("it did not open")  # the peer hears why
         except asyncio.CancelledError:
             self.refused += 1
-            self._cut(link, connection, "too many connections that have not proven who they are")
             raise
-        else:
+        finally:
+            if not link.is_open:
+                link.abort("it did not open")
+                connection.close()
+        if link.is_open:
             self._on_open(link)
-
-    @staticmethod
-    def _cut(link: Link, connection: socket, reason: str) -> None:
-        link.abort(reason)
-        connection.close()

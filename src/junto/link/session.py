@@ -221,6 +221,11 @@ class Session:
             self.draining = True
             self._put(Drain())
 
+    def refuse(self, code: str, message: str) -> None:
+        """End the link without a Hello: the peer is not who it should be."""
+        self._out.clear()
+        self.close(code, message)
+
     def close(self, code: str, message: str) -> None:
         """End the link; `outgoing()` then holds the last frame."""
         if self.state != "closed":

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from junto.errors import InvalidInput
@@ -20,6 +21,7 @@ from junto.trust.certificates import Identity
 from junto.trust.names import Name
 
 ALPN = "junto/1"
+_log = structlog.get_logger("junto.link")
 
 VerifyPeer: TypeAlias = Callable[[bytes], Name]
 """The name that a leaf certificate (DER) proves. Raises a JuntoError that says why it proves none."""
@@ -43,6 +45,7 @@ def _context(protocol: int, identity: Identity, authorities: Iterable[bytes]) ->
     context.check_hostname = False  # names are URIs of the consortium, not hosts
     context.verify_mode = ssl.CERT_REQUIRED
     context.set_alpn_protocols([ALPN])
+    context.sslobject_class = _Telling
     try:
         for pem in authorities:
             context.load_verify_locations(cadata=pem.decode("ascii"))
@@ -53,6 +56,32 @@ def _context(protocol: int, identity: Identity, authorities: Iterable[bytes]) ->
             "renew the certificate, or fetch the charter again"
         ) from error
     return context
+
+
+class _Telling(ssl.SSLObject):
+    """Lets the peer hear why its handshake failed.
+
+    asyncio and uvloop close a failed handshake without sending the alert that OpenSSL wrote, so a peer whose
+    certificate has expired would see nothing but the end. This asks for more bytes first, which sends the alert;
+    the failure follows with the peer's next bytes, or its hanging up.
+    """
+
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        """As in `ssl`, but a failure is raised the second time."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._failure = error
+            if self.server_side:
+                _log.warning("handshake refused", reason=in_plain_words(error, "the peer"))
+                raise ssl.SSLWantReadError from error
+            raise
 
 
 def _load_identity(context: ssl.SSLContext, identity: Identity) -> None:
@@ -83,7 +112,7 @@ def in_plain_words(error: BaseException, address: str) -> str:
             return f"{address} refuses connections: is the node running, and is this its port?"
         case TimeoutError():
             return f"{address} does not answer: check the address, and that a firewall lets this port through"
-        case ConnectionResetError() | BrokenPipeError() | EOFError():
+        case ConnectionResetError() | ConnectionAbortedError() | BrokenPipeError() | EOFError():
             return f"{address} hung up during the handshake: not a Junto node, or a proxy in between"
         case OSError():
             return f"{address} cannot be reached: {error.strerror or type(error).__name__}"
