@@ -256,6 +256,14 @@ def test_what_is_not_a_journal_is_refused_and_left_alone(consortium: Consortium,
         Reader(tmp_path / "absent.db").open()
 
 
+def test_a_folder_that_cannot_be_is_one_line(consortium: Consortium, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "journal.db").mkdir()
+    for path in (tmp_path / "file" / "journal.db", tmp_path / "journal.db"):
+        with pytest.raises(StorageFailed, match="cannot be opened"):
+            journal_of(consortium, path).open()
+
+
 def test_another_node_s_journal_is_refused(consortium: Consortium, tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with journal_of(consortium, path) as journal:

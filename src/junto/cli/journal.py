@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`junto journal`: what happened, read from the journal's file alone; no node needs to run."""
 
+from collections import deque
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,7 @@ import msgspec
 import typer
 
 from junto.cli.grid import print_grid
-from junto.cli.options import AsJson
-from junto.cli.party import HomeOption
+from junto.cli.options import AsJson, Home
 from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
 from junto.journal.reading import Entry, Reader
@@ -54,27 +54,28 @@ def ls(
     task: Annotated[str, typer.Option(help="Only statements about this task.", show_default=False)] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many, the newest; 0 for all.")] = 50,
     json: AsJson = False,
-    home: HomeOption = None,
+    home: Home = None,
     file: FileOption = None,
 ) -> None:
     """List what was said, by whom and when, oldest first."""
     with Reader(_path(home, file)) as reader:
-        found = list(reader.entries(kinds=tuple(kind or ()), task=task))
-        shown = found[-limit:] if limit else found
+        whole = len(reader)
+        start = max(0, whole - limit) if limit and not kind and not task else 0
+        shown = deque(reader.entries(start, kinds=tuple(kind or ()), task=task), maxlen=limit or None)
         if json:
             print(msgspec.json.encode([entry.statement for entry in shown]).decode())
             return
         rows = [(str(e.index), utc_text(e.at), e.kind, _author(e), e.task or None, e.id) for e in shown]
         print_grid(("entry", "at", "kind", "author", "task", "id"), rows)
-        if len(shown) < len(found):
-            print(f"… and {len(found) - len(shown)} older; --limit 0 lists all")
+        more = "; --limit 0 lists all" if len(shown) == limit < whole else ""
+        print(f"{len(shown)} of {whole} entries{more}")
 
 
 @app.command("show")
 def show(
     entry: Annotated[str, typer.Argument(metavar="INDEX|ID", help="An entry's number, or a statement's id.")],
     json: AsJson = False,
-    home: HomeOption = None,
+    home: Home = None,
     file: FileOption = None,
 ) -> None:
     """Show one statement, who signed it, and the proof that the journal's last checkpoint binds it."""
@@ -117,7 +118,7 @@ def verify(
         Path | None, typer.Option(metavar="FILE", help="The charter as you know it; the journal's must be the same.")
     ] = None,
     json: AsJson = False,
-    home: HomeOption = None,
+    home: Home = None,
     file: FileOption = None,
 ) -> None:
     """Check every entry, signature, certificate and checkpoint of a journal, offline. Names every problem."""

@@ -136,11 +136,12 @@ class Reader:
         where = " AND ".join(conditions)
         while True:
             query = f"SELECT {_COLUMNS} FROM entry WHERE {where} ORDER BY position LIMIT {_PAGE_ROWS}"
-            page = [_entry(row) for row in self._rows(query, start, *values)]
-            yield from page
+            page = self._rows(query, start, *values)
+            for row in page:
+                yield _entry(row)
             if len(page) < _PAGE_ROWS:
                 return
-            start = page[-1].index + 1
+            start = int(page[-1][0]) + 1
 
     def entry(self, index: int) -> Entry:
         """The entry at the index. Raises InvalidInput if there is none."""

@@ -101,8 +101,11 @@ class Journal:
 
         Raises InvalidInput (another process has it, no journal, a newer format) or StorageFailed (damaged, disk full).
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.path)
+        except OSError as error:
+            raise StorageFailed(f"journal {self.path} cannot be opened: {error.strerror}") from error
         try:
             self._writer = _connect(self.path)
             try:
@@ -224,6 +227,7 @@ class Journal:
             self._commit(self._writer)
         except sqlite3.Error as error:
             failure = self._failed("append", error)
+            self._commits = _FOLD_COMMITS  # folded, the log's space is used again
             for request in batch:
                 request.future.set_exception(failure)
             return
@@ -320,7 +324,10 @@ def _lock(path: Path) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """The one connection that writes; creates the file, readable by its owner alone."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StorageFailed(f"journal {path} cannot be opened: {error.strerror}") from error
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         found = check_format(connection, path)

@@ -34,6 +34,8 @@ from junto.trust.charter import Charter
 from junto.trust.names import Name, parse_name
 from junto.types import Digest
 
+_UNREADABLE_ENTRIES = 100  # after so many the walk ends
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -132,23 +134,30 @@ def _marks(walk: _Walk, reader: Reader) -> dict[int, str]:
 def _walk_entries(walk: _Walk, reader: Reader, progress: Callable[[int], None] | None) -> None:
     if 0 in walk.roots:
         walk.roots[0] = tree.EMPTY_ROOT
-    expected = 0
-    try:
-        for entry in reader.entries():
-            if entry.index != expected:
-                missing = (
-                    f"entry {expected} is" if entry.index == expected + 1 else f"{expected} to {entry.index - 1} are"
-                )
-                walk.note(entry.index, f"{missing} missing before it")
-                walk.grown = False
-            expected = entry.index + 1
-            walk.entries += 1
-            _check_tree(walk, entry, reader)
-            _check_statement(walk, entry)
-            if progress is not None and walk.entries % 1024 == 0:
-                progress(walk.entries)
-    except StorageFailed as error:
-        walk.note(expected, f"it and what follows cannot be read: {error}")
+    following, unreadable = 0, 0
+    while unreadable < _UNREADABLE_ENTRIES:
+        try:
+            for entry in reader.entries(following):
+                if entry.index != following:
+                    _note_gap(walk, following, entry.index)
+                following = entry.index + 1
+                walk.entries += 1
+                _check_tree(walk, entry, reader)
+                _check_statement(walk, entry)
+                if progress is not None and walk.entries % 1024 == 0:
+                    progress(walk.entries)
+            return
+        except StorageFailed as error:
+            walk.note(following, f"it cannot be read: {error}")
+            walk.grown = False
+            following, unreadable = following + 1, unreadable + 1
+    walk.note(following, f"the rest was not read, after {unreadable} entries that could not be")
+
+
+def _note_gap(walk: _Walk, first: int, found: int) -> None:
+    what = f"entry {first} is" if found == first + 1 else f"entries {first} to {found - 1} are"
+    walk.note(found, f"{what} missing before it")
+    walk.grown = False
 
 
 def _check_tree(walk: _Walk, entry: Entry, reader: Reader) -> None:
@@ -201,7 +210,7 @@ def _check_signature(walk: _Walk, entry: Entry, statement: Statement) -> None:
     try:
         if statement.kind == CHARTER and owns:
             _take_charter(walk, statement)
-        if not walk.entries > 1:
+        if walk.entries == 1:
             walk.first = entry.envelope
             return
         if statement.kind == CERTIFICATE and walk.charter is None:
