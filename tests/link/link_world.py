@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A consortium with real authorities and certificates, on loopback."""
 
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -86,3 +88,12 @@ def links_of(
 async def echo(caller: Caller, payload: bytes) -> Answer:
     """Answers with what was asked."""
     return payload
+
+
+def free_addresses(count: int) -> list[Address]:
+    """Loopback addresses that nobody listens on now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [Address("127.0.0.1", one.getsockname()[1]) for one in sockets]
