@@ -183,11 +183,11 @@ def test_a_stream_runs_within_its_credit() -> None:
     (asked,) = delta.receive(encode(StreamOpen(1, "rows", 5000, WINDOW, "")), 0.0)
     assert asked == events.StreamAsked(1, "rows", b"", 5.0, "")
     delta.send(1, bytes(1_000_000))
-    assert delta.credit(1) == WINDOW - 1_000_000
+    assert delta.credit(1) == WINDOW - 1_000_000 - 2 * 64
     with pytest.raises(InvalidTransition, match="credit"):
         delta.send(1, bytes(WINDOW))
     assert delta.receive(encode(StreamCredit(1, 500_000)), 0.0) == [events.CreditArrived(1)]
-    assert delta.credit(1) == WINDOW - 500_000
+    assert delta.credit(1) == WINDOW - 500_000 - 2 * 64
     delta.end(1)
     assert [type(header) for header, _ in sent(delta)] == [StreamData, StreamEnd]
 
@@ -197,19 +197,28 @@ def test_a_reader_gives_credit_back_a_quarter_window_at_a_time() -> None:
     delta.open_stream("rows", b"", 30.0, 0.0)
     sent(delta)
     delta.receive(encode(StreamData(1), bytes(1024 * 1024)), 0.0)
-    delta.grant(1, WINDOW // 4 - 1)
+    delta.grant(1, WINDOW // 4 - 65 - 64)
     assert sent(delta) == []
     delta.grant(1, 1)
     assert sent(delta) == [(StreamCredit(1, WINDOW // 4), b"")]
+
+
+def test_tiny_pieces_use_credit_for_the_memory_they_take() -> None:
+    delta = opened(LinkSettings(window_bytes=2 * 1024 * 1024))
+    delta.open_stream("rows", b"", 30.0, 0.0)
+    many = encode(StreamData(1)) * (2 * 1024 * 1024 // 64)
+    assert len(delta.receive(many, 0.0)) == 2 * 1024 * 1024 // 64
+    delta.receive(encode(StreamData(1)), 0.0)
+    assert delta.closed
 
 
 def test_a_stream_beyond_its_credit_is_the_peers_fault() -> None:
     delta = opened()
     delta.open_stream("rows", b"", 30.0, 0.0)
     piece = encode(StreamData(1), bytes(1024 * 1024))
-    assert len(delta.receive(piece * 4, 0.0)) == 4
+    assert len(delta.receive(piece * 3, 0.0)) == 3
     (last,) = delta.receive(piece, 0.0)
-    assert last == events.LinkEnded("peer-fault", "stream 1 sent 1048576 bytes beyond its credit", by_peer=False)
+    assert last == events.LinkEnded("peer-fault", "stream 1 sent 256 bytes beyond its credit", by_peer=False)
 
 
 @pytest.mark.parametrize("kind", ["call", "stream"])

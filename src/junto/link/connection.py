@@ -26,7 +26,7 @@ from junto.errors import (
     error_from_code,
 )
 from junto.link import events
-from junto.link.frames import PIECE_BYTES, Hello
+from junto.link.frames import PIECE_BYTES, PIECE_COST_BYTES, Hello
 from junto.link.session import Session
 from junto.link.settings import LinkSettings
 from junto.link.tls import ALPN, VerifyPeer, in_plain_words
@@ -34,6 +34,7 @@ from junto.trust.names import Name
 from junto.types import PartyId
 
 _log = structlog.get_logger("junto.link")
+_TURN_BYTES = 256 * 1024  # streams send as much before other work gets a turn
 _JOIN_BYTES = 128 * 1024  # pieces smaller than this are written together
 
 
@@ -97,6 +98,7 @@ class Link(asyncio.BufferedProtocol):
         self._credit: dict[int, asyncio.Future[None]] = {}
         self._room: deque[asyncio.Future[None]] = deque()
         self._paused = False
+        self._unyielded = 0
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = float("inf")
@@ -407,7 +409,7 @@ class Link(asyncio.BufferedProtocol):
     async def _send_piece(self, stream_id: int, piece: bytes) -> None:
         session = self._session
         for at in range(0, len(piece), PIECE_BYTES):
-            part = piece[at : at + PIECE_BYTES]
+            part = piece if len(piece) <= PIECE_BYTES else piece[at : at + PIECE_BYTES]
             while session.credit(stream_id) < len(part):
                 waiter = self._credit[stream_id] = self._loop.create_future()
                 try:
@@ -416,6 +418,10 @@ class Link(asyncio.BufferedProtocol):
                     del self._credit[stream_id]
             while self._paused:
                 await self._wait_for_room()
+            self._unyielded += len(part) + PIECE_COST_BYTES
+            if self._unyielded > _TURN_BYTES:
+                self._unyielded = 0
+                await asyncio.sleep(0)  # other work gets its turn, however fast the pieces come
             session.send(stream_id, part)
             self._flush_soon()
 

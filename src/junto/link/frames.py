@@ -30,6 +30,9 @@ PAYLOAD_BYTES = 3 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 """A piece of a stream up to this size arrives whole; a larger one is split."""
 
+PIECE_COST_BYTES = 64
+"""What a piece uses of a stream's credit beyond its own bytes, so that many tiny ones fill no memory either."""
+
 SMALLEST_WINDOW_BYTES = 2 * PIECE_BYTES
 """A stream's first credit is at least this, so that credit given back by the quarter never starves a piece."""
 
@@ -108,7 +111,7 @@ class StreamOpen(_Frame, frozen=True, array_like=True, gc=False, tag=6):
 
 
 class StreamData(_Frame, frozen=True, array_like=True, gc=False, tag=7):
-    """A piece of a stream; it uses up credit."""
+    """A piece of a stream; it uses credit: its payload's bytes and 64."""
 
     id: ExchangeId
 

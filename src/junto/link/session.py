@@ -197,12 +197,12 @@ class Session:
         asked.state = "unwanted" if asked.state == "waiting" else "stopped"
         self._put(Cancel(asked_id))
 
-    def grant(self, stream_id: int, count: int) -> None:
-        """`count` bytes of a stream of ours were used; the peer hears of it a quarter window at a time."""
+    def grant(self, stream_id: int, piece_bytes: int) -> None:
+        """A piece of a stream of ours was used; the peer hears of it a quarter window at a time."""
         asked = self._asked.get(stream_id)
         if asked is None or asked.state != "reading" or self.state != "open":
             return
-        asked.used += count
+        asked.used += piece_bytes + frames.PIECE_COST_BYTES
         if asked.used * 4 >= self.settings.window_bytes:
             self._put(StreamCredit(stream_id, asked.used))
             asked.credit += asked.used
@@ -250,16 +250,17 @@ class Session:
         self._finish(call_id)
 
     def credit(self, stream_id: int) -> int:
-        """How many bytes of this stream the peer can take now."""
-        return self._serving(stream_id, "sending").credit
+        """How large a piece of this stream the peer can take now; below zero, not even an empty one."""
+        return self._serving(stream_id, "sending").credit - frames.PIECE_COST_BYTES
 
     def send(self, stream_id: int, payload: bytes) -> None:
         """Send a piece of a stream, within its credit."""
         served = self._serving(stream_id, "sending")
-        if len(payload) > served.credit:
-            raise InvalidTransition(f"stream {stream_id}: {len(payload)} bytes to send, credit {served.credit}")
+        cost = len(payload) + frames.PIECE_COST_BYTES
+        if cost > served.credit:
+            raise InvalidTransition(f"stream {stream_id}: {cost} bytes to send, credit {served.credit}")
         self._put(StreamData(stream_id), payload)
-        served.credit -= len(payload)
+        served.credit -= cost
 
     def end(self, stream_id: int) -> None:
         """The stream is complete."""
@@ -381,7 +382,7 @@ class Session:
             self._streams_asked -= state in ("reading", "stopped")
         match header:
             case StreamData():
-                asked.credit -= len(payload)
+                asked.credit -= len(payload) + frames.PIECE_COST_BYTES
                 if asked.credit < 0:
                     raise PeerFault(f"stream {asked_id} sent {-asked.credit} bytes beyond its credit")
                 if state == "reading":
