@@ -7,7 +7,7 @@ journal later finds every key it needs in the journal itself.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -29,7 +29,7 @@ STATEMENT_BYTES = 1 << 20
 """A larger envelope is refused unread."""
 
 SKEW_SECONDS = 300.0
-"""How far an author's clock may stand outside its certificate's dates."""
+"""How far an author's clock may be off."""
 
 CERTIFICATE = "certificate"
 CHARTER = "charter"
@@ -68,12 +68,11 @@ class CharterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A public key, whose it is, and the unix seconds its certificates span."""
+    """A public key, whose it is, and when the last of its certificates ends, unix seconds."""
 
     name: Name
     key: Ed25519PublicKey
-    not_before: float
-    not_after: float
+    ends: float
 
 
 class KeyRing:
@@ -110,17 +109,13 @@ class KeyRing:
         name = identity.verify(leaf_der, charter, at)
         key = identity.public_key_of(leaf_der)
         leaf = x509.load_der_x509_certificate(leaf_der)
-        found = KnownKey(name, key, leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp())
+        ends = leaf.not_valid_after_utc.timestamp()
         before = self._known.get(dsse.key_id(key))
         if before is not None:
             if before.name != name:
                 raise PeerFault(f"the certificate of {name} has the key of {before.name}")
-            found = replace(
-                before,
-                not_before=min(before.not_before, found.not_before),
-                not_after=max(before.not_after, found.not_after),
-            )
-        self._known[dsse.key_id(key)] = found
+            ends = max(ends, before.ends)
+        self._known[dsse.key_id(key)] = KnownKey(name, key, ends)
         return name
 
 
@@ -201,8 +196,11 @@ def _check_author(envelope: dsse.Envelope, statement: Statement, keys: KeyRing) 
         raise PeerFault(f"{_what(statement)} has a wrong signature")
     if known.name.uri != statement.author:
         raise PeerFault(f"{_what(statement)} names {statement.author} as its author but {known.name} signed it")
-    if not known.not_before - SKEW_SECONDS <= statement.at <= known.not_after + SKEW_SECONDS:
-        raise PeerFault(f"{_what(statement)} is dated outside the dates of its author's certificate")
+    # Certificates are renewed over the same key, so a later one vouches for what the key signed before.
+    if statement.at > known.ends + SKEW_SECONDS:
+        raise PeerFault(
+            f"{_what(statement)} is dated after its author's certificate ended: the renewed one comes first"
+        )
 
 
 def _parse(data: bytes) -> tuple[dsse.Envelope, Statement]:
