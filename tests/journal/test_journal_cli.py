@@ -64,6 +64,9 @@ def test_ls_shows_the_newest_that_were_asked_for(file: Path, capsys: pytest.Capt
     assert listed("--limit", "3") == ["s7", "s8", "s9"]
     assert listed("--task", "task1") == ["s1", "s6"]
     assert listed("--kind", "certificate", "--limit", "2") == ["certificate-bts", "certificate-delta"]
+    assert listed("--kind", "certificate", "--kind", "charter") == [
+        "charter", "certificate-united", "certificate-bts", "certificate-delta",
+    ]  # fmt: skip
     assert len(listed("--limit", "0")) == 14
     assert main(["journal", "ls", "--file", str(file), "--limit", "2"]) == 0
     text = capsys.readouterr().out

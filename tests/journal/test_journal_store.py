@@ -56,10 +56,10 @@ def test_appends_are_numbered_in_order_and_read_back(consortium: Consortium, tmp
         assert [entry.envelope for entry in journal.entries()] == [envelope for envelope, _ in said]
         assert [entry.statement for entry in journal.entries()] == [statement for _, statement in said]
         assert [entry.id for entry in journal.entries(task="task1")] == ["s1", "s6"]
-        assert [entry.index for entry in journal.entries(kind="certificate")] == [1, 2, 3]
+        assert [entry.index for entry in journal.entries(kinds=("charter", "certificate"))] == [0, 1, 2, 3]
         assert [entry.index for entry in journal.entries(2, 4)] == [2, 3]
         delta = consortium.nodes["delta"].name.uri
-        assert [entry.id for entry in journal.entries(kind="decision", author=delta)] == ["s1", "s4"]
+        assert [entry.id for entry in journal.entries(kinds=("decision",), author=delta)] == ["s1", "s4"]
         latest = journal.latest("decision", delta)
         assert latest is not None
         assert latest.id == "s4"

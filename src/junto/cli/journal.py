@@ -50,7 +50,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 @app.command("ls")
 def ls(
-    kind: Annotated[str, typer.Option(help="Only statements of this kind.", show_default=False)] = "",
+    kind: Annotated[list[str] | None, typer.Option(help="Only statements of this kind. May be repeated.")] = None,
     task: Annotated[str, typer.Option(help="Only statements about this task.", show_default=False)] = "",
     limit: Annotated[int, typer.Option(min=0, help="At most so many, the newest; 0 for all.")] = 50,
     json: AsJson = False,
@@ -61,7 +61,7 @@ def ls(
     with Reader(_path(home, file)) as reader:
         whole = len(reader)
         start = max(0, whole - limit) if limit and not kind and not task else 0
-        shown = deque(reader.entries(start, kind=kind, task=task), maxlen=limit or None)
+        shown = deque(reader.entries(start, kinds=tuple(kind or ()), task=task), maxlen=limit or None)
         if json:
             print(msgspec.json.encode([entry.statement for entry in shown]).decode())
             return

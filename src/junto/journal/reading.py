@@ -9,7 +9,7 @@ search by; the envelope is what counts, and `verify.py` compares them.
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,18 @@ class Reader:
         return int(self._rows("SELECT coalesce(max(position) + 1, 0) FROM entry")[0][0])
 
     def entries(
-        self, start: int = 0, stop: int | None = None, *, kind: str = "", task: str = "", author: str = ""
+        self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
     ) -> Iterator[Entry]:
-        """The entries `start` to `stop` (not included) in order, only those of the kind, task and author if named.
+        """The entries `start` to `stop` (not included) in order, only those of the kinds, task and author if named.
 
         Read in pages: a slow caller holds nothing up, and sees entries that are appended meanwhile.
         """
         conditions = ["position >= ?", "position < ?"]
         values: list[object] = [1 << 62 if stop is None else stop]
-        for column, wanted in (("kind", kind), ("task", task), ("author", author)):
+        if kinds:
+            conditions.append(f"kind IN ({', '.join('?' * len(kinds))})")
+            values.extend(kinds)
+        for column, wanted in (("task", task), ("author", author)):
             if wanted:
                 conditions.append(f"{column} = ?")
                 values.append(wanted)

@@ -21,7 +21,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,10 +168,10 @@ class Journal:
         return self._frontier.size
 
     def entries(
-        self, start: int = 0, stop: int | None = None, *, kind: str = "", task: str = "", author: str = ""
+        self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
     ) -> Iterator[Entry]:
         """See `Reader.entries`."""
-        return self.reader.entries(start, stop, kind=kind, task=task, author=author)
+        return self.reader.entries(start, stop, kinds=kinds, task=task, author=author)
 
     def find(self, statement: str) -> Entry | None:
         """The entry of the statement with this id, if it is here."""
