@@ -59,8 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        command = typer.main.get_command(_application(given[0]))
-        code = command.main(given, prog_name="junto", standalone_mode=False) or 0
+        code = run(given)
         sys.stdout.flush()  # a reader that has gone away shows here, not at exit
         return code
     except JuntoError as error:
@@ -77,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("JUNTO_TRACEBACK"):
             raise
         return _fail(f"{_unexpected(error)} (JUNTO_TRACEBACK=1 shows where)", _EXIT_FAILED)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command in this process, for programs that type commands. Raises what the command raises."""
+    command = typer.main.get_command(_application(arguments[0]))
+    return command.main(list(arguments), prog_name="junto", standalone_mode=False) or 0
 
 
 def _application(wanted: str) -> typer.Typer:

@@ -197,5 +197,3 @@ def connect(home: str | Path | None = None, *, user: str | None = None, profile:
     Raises InvalidInput if there is no such party or user, Unavailable if the node does not answer.
     """
     return Desk(find_profile(home, user, profile)).open()
-
-

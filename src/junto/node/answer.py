@@ -8,6 +8,7 @@ from a small answer.
 import hashlib
 import io
 import secrets
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from junto.engines import keys as key_bytes
 from junto.engines.base import Engine, Limits, TableSource
-from junto.engines.keys import decode_keys
 from junto.errors import PeerFault
 from junto.node import groups
 from junto.node.cache import Copy
@@ -56,7 +57,7 @@ class Answered:
 async def release(engine: Engine, spool: Spool, limits: Limits, inputs: Inputs) -> Answered:
     """The answer. Raises what the engine raises, InvalidInput for a sum that overflows, PeerFault."""
 
-    def work(stop: "groups.threading.Event") -> Answered:
+    def work(stop: threading.Event) -> Answered:
         released = _released(inputs, spool)
         with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
             table = rows.table()
@@ -90,7 +91,7 @@ def _released(inputs: Inputs, spool: Spool) -> pa.Table:
         extremes = {m.name: own.column(m.name) for m in query.measures if m.encoding == "value"}
         return _table(inputs.step, query, columns, lanes, extremes, own.num_rows)
     passed = inputs.keys.passed
-    keys = decode_keys(inputs.keys.keys, query.keys or (), query.key_types) if query.keys else None
+    keys = key_bytes.decode(inputs.keys.keys, query.key_types, query.keys) if query.keys else None
     columns = {name: keys.column(name) for name in query.keys or ()} if keys is not None else {}
     place = _placement(query, own, inputs.keys) if own is not None else None
     lanes = inputs.sums.copy() if inputs.sums is not None else np.zeros((0, passed), dtype=np.uint64)

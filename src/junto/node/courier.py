@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from junto.link.links import Links
 
 from junto.errors import JuntoError, Unavailable
 from junto.link import methods
+from junto.link.links import Links
 from junto.types import PartyId
 
 _log = structlog.get_logger("junto.courier")

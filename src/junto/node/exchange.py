@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import assert_never
 
 import msgspec
-from junto.link import methods
-from junto.link.connection import Link
 
 from junto.errors import Cancelled, PeerFault, StorageFailed
+from junto.link import methods
+from junto.link.connection import Link
 from junto.node.cache import Copy
 from junto.node.spool import CHUNK_BYTES, Spool, Spooled
 from junto.types import PartyId, StepId, TaskId
@@ -38,9 +38,9 @@ class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reply: the output itself, or its size and digest if it is to be streamed."""
 
-    bytes: int
     sha256: bytes
-    inline: bytes | None = None
+    inline: bytes | None
+    bytes: int
 
 
 Content = bytes | Spooled | Copy
@@ -76,7 +76,7 @@ class Outbox:
         """The output asked for, once it is there."""
         output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.name, to)))
         inline = output.content if isinstance(output.content, bytes) else None
-        return Parcel(output.bytes, output.sha256, inline)
+        return Parcel(output.sha256, inline, output.bytes)
 
     async def read(self, pull: Pull, to: PartyId) -> AsyncIterator[bytes]:
         """The output's bytes from the offset on."""

@@ -87,11 +87,11 @@ class Facts:
         journal = self._ledger.journal
         author = self._ledger.name.uri
         latest: dict[str, bytes] = {}
-        for kind in (CERTIFICATE, *FACTS):
-            for entry in journal.entries(kind=kind, author=author):
-                key = "" if kind == CERTIFICATE else _dataset_name(read_statement(entry.envelope))
-                latest[key] = entry.envelope
-        return latest.values()
+        for entry in journal.entries(kinds=(CERTIFICATE, *FACTS), author=author):
+            key = "" if entry.kind == CERTIFICATE else _dataset_name(read_statement(entry.envelope))
+            latest[key] = entry.envelope
+        first = latest.pop("", None)  # our certificate, which the others' signatures need
+        return ([first] if first is not None else []) + list(latest.values())
 
     def _mismatches(self, dataset: Dataset) -> list[str]:
         """How the dataset differs from ours of its name; if it is ours, from everybody's."""

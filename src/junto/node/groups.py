@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
+from junto.engines import keys
 from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
-from junto.engines.keys import encode_keys
 from junto.errors import PeerFault
 from junto.node.cache import Copy
 from junto.node.spool import Spool, Spooled
@@ -22,7 +22,7 @@ from junto.secure.encoding import LANES, encode
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
 
-R = TypeVar("R", Spooled, Copy)
+R = TypeVar("R")
 T = TypeVar("T")
 
 _QUEUED_PIECES = 8
@@ -164,7 +164,7 @@ def keys_of(step: Query, table: pa.Table) -> list[bytes]:
     """The canonical key of each group."""
     if not step.keys:
         return [b""] * table.num_rows
-    return encode_keys(table.select(list(step.keys)), step.key_types)
+    return keys.encode(table.select(list(step.keys)), step.key_types)
 
 
 def summed(measures: Sequence[Measure]) -> list[Measure]:
@@ -220,5 +220,3 @@ def fingerprint(content: object) -> bytes:
         case _:
             raise TypeError(f"a step gave a {type(content).__name__}")
     return digest.digest()
-
-

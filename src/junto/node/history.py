@@ -24,20 +24,19 @@ _TASKS = 200
 def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[Task]:
     """The latest tasks, oldest first, each as its statements left it; and every one that has not ended."""
     entries: dict[TaskId, list[Entry]] = defaultdict(list)
-    for kind in BODIES:
-        for stored in journal.entries(kind=kind):
-            statement = read_statement(stored.envelope)
-            body = body_of(statement, BODIES[kind])
-            offers = _offers(ledger, statement.task, body) if isinstance(body, Contract) else ()
-            party = parse_name(statement.author).party
-            entry = Entry(stored.index, party, statement.id, statement.at, body, stored.envelope.decode(), offers)
-            entries[statement.task].append(entry)
+    for stored in journal.entries(kinds=tuple(BODIES)):
+        statement = read_statement(stored.envelope)
+        body = body_of(statement, BODIES[stored.kind])
+        offers = _offers(ledger, statement.task, body) if isinstance(body, Contract) else ()
+        party = parse_name(statement.author).party
+        entry = Entry(stored.index, party, statement.id, statement.at, body, stored.envelope.decode(), offers)
+        entries[statement.task].append(entry)
     ended = {task for task, found in entries.items() if _has_ended(found, ledger.name.party)}
     recent = set(sorted(entries)[-_TASKS:])
     for task in sorted(entries):
         if task in recent or task not in ended:
             try:
-                yield replay(task, ledger.name.party, sorted(entries[task], key=lambda e: e.index), patience)
+                yield replay(task, ledger.name.party, entries[task], patience)
             except JuntoError as error:
                 _log.warning("a task cannot be shown", task=task, reason=str(error))
 

@@ -25,6 +25,7 @@ from junto.types import PartyId, TaskId
 
 _log = structlog.get_logger("junto.ledger")
 B = TypeVar("B")
+_NO_TASK = TaskId("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Ledger:
         self._key = key
         self._charter = charter
 
-    async def write(self, kind: str, body: msgspec.Struct, task: TaskId = TaskId("")) -> Kept:
+    async def write(self, kind: str, body: msgspec.Struct, task: TaskId = _NO_TASK) -> Kept:
         """A statement of ours, signed and durable. Raises StorageFailed."""
         now = time.time()
         raw = msgspec.Raw(msgspec.json.encode(body))
@@ -95,7 +96,7 @@ class Ledger:
 
     def learn_known_keys(self) -> None:
         """Take in the certificates that the journal holds, so that what it holds can be opened again."""
-        for entry in self.journal.entries(kind=statements.CERTIFICATE):
+        for entry in self.journal.entries(kinds=(statements.CERTIFICATE,)):
             statement = statements.read_statement(entry.envelope)
             try:
                 self.keys.learn(statements.leaf_of(statement), self._charter, statement.at)
@@ -105,7 +106,7 @@ class Ledger:
     def _last(self, kind: str, shape: type[B]) -> B | None:
         """The body of our latest statement of a kind."""
         found: B | None = None
-        for entry in self.journal.entries(kind=kind, author=self.name.uri):
+        for entry in self.journal.entries(kinds=(kind,), author=self.name.uri):
             found = statements.body_of(statements.read_statement(entry.envelope), shape)
         return found
 

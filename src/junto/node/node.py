@@ -11,6 +11,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +21,7 @@ import structlog
 from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.duckdb import DuckDB
-from junto.errors import InvalidInput, JuntoError
+from junto.errors import InvalidInput, JuntoError, PeerFault
 from junto.journal.statement import read_statement
 from junto.journal.store import Journal
 from junto.link import methods
@@ -55,8 +56,11 @@ from junto.tasks.events import Released, StepFailed, StepFinished
 from junto.tasks.state import ENDED
 from junto.trust.certificates import pem
 from junto.trust.charter import SignedCharter
-from junto.trust.names import parse_name
-from junto.types import DatasetName, Digest, PartyId
+from junto.trust.envelope import key_id
+from junto.trust.identity import public_key_of
+from junto.trust.identity import verify as verify_certificate
+from junto.trust.names import Name, parse_name
+from junto.types import DatasetName, Digest, PartyId, StepId
 
 _log = structlog.get_logger("junto.node")
 _RENEWAL_CHECK_SECONDS = 600.0
@@ -128,7 +132,7 @@ class Node:
         self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
         handlers: dict[str, Handler] = {}
         self.links = Links(
-            here_of(identity, self.charter, secrets.token_hex(8)),
+            replace(here_of(identity, self.charter, secrets.token_hex(8)), verify_peer=self._verify_peer),
             self.charter.members,
             handlers=handlers,
             listen=home.listen,
@@ -166,9 +170,23 @@ class Node:
         publishing = Publishing(self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread)
         doctor = Doctor(self.me, self.links)
         users = Users(self, publishing)
-        handlers.update(guarded(self.me, {**peers.routes, **users.routes, **doctor.routes}, home.admits))
+        handlers.update(guarded(self.me, {**peers.routes, **users.routes, **doctor.routes}, self._admits))
         for task in tasks_in(self.journal, self.ledger, settings.patience):
             self.runner.resume(task)
+
+    # ── who may come in ─────────────────────────────────────────────────────────────────────────────
+
+    def _verify_peer(self, leaf: bytes) -> Name:
+        """Whom a certificate proves; a user only while our home lists that very key."""
+        name = verify_certificate(leaf, self.charter, time.time())
+        if name.user and not self.home.admits(name, key_id(public_key_of(leaf))):
+            raise PeerFault(
+                f"{name} is not a user of {self.me}, or was removed; `junto user add` at {self.me} adds one"
+            )
+        return name
+
+    def _admits(self, name: Name) -> bool:
+        return name.user in self.home.user_names()
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -223,11 +241,13 @@ class Node:
             answer = await work.run()
         except StepError as error:
             failure = error.failure
-            self._step_failed(live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time()))
-        except Exception as error:  # noqa: BLE001: a fault of ours must end the task, named, not leave it waiting
+            self._step_failed(
+                live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time())
+            )
+        except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
             _log.exception("work failed", task=task.id)
             reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
-            self._step_failed(live, StepFailed("", "internal", self.me, reason, time.time()))
+            self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, time.time()))
         else:
             if answer is not None and task.state not in ENDED:
                 live.result = answer.result

@@ -133,7 +133,9 @@ class Peers:
 
     def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
         if not 0 < proposal.seconds <= self._longest:
-            raise InvalidInput(f"{sender} proposes a deadline of {proposal.seconds:g} s; at most {self._longest:g} s here")
+            raise InvalidInput(
+                f"{sender} proposes a deadline of {proposal.seconds:g} s; at most {self._longest:g} s here"
+            )
         if statement.at + proposal.seconds + _STALE_SECONDS < time.time():
             raise InvalidInput(f"{sender} proposes task {statement.task}, whose deadline has passed")
         if steps.digest(proposal.plan) != proposal.plan_digest:
@@ -171,7 +173,7 @@ class Peers:
             case _:
                 raise PeerFault(f"{sender} brought a statement of kind {statement.kind} about a task")
 
-    def _offers(self, task: str, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
+    def _offers(self, task: TaskId, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
         """The offers in a contract, each signed by the participant it is of."""
         found: list[tuple[PartyId, Offer]] = []
         for envelope in contract.offers:

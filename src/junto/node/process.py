@@ -52,7 +52,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
         loop.add_signal_handler(number, stopping.set)
     async with Node(home, on_fatal=die, settings=settings) as node:
         listening = ", ".join(str(address) for address in node.links.listening)
-        print(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C", file=sys.stderr, flush=True)
+        sys.stderr.write(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C\n")
         if ready is not None:
             ready.write(listening)
         try:
@@ -91,4 +91,4 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
-    return uvloop.new_event_loop  # type: ignore[no-any-return]  # uvloop publishes no stubs
+    return uvloop.new_event_loop

@@ -9,7 +9,7 @@ from pathlib import Path
 from junto.catalog.check import check_grant, check_spec
 from junto.catalog.dataset import Column, Dataset, Statistics, Withdrawal, permitted, version_of
 from junto.catalog.spec import DatasetSpec, parse
-from junto.engines import sources
+from junto.engines import files, sources
 from junto.engines.base import Limits
 from junto.engines.sources import Inspection
 from junto.errors import InvalidInput
@@ -87,14 +87,15 @@ class Publishing:
         self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, time.time())))
 
     def _inspect(self, spec: DatasetSpec) -> Inspection:
-        inspection = sources.inspect(sources.locate(spec.source), self._limits, spec.unit)
+        inspection = sources.inspect(files.locate(spec.source), self._limits, spec.unit)
         check_spec(spec, [Column(name, type) for name, type in inspection.columns], self._parties)
         return inspection
 
 
 def _described(me: PartyId, spec: DatasetSpec, inspection: Inspection, now: float) -> Dataset:
     columns = tuple(Column(name, type) for name, type in inspection.columns)
-    units = inspection.rows if inspection.unit_unique else min((f.distinct for f in inspection.facts if f.column == spec.unit), default=0)
+    units = next((fact.distinct for fact in inspection.facts if fact.column == spec.unit), 0)
+    units = inspection.rows if inspection.unit_unique else units
     statistics = tuple(
         permitted(
             Statistics(fact.column, fact.nulls, fact.distinct, fact.min, fact.max), spec.rules, inspection.rows, units

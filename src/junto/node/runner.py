@@ -8,15 +8,15 @@ what preceded it is durable.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import assert_never
 
 import structlog
-from junto.node.ledger import Kept, Ledger
 
 from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
 from junto.node.courier import Courier
+from junto.node.ledger import Kept, Ledger
 from junto.node.spool import Spool, Spooled
 from junto.tasks.bodies import Body, Contract, Offer, Proposal, kind_of
 from junto.tasks.events import (
@@ -65,7 +65,7 @@ class Runner:
         courier: Courier,
         patience: Patience,
         judge: Callable[[Task], Awaitable[Permitted | Forbidden]],
-        perform: Callable[[Live], Awaitable[None]],
+        perform: Callable[[Live], Coroutine[None, None, None]],
         forget: Callable[[TaskId], None],
         spool: Spool,
     ) -> None:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node may use, and how patient it is: `node.toml` in the party's home, all of it optional.
 
-    memory   = "300MB"     # of one fragment; beyond it, it spills to disk
-    threads  = 2           # of one fragment
-    spill    = "64GB"      # of disk, for what does not fit in memory
-    cache    = "4GB"       # of copies of other parties' open tables
-    offers   = "10s"       # how long an asker waits for everyone's offer
-    absence  = "5s"        # how long a participant's link may be down before its task ends, naming it
-    longest  = "1h"        # the longest deadline a task may have
-    network  = "lan"       # or "wan": the link's patience
-    log      = "info"      # or "debug", "warning", "error"
+memory   = "300MB"     # of one fragment; beyond it, it spills to disk
+threads  = 2           # of one fragment
+spill    = "64GB"      # of disk, for what does not fit in memory
+cache    = "4GB"       # of copies of other parties' open tables
+offers   = "10s"       # how long an asker waits for everyone's offer
+absence  = "5s"        # how long a participant's link may be down before its task ends, naming it
+longest  = "1h"        # the longest deadline a task may have
+network  = "lan"       # or "wan": the link's patience
+log      = "info"      # or "debug", "warning", "error"
 """
 
 import re

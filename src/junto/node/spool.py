@@ -52,7 +52,7 @@ class Spool:
         box = self._box(id)
         total = 0
         try:
-            with path.open("xb", opener=_private) as file:
+            with open(path, "xb", opener=_private) as file:
                 for index, chunk in enumerate(_chunks(pieces)):
                     file.write(box.encrypt(_nonce(index), chunk, id))
                     total += len(chunk)

@@ -11,9 +11,10 @@ import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
 
+import numpy as np
 import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source
@@ -72,10 +73,10 @@ class StepError(Exception):
         self.failure = failure
 
 
-Rows = Spooled | Copy
+Rows: TypeAlias = Spooled | Copy
 """Rows on disk, as an Arrow IPC stream: encrypted, or open data in the cache."""
 
-Local = pa.Table | Rows | Selection | PassedKeys | Words | None
+Local: TypeAlias = pa.Table | Rows | Selection | PassedKeys | Words | None
 """What a step gives at this party."""
 
 
@@ -164,7 +165,9 @@ class Work:
         if step.keys is not None:
             return await groups.run_grouped(tools.engine, step, tables, tools.limits)
         if open_rows:
-            return await groups.run_rows(tools.engine, step, tables, tools.limits, lambda pieces: tools.cache.put(key, pieces))
+            return await groups.run_rows(
+                tools.engine, step, tables, tools.limits, lambda pieces: tools.cache.put(key, pieces)
+            )
         return await groups.run_rows(tools.engine, step, tables, tools.limits, tools.spool.write)
 
     async def _move(self, step: Move) -> Local:
@@ -217,9 +220,7 @@ class Work:
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
             context = self._context(step.id)
-            contribute = maskedsum.contribute(
-                tools.me, step.contributors, step.receiver, context, secrets.token_bytes
-            )
+            contribute = maskedsum.contribute(tools.me, step.contributors, step.receiver, context, secrets.token_bytes)
             vector = self._vector(step, query)
             await drive(contribute, vector, self._sender(step.id), self._puller(step.id))
             return None
@@ -253,7 +254,14 @@ class Work:
         keys = await self._local(step.threshold) if step.threshold is not None else None
         sums = await self._local(step.sums) if step.sums is not None else None
         moves = [await self._local(move) for move in step.moves]
-        inputs = Inputs(self._plan, step, own, keys, sums, moves)
+        inputs = Inputs(
+            plan=self._plan,
+            step=step,
+            own=_of_kind(own, step, pa.Table, Spooled, Copy),
+            keys=_of_kind(keys, step, PassedKeys),
+            sums=_of_kind(sums, step, np.ndarray),
+            moves=[_of_kind(move, step, pa.Table, Spooled, Copy) for move in moves],
+        )
         return await release(self._tools.engine, self._tools.spool, self._tools.limits, inputs)
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────────
@@ -300,6 +308,12 @@ class Work:
         key = hmac.digest(self._tools.salt, f"{self._task} {step}".encode(), "sha256")
         inner = groups.fingerprint(local)
         return Digest("sha256:" + hmac.digest(key, inner, "sha256").hex())
+
+
+def _of_kind(local: Local, step: Release, *kinds: type) -> Any:  # the caller's field says which
+    if local is not None and not isinstance(local, kinds):
+        raise PeerFault(f"step {step.id} releases what an earlier step does not give")
+    return local
 
 
 def _sha256(spool: Spool, content: Content) -> bytes:

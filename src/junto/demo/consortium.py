@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several parties on this machine, each with its own folder, keys and process; the commands are those a user types."""
+
+import contextlib
+import io
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from junto.client import Desk, connect
+from junto.errors import JuntoError, Unavailable
+
+USER = "analyst"
+
+
+@dataclass(frozen=True, slots=True)
+class Consortium:
+    """Parties that run: their folders, by name."""
+
+    folder: Path
+    homes: dict[str, Path]
+
+    def desk(self, party: str) -> Desk:
+        """A desk at one party's node, as its user."""
+        return connect(self.homes[party], user=USER)
+
+
+@contextmanager
+def consortium(parties: Sequence[str], name: str, folder: Path | None = None) -> Iterator[Consortium]:
+    """Set up, start and in the end stop a node for each party. The folder goes too, unless it was given.
+
+    Raises what the commands raise.
+    """
+    given = folder is not None
+    place = folder or Path(tempfile.mkdtemp(prefix="junto-"))
+    place.mkdir(parents=True, exist_ok=True)
+    running = Consortium(place, {party: place / party for party in parties})
+    try:
+        _set_up(running, name)
+        try:
+            for home in running.homes.values():
+                junto("node", "start", "--background", "--home", str(home))
+            _wait_for_links(running)
+            yield running
+        finally:
+            for home in running.homes.values():
+                with contextlib.suppress(JuntoError, OSError):
+                    junto("node", "stop", "--home", str(home))
+    finally:
+        if not given:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def junto(*words: str) -> str:
+    """What a command prints. Raises what it raises, so that the demo stops at the first thing that fails."""
+    from junto.cli import run
+
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        run(words)
+    return printed.getvalue()
+
+
+def _set_up(running: Consortium, name: str) -> None:
+    cards: list[str] = []
+    for (party, home), port in zip(running.homes.items(), _free_ports(len(running.homes)), strict=True):
+        junto("party", "create", party, "--listen", f"127.0.0.1:{port}", "--home", str(home))
+        card = str(running.folder / f"{party}.card")
+        junto("party", "card", "--out", card, "--home", str(home))
+        cards.append(card)
+    charter = str(running.folder / f"{name}.charter")
+    junto("charter", "create", *cards, "--name", name, "--out", charter)
+    for home in running.homes.values():
+        junto("charter", "sign", charter, "--home", str(home))
+    for home in running.homes.values():
+        junto("charter", "sign", charter, "--home", str(home))  # the copy that everybody has signed
+        junto("user", "add", USER, "--home", str(home))
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _wait_for_links(running: Consortium, seconds: float = 30.0) -> None:
+    until = time.monotonic() + seconds
+    for party in running.homes:
+        with running.desk(party) as desk:
+            while down := [link for link in desk.status().links if not link.up]:
+                if time.monotonic() > until:
+                    raise Unavailable(f"{party} does not reach {down[0].party}: {down[0].detail}")
+                time.sleep(0.05)
