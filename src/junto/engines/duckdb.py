@@ -152,7 +152,6 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "async_threads": "1",
             # Each database names its spilled blocks by number, so each has a folder, which it makes and removes.
             "temp_directory": str(limits.temp_dir / f"duckdb-{uuid.uuid4().hex}"),
-            "max_temp_directory_size": f"{limits.temp_bytes}B",
             "preserve_insertion_order": "false",  # order is what ORDER BY says; keeping it besides costs memory
             # It would read a CSV column as what a query casts it to: CAST(day AS VARCHAR) gave the file's 31/12/2013.
             "disabled_optimizers": "type_pushdown",
@@ -165,7 +164,10 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
         },
     )
     try:
-        database.execute("LOAD icu").execute("SET TimeZone = 'UTC'")
+        database.execute("LOAD icu").execute("SET GLOBAL TimeZone = 'UTC'")  # for cursors too
+        database.execute(
+            f"SET max_temp_directory_size = '{limits.temp_bytes}B'"
+        )  # as an option of connect it is ignored
         for path in needs.attached:
             database.execute(f"ATTACH {scan.text(path)} AS {scan.name(alias(path))} (READ_ONLY)")
         if needs.paths:

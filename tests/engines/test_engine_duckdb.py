@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DuckDB passes what every engine must, keeps databases between runs, and holds no owner's file."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from junto.engines.base import ArrowSource, FileSource, Limits
+from junto.engines.duckdb import DuckDB
+from junto.errors import FragmentFailed, InvalidInput
+from junto.testing.engines import CLAIMS, Claim, answer
+
+
+@pytest.fixture
+def engine() -> Iterator[DuckDB]:
+    engine = DuckDB()
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_duckdb_conforms(engine: DuckDB, tmp_path: Path, claim: Claim) -> None:
+    claim(engine, tmp_path)
+    engine.close()
+    assert not list(tmp_path.glob("temp/*"))
+
+
+def test_two_runs_over_the_same_files_open_one_database(
+    engine: DuckDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[duckdb.DuckDBPyConnection] = []
+    connect = duckdb.connect
+
+    def counted(path: str, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+        opened.append(connect(path, config=config))
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", counted)
+    parquet.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    parquet.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
+    a, b = (FileSource("parquet", (str(tmp_path / f"{name}.parquet"),)) for name in "ab")
+    for source in (a, a, a):
+        answer(engine, tmp_path, "SELECT x FROM t", {"t": source})
+    assert len(opened) == 1
+    answer(engine, tmp_path, "SELECT x FROM u", {"u": b})
+    assert len(opened) == 2
+    with pytest.raises(FragmentFailed):
+        answer(engine, tmp_path, "SELECT error('') FROM t", {"t": a})
+    answer(engine, tmp_path, "SELECT x FROM t", {"t": a})
+    assert len(opened) == 3
+
+
+def test_a_run_outlives_the_database_it_began_on(tmp_path: Path) -> None:
+    engine = DuckDB(idle=1)
+    sources = []
+    for name in "abc":
+        parquet.write_table(pa.table({"x": range(200_000)}), tmp_path / f"{name}.parquet")
+        sources.append(FileSource("parquet", (str(tmp_path / f"{name}.parquet"),)))
+    limits = Limits(128 << 20, 1, tmp_path / "temp")
+    with engine.run("SELECT x FROM t", {"t": sources[0]}, limits, threading.Event()) as rows:
+        first = next(iter(rows))
+        for source in sources[1:]:
+            answer(engine, tmp_path, "SELECT x FROM t", {"t": source})
+        assert first.num_rows + rows.table().num_rows == 200_000
+    engine.close()
+
+
+def test_an_idle_engine_does_not_keep_the_owner_from_writing_a_duckdb_file(engine: DuckDB, tmp_path: Path) -> None:
+    path = str(tmp_path / "a.duckdb")
+    with duckdb.connect(path) as database:
+        database.execute("CREATE TABLE t AS SELECT 1 AS x; CREATE TABLE secret AS SELECT 2 AS x")
+    source = FileSource("duckdb", (path,), "t")
+    assert answer(engine, tmp_path, "SELECT x FROM t", {"t": source}).to_pylist() == [{"x": 1}]
+    with pytest.raises(FragmentFailed, match="a table that it does not name"):
+        answer(engine, tmp_path, "SELECT x FROM secret", {"t": source})
+    with duckdb.connect(path) as database:
+        database.execute("INSERT INTO t VALUES (2)")
+    assert answer(engine, tmp_path, "SELECT x FROM t", {"t": source}).num_rows == 2
+
+
+def test_a_fragment_sees_no_column_but_the_published_ones(engine: DuckDB, tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"x": [1], "later": [2]}), tmp_path / "a.parquet")
+    source = FileSource("parquet", (str(tmp_path / "a.parquet"),), columns=(("x", "BIGINT"),))
+    for column in ("later", "filename", "file_row_number", "file_index"):
+        with pytest.raises(FragmentFailed, match="binder error"):
+            answer(engine, tmp_path, f"SELECT {column} FROM t", {"t": source})
+    assert answer(engine, tmp_path, "SELECT * FROM t", {"t": source}).column_names == ["x"]
+
+
+def test_no_python_object_is_a_table(engine: DuckDB, tmp_path: Path) -> None:
+    hidden = pa.table({"x": [1]})
+    with pytest.raises(FragmentFailed):
+        answer(engine, tmp_path, "SELECT * FROM hidden", {})
+    with pytest.raises(FragmentFailed):
+        answer(engine, tmp_path, "WITH hidden AS (SELECT * FROM hidden) SELECT * FROM hidden", {})
+    assert hidden.num_rows == 1
+
+
+def test_a_source_that_is_gone_fails_the_fragment_without_its_path(engine: DuckDB, tmp_path: Path) -> None:
+    for source in (
+        FileSource("parquet", (str(tmp_path / "gone.parquet"),)),
+        FileSource("duckdb", (str(tmp_path / "gone.duckdb"),), "t"),
+        ArrowSource(str(tmp_path / "gone.arrow")),
+    ):
+        with pytest.raises(FragmentFailed) as failed:
+            answer(engine, tmp_path, "SELECT * FROM t", {"t": source})
+        assert "gone" not in str(failed.value)
+
+
+def test_a_hostile_type_in_a_source_is_refused(engine: DuckDB, tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    source = FileSource("parquet", (str(tmp_path / "a.parquet"),), columns=(("x", "BIGINT), (SELECT 1"),))
+    with pytest.raises(InvalidInput, match="a type Junto does not read"):
+        answer(engine, tmp_path, "SELECT * FROM t", {"t": source})
