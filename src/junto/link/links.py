@@ -59,6 +59,7 @@ class _Party:
     since: float
     error: str
     links: dict[NodeId, Link] = field(default_factory=dict)
+    all: set[Link] = field(default_factory=set)
     up: asyncio.Event = field(default_factory=asyncio.Event)
     down: asyncio.Event = field(default_factory=asyncio.Event)
     bytes_in: int = 0
@@ -73,7 +74,6 @@ class Links:
     """The links of one node to the other parties of its charter. `async with Links(...)` listens and dials.
 
     here: who we are. members: the charter's, our own among them. jitter: numbers in [0, 1), for back-off.
-    on_up, on_down: told when a party can be reached, and no longer can (with the reason).
     """
 
     def __init__(
@@ -86,8 +86,6 @@ class Links:
         settings: LinkSettings | None = None,
         proxies: Proxies | None = None,
         jitter: Callable[[], float] = random.random,
-        on_up: Callable[[PartyId], None] = lambda party: None,
-        on_down: Callable[[PartyId, str], None] = lambda party, reason: None,
     ) -> None:
         self.here = here
         self.handlers = handlers
@@ -95,8 +93,7 @@ class Links:
         self.proxies = proxies or Proxies()
         self._listen = listen
         self._jitter = jitter
-        self._on_up = on_up
-        self._on_down = on_down
+        self._watchers: list[tuple[Callable[[PartyId], None], Callable[[PartyId, str], None]]] = []
         self._members = {member.name: member for member in members}
         self._parties: dict[PartyId, _Party] = {}
         self._users: set[Link] = set()
@@ -107,7 +104,7 @@ class Links:
             self.settings,
             server_context(here.identity, here.authorities),
             lambda address: opening_of(self.here, self.handlers, self.settings, address),
-            self._admit,
+            self.adopt,
         )
 
     async def __aenter__(self) -> Self:
@@ -139,7 +136,7 @@ class Links:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        links = [link for party in self._parties.values() for link in party.links.values()]
+        links = [link for party in self._parties.values() for link in party.all]
         links += self._users
         await asyncio.gather(*(link.close(grace_seconds=grace_seconds) for link in links))
 
@@ -172,6 +169,14 @@ class Links:
     def now_to(self, party: PartyId) -> Link | None:
         """The open link to a party, if there is one at this moment. Raises InvalidInput."""
         return self._state(party).link
+
+    def connections(self, party: PartyId) -> list[Link]:
+        """Every connection with a party, also one that is giving way to another. Raises InvalidInput."""
+        return list(self._state(party).all)
+
+    def watch(self, on_up: Callable[[PartyId], None], on_down: Callable[[PartyId, str], None]) -> None:
+        """Be told when a party can be reached, and when it no longer can, with the reason."""
+        self._watchers.append((on_up, on_down))
 
     def status(self) -> list[PartyStatus]:
         """How each other party is reached, by name."""
@@ -213,8 +218,8 @@ class Links:
             address=link.address if link is not None else ", ".join(str(a) for a in party.addresses),
             round_trip_ms=trip * 1000 if trip is not None else None,
             clock_ahead_seconds=link.clock_ahead_seconds if link is not None else None,
-            bytes_in=party.bytes_in + sum(one.bytes_in for one in party.links.values()),
-            bytes_out=party.bytes_out + sum(one.bytes_out for one in party.links.values()),
+            bytes_in=party.bytes_in + sum(one.bytes_in for one in party.all),
+            bytes_out=party.bytes_out + sum(one.bytes_out for one in party.all),
         )
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
@@ -255,11 +260,11 @@ class Links:
                     _log.info("cannot reach", party=party.name, reason=str(error))
                 party.error = str(error)
                 continue
-            self._admit(link)
+            self.adopt(link)
             return True
         return False
 
-    def _admit(self, link: Link) -> None:
+    def adopt(self, link: Link) -> None:
         """Take an open link into use, beside or instead of the one there is."""
         name, own = link.peer, self.here.identity.name
         refusal = ""
@@ -280,6 +285,7 @@ class Links:
     def _choose(self, party: _Party, link: Link) -> None:
         node = link.peer.node
         current = party.links.get(node)
+        party.all.add(link)
         self._install(party, link)
         link.closed.add_done_callback(lambda reason: self._lost(party, link, reason.result()))
         if current is None or current.closed.done():
@@ -311,9 +317,11 @@ class Links:
             party.down.clear()
             party.up.set()
             _log.info("link up", party=party.name, address=link.address, dialled=link.dialled)
-            self._on_up(party.name)
+            for on_up, _ in self._watchers:
+                on_up(party.name)
 
     def _lost(self, party: _Party, link: Link, reason: str) -> None:
+        party.all.discard(link)
         party.bytes_in += link.bytes_in
         party.bytes_out += link.bytes_out
         if party.links.get(link.peer.node) is not link:
@@ -326,7 +334,8 @@ class Links:
         party.up.clear()
         party.down.set()
         _log.info("link down", party=party.name, reason=reason)
-        self._on_down(party.name, reason)
+        for _, on_down in self._watchers:
+            on_down(party.name, reason)
 
 
 def _instance(link: Link) -> str:

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All links of a node: who dials whom, one link per pair, coming back, rotating."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import pytest
+from link_world import World, echo, free_addresses, links_of
+
+from junto.errors import InvalidInput, JuntoError, Unavailable
+from junto.link.connection import Answer, Caller, Handler, Link
+from junto.link.dial import Proxies, connect, dial
+from junto.link.links import Links, PartyStatus
+from junto.link.settings import LinkSettings
+from junto.trust.charter import Charter
+from junto.trust.names import Address
+from junto.types import PartyId
+
+DELTA, UNITED = PartyId("delta"), PartyId("united")
+SWIFT = LinkSettings(first_retry_seconds=0.02, longest_retry_seconds=0.05)
+
+
+class Pair:
+    """Two nodes of one charter in which both have an address."""
+
+    def __init__(self, handlers: Mapping[str, Handler] | None = None, settings: LinkSettings = SWIFT) -> None:
+        self.world = World()
+        addresses = free_addresses(2)
+        self.addresses = {"delta": addresses[0], "united": addresses[1]}
+        self.charter: Charter = self.world.charter(self.addresses)
+        self.handlers = handlers or {"echo": echo}
+        self.settings = settings
+
+    def node(self, party: str, *, instance: str = "first") -> Links:
+        here = self.world.here(party, self.charter, instance=instance)
+        return links_of(here, self.charter, self.handlers, settings=self.settings, listen=self.addresses[party])
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Run it, for at most half a minute."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await test()
+
+    asyncio.run(limited())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once it holds; the links themselves move on in between."""
+    while not holds():  # noqa: ASYNC110  what it waits for is other code's state, which tells nobody
+        await asyncio.sleep(0)
+
+
+def up(links: Links) -> PartyStatus:
+    (status,) = links.status()
+    return status
+
+
+def live(links: Links, party: PartyId) -> list[Link]:
+    """The connections with a party that are not closed."""
+    return [link for link in links.connections(party) if not link.closed.done()]
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_two_that_dial_at_once_end_with_the_same_one_link(turn: int) -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with pair.node("delta") as delta, pair.node("united") as united:
+            ways = [await delta.to(UNITED, 5), await united.to(DELTA, 5)]
+            answers = await asyncio.gather(
+                *(link.call("echo", b"%d" % n, timeout_seconds=5) for link in ways for n in range(20))
+            )
+            assert answers == [b"%d" % n for n in range(20)] * 2
+            await until(lambda: len(live(delta, UNITED)) == len(live(united, DELTA)) == 1)
+            # If both connected, the one that delta, the smaller name, dialled has stayed.
+            assert up(delta).dialled != up(united).dialled
+
+    run(test)
+
+
+def test_of_two_connections_that_crossed_the_smaller_names_stays_and_no_call_is_lost() -> None:
+    release = asyncio.Event()
+
+    async def slow(caller: Caller, payload: bytes) -> Answer:
+        await release.wait()
+        return payload
+
+    async def test() -> None:
+        world = World()
+        charter = world.charter()
+        handlers = {"slow": slow, "echo": echo}
+        async with (
+            links_of(world.here("delta", charter), charter, handlers) as delta,
+            links_of(world.here("united", charter), charter, handlers) as united,
+        ):
+            first = await dial(united.here, delta.listening[0], handlers=handlers)
+            united.adopt(first)
+            under_way = [
+                asyncio.create_task(first.call("slow", b"from united", timeout_seconds=20)),
+                asyncio.create_task((await delta.to(UNITED, 5)).call("slow", b"from delta", timeout_seconds=20)),
+            ]
+            await first.ping(5)
+            second = await dial(delta.here, united.listening[0], handlers=handlers)
+            delta.adopt(second)
+            await until(lambda: up(delta).dialled and not up(united).dialled)
+            assert not first.closed.done()
+            assert await first.call("echo", b"goes over the second", timeout_seconds=5) == b"goes over the second"
+            release.set()
+            assert await asyncio.gather(*under_way) == [b"from united", b"from delta"]
+            assert await first.closed == "was replaced by another link"
+            assert len(live(delta, UNITED)) == len(live(united, DELTA)) == 1
+
+    run(test)
+
+
+def test_an_older_preferred_link_that_died_unnoticed_gives_way() -> None:
+    async def test() -> None:
+        world = World()
+        charter = world.charter()
+        settings = LinkSettings(ping_seconds=0.1)
+        async with (
+            links_of(world.here("delta", charter), charter, {"echo": echo}, settings=settings) as delta,
+            links_of(world.here("united", charter), charter, {"echo": echo}, settings=settings) as united,
+        ):
+            older = await dial(delta.here, united.listening[0], handlers={"echo": echo}, settings=settings)
+            delta.adopt(older)
+            (deaf,) = [await united.to(DELTA, 5)]
+            deaf._transport.pause_reading()  # as if the network between had gone
+            newer = await dial(united.here, delta.listening[0], handlers={"echo": echo}, settings=settings)
+            await until(older.closed.done)
+            assert "no sign of life" in await older.closed
+            assert (await delta.to(UNITED, 5)) is not older
+            assert await (await delta.to(UNITED, 5)).call("echo", b"alive", timeout_seconds=5) == b"alive"
+            deaf.abort("the test is over")
+            await newer.close()
+
+    run(test)
+
+
+def test_a_restarted_peer_replaces_its_old_link_at_once() -> None:
+    async def test() -> None:
+        world = World()
+        charter = world.charter()
+        async with links_of(world.here("delta", charter), charter, {"echo": echo}) as delta:
+            old = await dial(world.here("united", charter, instance="first"), delta.listening[0])
+            before = await delta.to(UNITED, 5)
+            new = await dial(world.here("united", charter, instance="second"), delta.listening[0])
+            assert "restarted" in await before.closed
+            assert (await delta.to(UNITED, 5)) is not before
+            await old.close()
+            await new.close()
+
+    run(test)
+
+
+def test_a_dropped_link_comes_back_and_both_ends_are_told() -> None:
+    told: list[str] = []
+
+    async def test() -> None:
+        world = World()
+        (address,) = free_addresses(1)
+        charter = world.charter({"delta": address})
+        delta = links_of(world.here("delta", charter), charter, {"echo": echo}, settings=SWIFT, listen=address)
+        united = links_of(world.here("united", charter), charter, {"echo": echo}, settings=SWIFT, listen=None)
+        delta.watch(lambda party: told.append(f"{party} up"), lambda party, reason: told.append(f"{party} down"))
+        async with delta, united:
+            link = await delta.to(UNITED, 5)
+            link.abort("the cable was cut")
+            assert await link.closed == "the cable was cut"
+            again = await delta.to(UNITED, 5)
+            assert again is not link
+            assert await again.call("echo", b"again", timeout_seconds=5) == b"again"
+            assert told[:3] == ["united up", "united down", "united up"]
+
+    run(test)
+
+
+def test_a_peer_that_starts_later_is_reached() -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with pair.node("delta") as delta:
+            with pytest.raises(Unavailable, match=r"united cannot be reached since .* UTC: .* refuses connections"):
+                await delta.to(UNITED, 0.2)
+            assert not up(delta).up
+            async with pair.node("united"):
+                link = await delta.to(UNITED, 10)
+                assert await link.call("echo", b"late", timeout_seconds=5) == b"late"
+                assert up(delta).up
+
+    run(test)
+
+
+def test_a_party_without_an_address_is_reached_once_it_dials() -> None:
+    async def test() -> None:
+        world = World()
+        (address,) = free_addresses(1)
+        charter = world.charter({"delta": address})
+        async with links_of(world.here("delta", charter), charter, {"echo": echo}, listen=address) as delta:
+            assert up(delta).error == "has no address: waiting for it to dial us"
+            async with links_of(world.here("united", charter), charter, {"echo": echo}, listen=None) as united:
+                link = await delta.to(UNITED, 10)
+                assert await link.call("echo", b"hello", timeout_seconds=5) == b"hello"
+                assert up(united).dialled
+                assert not up(delta).dialled
+
+    run(test)
+
+
+def test_rotation_loses_no_call_and_new_handshakes_use_the_new_certificate() -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with pair.node("delta") as delta, pair.node("united") as united:
+            link = await united.to(DELTA, 10)
+            await until(lambda: len(live(delta, UNITED)) == len(live(united, DELTA)) == 1)
+            link = await united.to(DELTA, 10)
+            calls = [asyncio.create_task(link.call("echo", b"%d" % n, timeout_seconds=10)) for n in range(50)]
+            await asyncio.sleep(0)
+            delta.rotate(pair.world.identity("delta"))
+            united.rotate(pair.world.identity("united"))
+            assert await asyncio.gather(*calls) == [b"%d" % n for n in range(50)]
+            assert await united.to(DELTA, 5) is link
+            link.abort("dial again")
+            fresh = await united.to(DELTA, 10)
+            assert await fresh.call("echo", b"renewed", timeout_seconds=5) == b"renewed"
+
+    run(test)
+
+
+def test_a_certificate_that_expires_is_refused_until_it_is_rotated() -> None:
+    async def test() -> None:
+        pair = Pair()
+        old = pair.world.identity("united", begins=time.time() - 7200, lives=3600)
+        here = pair.world.here("united", pair.charter, identity=old)
+        united = links_of(here, pair.charter, pair.handlers, settings=SWIFT, listen=None)
+        async with pair.node("delta"), united:
+            await until(lambda: "our certificate has expired" in up(united).error)
+            united.rotate(pair.world.identity("united"))
+            assert (await united.to(DELTA, 10)).peer.party == "delta"
+
+    run(test)
+
+
+def test_status_counts_bytes_over_all_links_there_were() -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with pair.node("delta") as delta, pair.node("united"):
+            link = await delta.to(UNITED, 10)
+            await link.call("echo", bytes(100_000), timeout_seconds=5)
+            link.abort("once more")
+            link = await delta.to(UNITED, 10)
+            await link.call("echo", bytes(100_000), timeout_seconds=5)
+            await link.ping(5)
+            status = up(delta)
+            assert status.bytes_in > 200_000
+            assert status.bytes_out > 200_000
+            assert status.round_trip_ms is not None
+            assert status.round_trip_ms > 0
+
+    run(test)
+
+
+def test_a_party_that_is_not_in_the_charter_is_named_as_such() -> None:
+    async def test() -> None:
+        async with Pair().node("delta") as delta:
+            with pytest.raises(InvalidInput, match="no party 'jetblue' in the charter; there are united"):
+                await delta.to(PartyId("jetblue"), 1)
+            with pytest.raises(InvalidInput, match="own party"):
+                await delta.to(DELTA, 1)
+
+    run(test)
+
+
+def test_an_address_in_use_is_named() -> None:
+    async def test() -> None:
+        pair = Pair()
+        async with pair.node("delta"):
+            with pytest.raises(Unavailable, match=r"cannot listen on .*: Address already in use"):
+                await pair.node("delta").__aenter__()
+
+    run(test)
+
+
+# ── proxies ──
+
+
+async def proxy(answer: bytes, seen: list[bytes]) -> asyncio.Server:
+    """An HTTP proxy that maps every host to loopback."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        seen.append(request)
+        port = int(request.split(b" ")[1].rsplit(b":", 1)[1])
+        writer.write(answer)
+        if b" 200 " not in answer:
+            writer.close()
+            return
+        onward_reader, onward = await asyncio.open_connection("127.0.0.1", port)
+        async with AsyncExitStack() as stack:
+            stack.callback(onward.close)
+            stack.callback(writer.close)
+            await asyncio.wait(
+                {asyncio.create_task(splice(reader, onward)), asyncio.create_task(splice(onward_reader, writer))}
+            )
+
+    return await asyncio.start_server(serve, "127.0.0.1", 0)
+
+
+async def splice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
+def test_a_proxy_in_the_environment_is_dialled_through() -> None:
+    seen: list[bytes] = []
+
+    async def test() -> None:
+        world = World()
+        charter = world.charter()
+        async with (
+            await proxy(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n", seen) as server,
+            links_of(world.here("delta", charter), charter, {"echo": echo}) as delta,
+        ):
+            port = server.sockets[0].getsockname()[1]
+            through = Proxies.of({"https_proxy": f"http://ada:p%40ss@127.0.0.1:{port}", "NO_PROXY": "other.example"})
+            address = Address("delta.example", delta.listening[0].port)
+            link = await dial(world.here("united", charter), address, proxies=through)
+            assert await link.call("echo", b"through", timeout_seconds=5) == b"through"
+            await link.close()
+            assert seen[0].startswith(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n".encode())
+            assert b"Proxy-Authorization: Basic YWRhOnBAc3M=\r\n" in seen[0]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "refuses delta.example:7300 with status 403"),
+        (b"nonsense\r\n\r\n", "refuses delta.example:7300 with status ?"),
+        (b"x" * 10_000, "hung up, or is none"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named(answer: bytes, says: str) -> None:
+    async def test() -> None:
+        async with await proxy(answer, []) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(JuntoError) as caught:
+                await connect(Address("delta.example", 7300), Proxies(f"127.0.0.1:{port}"))
+            assert says in str(caught.value)
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("host", "through"),
+    [
+        ("node.delta.example", True),
+        ("node.inside.example", False),
+        ("inside.example", False),
+        ("notinside.example", True),
+        ("127.0.0.1", False),
+        ("localhost", False),
+        ("::1", False),
+    ],
+)
+def test_no_proxy_names_hosts_and_their_domains(host: str, *, through: bool) -> None:
+    proxies = Proxies.of({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".inside.example, 10.0.0.1"})
+    assert bool(proxies.proxy_of(host)) == through
