@@ -36,7 +36,7 @@ def test_two_runs_over_the_same_files_open_one_database(
     opened: list[duckdb.DuckDBPyConnection] = []
     connect = duckdb.connect
 
-    def counted(path: str, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    def counted(path: str, config: dict[str, str | bool | int | float | list[str]]) -> duckdb.DuckDBPyConnection:
         opened.append(connect(path, config=config))
         return opened[-1]
 
