@@ -173,6 +173,25 @@ def test_a_full_disk_refuses_the_batch_and_later_appends_work(consortium: Consor
     assert verify_journal(tmp_path / "journal.db").problems == ()
 
 
+def test_a_commit_without_space_leaves_nothing_half_written(consortium: Consortium, tmp_path: Path) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorname = "SQLITE_FULL"
+    failing = [full]
+
+    def commit(connection: sqlite3.Connection) -> None:
+        if failing:
+            raise failing.pop()
+        connection.commit()
+
+    said = consortium.talk(0)
+    with journal_of(consortium, tmp_path / "journal.db", commit) as journal:
+        with pytest.raises(StorageFailed, match="SQLITE_FULL"):
+            journal.submit(*said[0]).result(10)
+        assert (len(journal), list(journal.entries())) == (0, [])
+        assert journal.submit(*said[1]).result(10) == Appended(0, new=True)
+        assert journal.submit(*said[0]).result(10) == Appended(1, new=True)
+
+
 def test_a_failed_sync_is_fatal_and_nothing_is_acknowledged(consortium: Consortium, tmp_path: Path) -> None:
     fatal: list[str] = []
 

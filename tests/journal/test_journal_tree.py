@@ -168,6 +168,14 @@ def test_sizes_out_of_order_are_refused(old: int, new: int) -> None:
         tree.inclusion_proof(new, new, node)
 
 
+def test_a_proof_of_another_size_is_refused() -> None:
+    leaf = tree.leaf_hash(b"alone")
+    tree.verify_inclusion(leaf, 0, 1, (), leaf)
+    for size in (2, 3):
+        with pytest.raises(PeerFault):
+            tree.verify_inclusion(leaf, 0, size, (), leaf)
+
+
 def test_an_empty_tree_is_the_beginning_of_every_tree() -> None:
     root = naive_root(some_leaves(5))
     tree.verify_consistency(0, 5, tree.consistency_proof(0, 5, reader(some_leaves(5))), tree.EMPTY_ROOT, root)
