@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and types of what a SELECT would give, by asking an empty DuckDB in memory. No data, no files, no network."""
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import duckdb
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from junto.catalog.dataset import Column
+from junto.errors import InvalidInput
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it with quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Describer:
+    """An empty DuckDB with tables of the schemas named; close it after use."""
+
+    def __init__(self) -> None:
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={"enable_external_access": "false", "threads": "1", "python_enable_replacements": "false"},
+        )
+        self._known: set[tuple[str, str]] = set()
+
+    def __enter__(self) -> "Describer":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._connection.close()
+
+    def add(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
+        """Create an empty table, unless it is there. Raises InvalidInput if a column's type is not one of DuckDB's."""
+        if (schema, name) in self._known:
+            return
+        self._known.add((schema, name))
+        fields = ", ".join(f"{quoted(column)} {_type(column, type, name)}" for column, type in columns)
+        try:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+            self._connection.execute(f"CREATE TABLE {quoted(schema)}.{quoted(name)} ({fields})")
+        except duckdb.Error as error:
+            raise InvalidInput(f"the schema of {name} is not one DuckDB can hold: {_line(error)}") from error
+
+    def describe(self, schema: str, sql: str, what: str = "the question") -> tuple[Column, ...]:
+        """Names and types of the columns that `sql` gives over the tables of a schema. Raises InvalidInput."""
+        try:
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+            self._connection.execute(f"SET schema = {_literal(quoted(schema))}")
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute(f"SET schema = {_literal(quoted(schema))}")
+                rows = cursor.execute(f"DESCRIBE {sql}").fetchall()
+        except duckdb.Error as error:
+            raise InvalidInput(f"{what} is not valid: {_line(error)}") from error
+        return tuple(Column(str(row[0]), str(row[1])) for row in rows)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _type(column: str, type: str, table: str) -> str:
+    try:
+        return exp.DataType.build(type, dialect="duckdb").sql(dialect="duckdb")
+    except (SqlglotError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"column {column!r} of {table} has a type Junto does not know: {type[:60]!r}") from error
+
+
+def _line(error: duckdb.Error) -> str:
+    text = str(error).strip().splitlines()
+    return (text[0] if text else "DuckDB refuses it")[:300]

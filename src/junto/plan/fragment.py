@@ -1,0 +1,511 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a fragment does with the columns it reads, found in its SQL anew: no label is believed.
+
+A fragment has one of three shapes, and is turned away if it has none:
+
+    groups   SELECT key AS k0, …, units AS units, partial aggregate AS m0, … FROM … WHERE … GROUP BY 1, …
+    rows     SELECT expression AS name, … FROM … WHERE … [ORDER BY positions] [LIMIT n]
+    any      any SELECT on the list; every column of every table it reads then needs `rows`
+
+In the first two every table is `"name" AS "t0"`, every column `"t0"."column"`, every join INNER or LEFT with ON, so
+that each column's place is plain. The place gives the need:
+
+    grouping key                                           group
+    a condition (WHERE, ON, CASE WHEN, FILTER, a comparison) against constants or open columns      filter
+    a condition that compares two private columns          group, on both
+    a condition that ties a private column to an open table whose columns are grouping keys         group
+    in count, sum, or inside their CASE results            aggregate
+    in min, max                                            extremes
+    an output of a rows fragment                           rows
+
+Counting rows and units needs no column. `filter` on a column lets an asker test it against as many constants as it
+has questions; that is what the owner allows with it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from sqlglot import exp
+
+from junto.catalog.dataset import Dataset
+from junto.errors import InvalidInput, PeerFault
+from junto.plan import expressions
+from junto.plan.steps import Combine, Encoding, Measure, Query
+from junto.trust.allow import EVERY_COLUMN, Allow
+from junto.trust.rules import Need
+from junto.types import PartyId
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a fragment may read under one name: a dataset of its party, or what an earlier step gave (None)."""
+
+    columns: tuple[str, ...]
+    dataset: Dataset | None = None
+
+    @property
+    def open(self) -> frozenset[str]:
+        """The columns that may be compared with private ones: everybody may see them, or they came from elsewhere."""
+        return frozenset(self.columns) if self.dataset is None else open_columns(self.dataset)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A fragment as its SQL says it is."""
+
+    needs: tuple[Need, ...]
+    used: Mapping[str, tuple[str, ...]]  # columns read, by table name, sorted
+    columns: tuple[str, ...]  # of its output, in order
+
+
+def open_columns(dataset: Dataset) -> frozenset[str]:
+    """The columns of a dataset that its rules open to everybody."""
+    opened = [rule for rule in dataset.rules if rule.allow == "open"]
+    return frozenset(c.name for c in dataset.columns if any(rule.speaks_of(c.name) for rule in opened))
+
+
+def is_open(dataset: Dataset) -> bool:
+    """Whether every column of a dataset is open."""
+    return len(open_columns(dataset)) == len(dataset.columns)
+
+
+def read(query: Query, tables: Mapping[str, Table]) -> Reading:
+    """What the fragment needs of its party's datasets, and what it reads. Raises PeerFault if it is malformed.
+
+    tables: what stands behind each name in `query.reads`, with the columns it has.
+    """
+    where = f"step {query.id}"
+    tree = _tree(query, where)
+    reader = _Reader(query.party, where, tables)
+    if query.keys is not None:
+        reader.groups(tree, query)
+    elif _is_flat(tree):
+        reader.rows(tree, query)
+    else:
+        reader.any_select(tree)
+    return reader.reading(tree)
+
+
+def same_question(one: Query, other: Query) -> bool:
+    """Whether two grouped fragments ask the same of their tables, leaving aside how units are counted."""
+    if (one.keys, one.key_types, one.measures) != (other.keys, other.key_types, other.measures):
+        return False
+    if sorted(r.name for r in one.reads) != sorted(r.name for r in other.reads):
+        return False
+    trees = [_tree(query, f"step {query.id}") for query in (one, other)]
+    for tree in trees:
+        for projection in tree.expressions:
+            if projection.alias == "units":
+                projection.set("this", exp.Null())
+    return bool(trees[0] == trees[1])
+
+
+def _tree(query: Query, where: str) -> exp.Select:
+    try:
+        tree = expressions.parse(query.sql)
+        expressions.check(tree, expressions.FRAGMENT_FUNCTIONS)
+        canonical = expressions.text_of(tree)
+    except InvalidInput as error:
+        raise PeerFault(f"{where}: the fragment is not SQL that Junto runs: {error}") from error
+    if canonical != query.sql:
+        raise PeerFault(f"{where}: the fragment is not in its one canonical spelling")
+    return tree
+
+
+def _is_flat(tree: exp.Select) -> bool:
+    return (
+        all(projection.alias for projection in tree.expressions)
+        and not any(tree.args.get(clause) for clause in ("group", "having", "distinct", "offset", "with_"))
+        and not any(True for _ in tree.find_all(*expressions.AGGREGATES, exp.Star))
+        and _subqueries_are_lists(tree)
+    )
+
+
+def _subqueries_are_lists(tree: exp.Select) -> bool:
+    return all(select is tree or _list_column(select) is not None for select in tree.find_all(exp.Select))
+
+
+def _list_column(select: exp.Select) -> tuple[exp.Column, exp.Table] | None:
+    """The column and table of `x IN (SELECT "s"."column" FROM "name" AS "s")`; None if it is anything else."""
+    holder = select.parent
+    source = select.args.get("from_")
+    if not isinstance(holder, exp.Subquery) or not isinstance(holder.parent, exp.In) or holder.args.get("alias"):
+        return None
+    if {k for k, v in select.args.items() if v} != {"expressions", "from_"} or len(select.expressions) != 1:
+        return None
+    column, table = select.expressions[0], source.this if source is not None else None
+    if not isinstance(column, exp.Column) or not isinstance(table, exp.Table) or column.table != table.alias:
+        return None
+    return column, table
+
+
+@dataclass(slots=True)
+class _Condition:
+    """One comparison: the private columns and the open tables that it ties together."""
+
+    private: frozenset[tuple[str, str]]
+    open_tables: frozenset[str]
+    clause: str
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Walks one fragment. Aliases lead to tables; needs and columns used pile up."""
+
+    party: PartyId
+    where: str
+    tables: Mapping[str, Table]
+    aliases: dict[str, str] = field(default_factory=dict)
+    needs: dict[Need, None] = field(default_factory=dict)
+    used: dict[str, set[str]] = field(default_factory=dict)
+    conditions: list[_Condition] = field(default_factory=list)
+
+    def reading(self, tree: exp.Select) -> Reading:
+        """What was found."""
+        return Reading(
+            needs=tuple(self.needs),
+            used={name: tuple(sorted(columns)) for name, columns in self.used.items()},
+            columns=tuple(projection.alias_or_name for projection in tree.expressions),
+        )
+
+    def groups(self, tree: exp.Select, query: Query) -> None:
+        """Read a fragment that groups."""
+        keys = query.keys or ()
+        self._allow_clauses(tree, ("expressions", "from_", "joins", "where", "group"))
+        names = tuple(p.alias for p in tree.expressions)
+        wanted = (*(f"k{i}" for i in range(len(keys))), "units", *(f"m{i}" for i in range(len(query.measures))))
+        if names != wanted or keys != wanted[: len(keys)] or len(query.key_types) != len(keys):
+            self._fault(f"its columns are {', '.join(names)[:100]}; its keys and measures call for {', '.join(wanted)}")
+        if tuple(m.name for m in query.measures) != wanted[len(keys) + 1 :]:
+            self._fault("its measures are not named m0, m1, … in order")
+        self._check_grouping(tree, len(keys))
+        self._sources(tree)
+        outputs = [projection.this for projection in tree.expressions]
+        for key in outputs[: len(keys)]:
+            self._no_aggregate(key, "a key")
+            self._walk(key, "group", f"GROUP BY {expressions.readable(key)}")
+        for output, label in zip(outputs[len(keys) + 1 :], query.measures, strict=True):
+            self._measure(output, label)
+        self._where(tree)
+        self._tied_keys(outputs[: len(keys)])
+        self._units(outputs[len(keys)])
+        self._number_of_rows(outputs)
+
+    def rows(self, tree: exp.Select, query: Query) -> None:
+        """Read a fragment whose rows are its output."""
+        self._allow_clauses(tree, ("expressions", "from_", "joins", "where", "order", "limit"))
+        self._sources(tree)
+        for projection in tree.expressions:
+            self._walk(projection.this, "rows", f"SELECT {expressions.readable(projection.this)}")
+        self._where(tree)
+        order = tree.args.get("order")
+        for ordered in order.expressions if order else ():
+            if not _is_position(ordered.this, len(tree.expressions)):
+                self._fault("ORDER BY in a fragment goes by the position of an output")
+        _check_limit(tree, self._fault)
+        shown = {need.dataset for need in self.needs if need.allow == "rows"}
+        for name in dict.fromkeys(self.aliases.values()):
+            dataset = self.tables[name].dataset
+            if dataset is not None and dataset.name not in shown and not is_open(dataset):
+                self._need(name, EVERY_COLUMN, "rows", "the number of rows")
+
+    def any_select(self, tree: exp.Select) -> None:
+        """Read a fragment of any other shape: it may show every column of what it reads."""
+        with_names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+        if any(name.lower() in with_names for name in self.tables):
+            self._fault("a WITH has the name of a table that is read")
+        for table in tree.find_all(exp.Table):
+            self._plain_table(table)
+            if table.name.lower() in with_names:
+                continue
+            for column in self._table(table.name).columns:
+                self.used.setdefault(table.name, set()).add(column)
+                if self._table(table.name).dataset is not None:
+                    self._need(table.name, column, "rows", "a SELECT over the whole table")
+
+    def _allow_clauses(self, tree: exp.Select, clauses: Sequence[str]) -> None:
+        for clause, value in tree.args.items():
+            if value and clause not in clauses:
+                self._fault(f"it holds {clause.strip('_').upper()}, which a fragment of this kind has not")
+        if not _subqueries_are_lists(tree):
+            self._fault("it holds a subquery")
+
+    def _check_grouping(self, tree: exp.Select, keys: int) -> None:
+        group = tree.args.get("group")
+        positions = (
+            [g.this if isinstance(g, exp.Literal) and not g.is_string else "" for g in group.expressions]
+            if group
+            else []
+        )
+        if positions != [str(i + 1) for i in range(keys)] or (group is not None and group.args.get("all")):
+            self._fault("it does not group by exactly its keys")
+
+    def _sources(self, tree: exp.Select) -> None:
+        source = tree.args.get("from_")
+        if source is None:
+            self._fault("it reads no table")
+        self._source(source.this)
+        joins = tree.args.get("joins") or []
+        for join in joins:
+            side, kind = (join.args.get("side") or "").upper(), (join.args.get("kind") or "").upper()
+            if (side, kind) not in (("", "INNER"), ("LEFT", "")) or join.args.get("using") or join.args.get("method"):
+                self._fault(
+                    f"it joins with {f'{side} {kind}'.strip() or 'a comma'}; a fragment joins INNER or LEFT, with ON"
+                )
+            if join.args.get("on") is None:
+                self._fault("it joins without ON")
+            self._source(join.this)
+        for join in joins:
+            self._no_aggregate(join.args["on"], "ON")
+            self._condition(join.args["on"], "ON")
+
+    def _source(self, table: exp.Expr) -> None:
+        if not isinstance(table, exp.Table):
+            self._fault("it reads something that is not a table")
+        self._plain_table(table)
+        self._table(table.name)
+        if not table.alias or table.alias in self.aliases or table.args["alias"].args.get("columns"):
+            self._fault(f"its table {table.name} has no alias of its own")
+        self.aliases[table.alias] = table.name
+
+    def _plain_table(self, table: exp.Table) -> None:
+        if not isinstance(table.this, exp.Identifier) or table.args.get("db") or table.args.get("catalog"):
+            self._fault("it reads a table by a path or a function")
+
+    def _table(self, name: str) -> Table:
+        if name not in self.tables:
+            self._fault(f"it reads {name[:60]!r}, which is not among the tables it says it reads")
+        self.used.setdefault(name, set())
+        return self.tables[name]
+
+    def _where(self, tree: exp.Select) -> None:
+        where = tree.args.get("where")
+        if where is not None:
+            self._no_aggregate(where, "WHERE")
+            self._condition(where.this, "WHERE")
+
+    def _measure(self, output: exp.Expr, label: Measure) -> None:
+        combine, encoding, scale, call = _measure_shape(output, self._fault)
+        if (combine, encoding, scale) != (label.combine, label.encoding, label.scale):
+            self._fault(
+                f"measure {label.name} is labelled {label.combine} {label.encoding}; its SQL is {combine} {encoding}"
+            )
+        clause = expressions.readable(call)
+        if isinstance(call, exp.Filter):
+            self._no_aggregate(call.expression, "FILTER")
+            self._condition(call.expression.this, clause, whole=True)
+            call = call.this
+        operand = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
+        if isinstance(operand, exp.Star):
+            return
+        if isinstance(operand, exp.Distinct):
+            self._unit_column(operand)
+            return
+        self._no_aggregate(operand, "an aggregate")
+        self._walk(operand, "extremes" if combine != "sum" else "aggregate", clause)
+
+    def _units(self, output: exp.Expr) -> None:
+        """Whether `units` counts the privacy units of every private table, and nothing else."""
+        private = {a for a, name in self.aliases.items() if self._private_dataset(name) is not None}
+        if isinstance(output, exp.Count) and isinstance(output.this, exp.Star):
+            for alias in private:
+                dataset = self.tables[self.aliases[alias]].dataset
+                if dataset is None or len(self.aliases) > 1 or not (dataset.unit is None or dataset.unit_unique):
+                    self._fault(f"units counts rows; {self.aliases[alias]} needs its units counted")
+            return
+        counts = [output.this, *output.expressions] if isinstance(output, exp.Least) else [output]
+        counted: set[str] = set()
+        for count in counts:
+            if not isinstance(count, exp.Count) or not isinstance(count.this, exp.Distinct):
+                self._fault("units counts something else than units")
+            counted.add(self._unit_column(count.this))
+        missing = sorted(self.aliases[alias] for alias in private - counted)
+        if missing:
+            self._fault(f"units leaves out the units of {missing[0]}")
+
+    def _unit_column(self, distinct: exp.Distinct) -> str:
+        column = distinct.expressions[0] if len(distinct.expressions) == 1 else None
+        if not isinstance(column, exp.Column) or column.table not in self.aliases:
+            self._fault("it counts distinct values of something that is no unit")
+        name = self.aliases[column.table]
+        dataset = self._table(name).dataset
+        if dataset is None or dataset.unit != column.name:
+            self._fault(f"it counts distinct {column.name[:60]} of {name}, which is not its unit")
+        self.used[name].add(column.name)
+        return str(column.table)
+
+    def _number_of_rows(self, outputs: Sequence[exp.Expr]) -> None:
+        spoken = {need.dataset for need in self.needs}
+        counts_rows = any(isinstance(c.this, exp.Star | exp.Distinct) for o in outputs for c in o.find_all(exp.Count))
+        for name in dict.fromkeys(self.aliases.values()):
+            dataset = self._private_dataset(name)
+            if dataset is not None and dataset.name not in spoken and counts_rows:
+                self._need(name, EVERY_COLUMN, "aggregate", "COUNT(*)")
+
+    def _tied_keys(self, keys: Sequence[exp.Expr]) -> None:
+        """A key from an open table shows what ties its rows to ours: those columns are keys too."""
+        shown = {c.table for key in keys for c in key.find_all(exp.Column) if not self._is_private(c)}
+        grown = True
+        while grown:
+            tied = {t for c in self.conditions if c.open_tables & shown for t in c.open_tables}
+            grown = not tied <= shown
+            shown |= tied
+        for condition in self.conditions:
+            if condition.private and condition.open_tables & shown:
+                for alias, column in sorted(condition.private):
+                    self._need(self.aliases[alias], column, "group", condition.clause)
+
+    def _walk(self, node: exp.Expr, place: Allow, clause: str) -> None:
+        """Note what an expression in a place needs of each column in it."""
+        if isinstance(node, exp.Column):
+            self._column(node)
+            if self._is_private(node):
+                self._need(self.aliases[node.table], node.name, place, clause)
+        elif place in ("group", "rows"):
+            # Every part of a key or an output shows in its value.
+            for column in self._columns(node):
+                if self._is_private(column):
+                    self._need(self.aliases[column.table], column.name, place, clause)
+        elif isinstance(node, expressions.PREDICATES):
+            self._condition(node, clause, whole=True)
+        elif isinstance(node, exp.Case):
+            self._case(node, place, clause)
+        else:
+            if isinstance(node, exp.Nullif):
+                self._condition(node, clause, whole=True)
+            for child in node.iter_expressions():
+                self._walk(child, place, clause)
+
+    def _case(self, node: exp.Case, place: Allow, clause: str) -> None:
+        for branch in node.args["ifs"]:
+            if node.this is None:
+                self._condition(branch.this, clause, whole=True)
+            else:
+                self._condition(exp.EQ(this=node.this.copy(), expression=branch.this.copy()), clause, whole=True)
+            self._walk(branch.args["true"], place, clause)
+        default = node.args.get("default")
+        if default is not None:
+            self._walk(default, place, clause)
+
+    def _condition(self, node: exp.Expr, clause: str, *, whole: bool = False) -> None:
+        """Note what a condition needs, comparison by comparison. `whole`: the clause is told as it is."""
+        for atom in _atoms(node):
+            columns = list(self._columns(atom))
+            private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
+            opened = frozenset(c.table for c in columns if not self._is_private(c))
+            told = clause if whole else f"{clause} {expressions.readable(atom)}"
+            for alias, column in sorted(private):
+                self._need(self.aliases[alias], column, "filter" if len(private) == 1 else "group", told)
+            self.conditions.append(_Condition(private, opened, told))
+
+    def _columns(self, node: exp.Expr) -> Iterator[exp.Column]:
+        """The columns in an expression; those of an IN list are noted as read and passed over."""
+        listed: set[int] = set()
+        for select in node.find_all(exp.Select):
+            found = _list_column(select)
+            if found is None:
+                self._fault("it holds a subquery")
+            column, table = found
+            self._plain_table(table)
+            if self._table(table.name).dataset is not None:
+                self._fault(f"its IN list reads {table.name}, which is not an open list")
+            self._has_column(table.name, column.name)
+            listed.add(id(column))
+        for column in node.find_all(exp.Column):
+            if id(column) not in listed:
+                self._column(column)
+                yield column
+
+    def _column(self, column: exp.Column) -> None:
+        if column.table not in self.aliases:
+            self._fault(f"its column {column.name[:60]} is of no table that it reads")
+        self._has_column(self.aliases[column.table], column.name)
+
+    def _has_column(self, table: str, column: str) -> None:
+        if column not in self._table(table).columns:
+            self._fault(f"{table} has no column {column[:60]!r}")
+        self.used[table].add(column)
+
+    def _is_private(self, column: exp.Column) -> bool:
+        table = self.tables[self.aliases[column.table]]
+        return table.dataset is not None and column.name not in table.open
+
+    def _private_dataset(self, name: str) -> Dataset | None:
+        dataset = self.tables[name].dataset
+        return None if dataset is None or is_open(dataset) else dataset
+
+    def _need(self, table: str, column: str, allow: Allow, clause: str) -> None:
+        dataset = self.tables[table].dataset
+        if dataset is not None:
+            self.needs.setdefault(Need(self.party, dataset.name, column, allow, clause))
+
+    def _no_aggregate(self, node: exp.Expr, place: str) -> None:
+        for found in node.find_all(*expressions.AGGREGATES, exp.Filter):
+            self._fault(f"it holds {expressions.name_of(found)} inside {place}")
+        for call in node.find_all(exp.Anonymous):
+            if str(call.this).lower() in expressions.FRAGMENT_FUNCTIONS:
+                self._fault(f"it holds {str(call.this).lower()}() inside {place}")
+
+    def _fault(self, message: str) -> NoReturn:
+        raise PeerFault(f"{self.where}: the fragment is not what it says: {message}")
+
+
+def _atoms(node: exp.Expr) -> Iterator[exp.Expr]:
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, exp.And | exp.Or):
+            stack += [top.expression, top.this]
+        elif isinstance(top, exp.Not | exp.Paren):
+            stack.append(top.this)
+        else:
+            yield top
+
+
+def _measure_shape(output: exp.Expr, fault: Callable[[str], NoReturn]) -> tuple[Combine, Encoding, int, exp.Expr]:
+    """How a measure combines and travels by its SQL, and the aggregate in it (perhaps with its FILTER)."""
+    inner = output
+    scale: int | None = None
+    if isinstance(inner, exp.Cast):
+        kind = inner.to
+        params = [p.name for p in kind.expressions]
+        if kind.this != exp.DataType.Type.DECIMAL or len(params) != 2 or params[0] != "38" or not params[1].isdecimal():
+            fault("a sum is cast to DECIMAL(38, scale)")
+        scale, inner = int(params[1]), inner.this
+    zeroed = isinstance(inner, exp.Coalesce)
+    if isinstance(inner, exp.Coalesce):
+        if [e.sql() for e in inner.expressions] != ["0"]:
+            fault("a sum of nothing is 0")
+        inner = inner.this
+    call = inner.this if isinstance(inner, exp.Filter) else inner
+    match call:
+        case exp.Count() if not zeroed and scale is None:
+            return "sum", "count", 0, inner
+        case exp.Sum() if zeroed and scale is not None:
+            return "sum", "integer", scale, inner
+        case exp.Anonymous() if (
+            zeroed and scale is None and str(call.this).lower() == "fsum" and len(call.expressions) == 1
+        ):
+            return "sum", "real", 0, inner
+        case exp.Min() if not zeroed and scale is None:
+            return "min", "value", 0, inner
+        case exp.Max() if not zeroed and scale is None:
+            return "max", "value", 0, inner
+        case _:
+            return fault("a measure is COUNT, SUM, FSUM, MIN or MAX, in its canonical spelling")
+
+
+def _is_position(node: exp.Expr, columns: int) -> bool:
+    return (
+        isinstance(node, exp.Literal)
+        and not node.is_string
+        and node.name.isdecimal()
+        and 1 <= int(node.name) <= columns
+    )
+
+
+def _check_limit(tree: exp.Select, fault: Callable[[str], NoReturn]) -> None:
+    limit = tree.args.get("limit")
+    if limit is not None and not (isinstance(limit.expression, exp.Literal) and limit.expression.name.isdecimal()):
+        fault("LIMIT is a number")
