@@ -199,6 +199,8 @@ class Link(asyncio.BufferedProtocol):
 
     async def ping(self, timeout_seconds: float) -> float:
         """How many seconds a sign of life took. Raises DeadlineExceeded, Unavailable."""
+        if self._successor is not None:
+            return await self._successor.ping(timeout_seconds)
         if self._session.state != "open":
             raise Unavailable(f"the link to {self._who()} is {self._session.state}")
         pong: asyncio.Future[float] = self._loop.create_future()
@@ -210,6 +212,10 @@ class Link(asyncio.BufferedProtocol):
                 return await pong
         except TimeoutError:
             raise DeadlineExceeded(f"{self._who()}: no sign of life within {timeout_seconds:g} s") from None
+        except Unavailable:
+            if self._successor is None:
+                raise
+            return await self._successor.ping(timeout_seconds)  # it was replaced in between
 
     def retire(self, successor: "Link") -> None:
         """Send further calls over `successor`; close once what is under way here has ended on both sides."""
