@@ -4,7 +4,6 @@
 A statement whose id the journal already holds is not new: its effect has happened.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TypeVar
@@ -56,14 +55,15 @@ class Ledger:
             Statement(kind=kind, author=self.name.uri, id=new_id(now), at=now, task=task, body=raw)
         )
 
-    async def certify(self, leaf_pem: str) -> None:
-        """Make our certificate known to readers of our journal, and to peers; once."""
+    async def certify(self, leaf_pem: str) -> Kept | None:
+        """Say in the journal which certificate is ours now; None if it is the last thing it says of it."""
         now = time.time()
         statement = statements.certificate_statement(self.name, leaf_pem, id=new_id(now), at=now)
         self.keys.learn(statements.leaf_of(statement), self._charter, now)
         known = self._last(statements.CERTIFICATE, statements.CertificateBody)
-        if known is None or known.certificate != leaf_pem:
-            await self._append(statement)
+        if known is not None and known.certificate == leaf_pem:
+            return None
+        return await self._append(statement)
 
     def open(self, envelope: bytes, sender: PartyId) -> Statement:
         """The statement in an envelope that `sender` brought. Raises InvalidInput, PeerFault."""
@@ -91,7 +91,7 @@ class Ledger:
 
     async def keep(self, envelope: bytes, statement: Statement) -> Kept:
         """Journal another's statement. Raises PeerFault if its id stands for other bytes already."""
-        appended = await asyncio.wrap_future(self.journal.submit(envelope, statement))
+        appended = await self.journal.append(envelope, statement)
         return Kept(statement, envelope, parse_name(statement.author), appended.new)
 
     def learn_known_keys(self) -> None:
@@ -105,10 +105,8 @@ class Ledger:
 
     def _last(self, kind: str, shape: type[B]) -> B | None:
         """The body of our latest statement of a kind."""
-        found: B | None = None
-        for entry in self.journal.entries(kinds=(kind,), author=self.name.uri):
-            found = statements.body_of(statements.read_statement(entry.envelope), shape)
-        return found
+        entry = self.journal.latest(kind, self.name.uri)
+        return statements.body_of(entry.statement, shape) if entry is not None else None
 
     async def _append(self, statement: Statement) -> Kept:
         envelope = statements.sign(statement, self._key)

@@ -138,9 +138,8 @@ class Node:
             listen=home.listen,
             settings=LinkSettings.for_wan() if settings.network == "wan" else LinkSettings.for_lan(),
             proxies=Proxies.of(os.environ),
-            on_up=self._link_up,
-            on_down=self._link_down,
         )
+        self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
         judgement = Judgement(self.me, self.facts, self.shelf, self.ledger)
         self.runner = Runner(
@@ -310,7 +309,9 @@ class Node:
         if identity.certificate == self.identity.certificate:
             return
         self.identity = identity
-        await self.ledger.certify(pem(identity.certificate))
+        kept = await self.ledger.certify(pem(identity.certificate))
+        if kept is not None:
+            self._spread(kept.envelope)
         self.links.rotate(identity)
         _log.info("certificate renewed", until=identity.expires)
 
