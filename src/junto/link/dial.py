@@ -45,7 +45,7 @@ class Here:
     unix_time: Callable[[], float] = time.time
     software: str = __version__
 
-    def hello(self, settings: LinkSettings) -> Hello:
+    def hello(self, settings: LinkSettings, *, trial: bool = False) -> Hello:
         """Our introduction, as of now."""
         return Hello(
             lowest=LOWEST,
@@ -59,6 +59,7 @@ class Here:
             unix_seconds=self.unix_time(),
             calls=settings.calls,
             streams=settings.streams,
+            trial=trial,
         )
 
 
@@ -82,10 +83,18 @@ def opening_of(
     settings: LinkSettings,
     address: str,
     expected: PartyId | None = None,
+    *,
+    trial: bool = False,
 ) -> Opening:
-    """What one more connection needs to become a link."""
+    """What one more connection needs to become a link; a trial replaces none that there is."""
     return Opening(
-        lambda: here.hello(settings), here.verify_peer, handlers, settings, address, expected, here.unix_time
+        lambda: here.hello(settings, trial=trial),
+        here.verify_peer,
+        handlers,
+        settings,
+        address,
+        expected,
+        here.unix_time,
     )
 
 

@@ -68,6 +68,7 @@ class Hello(_Frame, frozen=True, array_like=True, forbid_unknown_fields=False, t
     unix_seconds: float  # the sender's clock when it wrote this
     calls: Count  # how many calls, and streams, this side serves at once
     streams: Count
+    trial: bool = False  # this connection only tries the way; it replaces no link
 
 
 class Call(_Frame, frozen=True, array_like=True, gc=False, tag=2):

@@ -9,25 +9,30 @@ SHORT_DIGEST = len("sha256:") + 12
 
 
 def difference(here: Hello, there: Hello) -> str:
-    """What keeps two sides from working together, in one line; empty when nothing does.
+    """What keeps two sides from working together, in one line; empty when nothing does."""
+    return protocol_difference(here, there) or charter_difference(here, there)
 
-    A side that holds no charter yet (version 0, as a user's desk does) is not compared by charter.
-    """
-    if here.lowest > there.highest or there.lowest > here.highest:
-        return (
-            f"protocol differs: here {_range(here)} (Junto {here.software}), "
-            f"at {_who(there)} {_range(there)} (Junto {there.software}): upgrade the older one"
-        )
+
+def protocol_difference(here: Hello, there: Hello) -> str:
+    """How the versions of the wire differ so that none is common; empty when one is."""
+    if here.lowest <= there.highest and there.lowest <= here.highest:
+        return ""
+    return (
+        f"protocol differs: here {_range(here)} (Junto {here.software}), "
+        f"at {_who(there)} {_range(there)} (Junto {there.software}): upgrade the older one"
+    )
+
+
+def charter_difference(here: Hello, there: Hello) -> str:
+    """How the charters differ; empty when they are the same. Version 0 stands for none, and differs from none."""
     if here.consortium != there.consortium:
         return f"consortium differs: here {here.consortium!r}, at {_who(there)} {there.consortium!r}"
-    if not here.charter_version or not there.charter_version:
+    if not here.charter_version or not there.charter_version or here.charter_digest == there.charter_digest:
         return ""
-    if here.charter_digest != there.charter_digest:
-        older = "the same version with other content"
-        if here.charter_version != there.charter_version:
-            older = "give the newer to " + ("us" if here.charter_version < there.charter_version else "them")
-        return f"charter differs: here {_charter(here)}, at {_who(there)} {_charter(there)}: {older}"
-    return ""
+    mend = "the same version with other content"
+    if here.charter_version != there.charter_version:
+        mend = "give the newer to " + ("us" if here.charter_version < there.charter_version else "them")
+    return f"charter differs: here {_charter(here)}, at {_who(there)} {_charter(there)}: {mend}"
 
 
 def _who(hello: Hello) -> str:

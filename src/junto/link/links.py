@@ -96,7 +96,7 @@ class Links:
         self._watchers: list[tuple[Callable[[PartyId], None], Callable[[PartyId, str], None]]] = []
         self._members = {member.name: member for member in members}
         self._parties: dict[PartyId, _Party] = {}
-        self._users: set[Link] = set()
+        self._others: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._dial_context = client_context(here.identity, here.authorities)
         self._closing = False
@@ -137,7 +137,7 @@ class Links:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         links = [link for party in self._parties.values() for link in party.all]
-        links += self._users
+        links += self._others
         await asyncio.gather(*(link.close(grace_seconds=grace_seconds) for link in links))
 
     @property
@@ -276,9 +276,9 @@ class Links:
             refusal = f"{name} is a node of our own party: it has no business here"
         if refusal:
             self._start(link.close(refusal))
-        elif name.user:
-            self._users.add(link)
-            link.closed.add_done_callback(lambda _: self._users.discard(link))
+        elif name.user or (link.hello is not None and link.hello.trial):
+            self._others.add(link)
+            link.closed.add_done_callback(lambda _: self._others.discard(link))
         else:
             self._choose(self._parties[name.party], link)
 
