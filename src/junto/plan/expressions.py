@@ -8,7 +8,7 @@ The parser and DuckDB read a few unparenthesised mixtures of operators different
 away too, so that text and tree always mean the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import sqlglot
 from sqlglot import exp
@@ -246,24 +246,32 @@ def check(tree: exp.Expr, functions: Iterable[str] = ()) -> None:
                     stack.append((child, depth if type(child) is type(node) else depth + 1))
 
 
-def text_of(tree: exp.Expr) -> str:
-    """The one spelling of a tree, which parses to the same tree again. Raises UnsupportedSQL if there is none."""
+def spelling(tree: exp.Expr) -> str:
+    """How a tree is spelled. A text is canonical if its own tree is spelled so. Raises UnsupportedSQL."""
     try:
-        text = tree.sql(dialect="duckdb", comments=False)
-        again = sqlglot.parse_one(text, read="duckdb").sql(dialect="duckdb", comments=False)
+        return tree.sql(dialect="duckdb", comments=False)
     except (SqlglotError, RecursionError, ValueError) as error:
         raise UnsupportedSQL("the SQL cannot be spelled for the engine: write it in simpler parts") from error
-    if text != again:
+
+
+def text_of(tree: exp.Expr) -> str:
+    """The canonical text of a SELECT: it parses to what is spelled the same. Raises UnsupportedSQL if there is none."""
+    text = spelling(tree)
+    if spelling(parse(text)) != text:
         raise UnsupportedSQL("the SQL has no one spelling for the engine: write it in simpler parts")
     return text
 
 
-def readable(tree: exp.Expr) -> str:
-    """An expression as a person would write it: no table aliases, no quotes where none are needed. For messages."""
+def readable(tree: exp.Expr, tables: Mapping[str, str] | None = None) -> str:
+    """An expression as a person would write it, for messages: no aliases, no quotes where none are needed.
+
+    tables: the names to put before columns, by table alias; without, none are put.
+    """
 
     def plain(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Column):
-            return exp.column(exp.to_identifier(node.name))
+            table = (tables or {}).get(node.table)
+            return exp.column(exp.to_identifier(node.name), exp.to_identifier(table) if table else None)
         return node
 
     shown = tree.copy().transform(plain).sql(dialect="duckdb", comments=False)

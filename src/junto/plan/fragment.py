@@ -93,6 +93,8 @@ def same_question(one: Query, other: Query) -> bool:
         return False
     if sorted(r.name for r in one.reads) != sorted(r.name for r in other.reads):
         return False
+    if one.sql == other.sql:
+        return True
     trees = [_tree(query, f"step {query.id}") for query in (one, other)]
     for tree in trees:
         for projection in tree.expressions:
@@ -105,7 +107,7 @@ def _tree(query: Query, where: str) -> exp.Select:
     try:
         tree = expressions.parse(query.sql)
         expressions.check(tree, expressions.FRAGMENT_FUNCTIONS)
-        canonical = expressions.text_of(tree)
+        canonical = expressions.spelling(tree)
     except InvalidInput as error:
         raise PeerFault(f"{where}: the fragment is not SQL that Junto runs: {error}") from error
     if canonical != query.sql:
@@ -162,9 +164,10 @@ class _Reader:
     conditions: list[_Condition] = field(default_factory=list)
 
     def reading(self, tree: exp.Select) -> Reading:
-        """What was found."""
+        """What was found. Where a column must be a key, that it must be a filter goes without saying."""
+        grouped = {(need.dataset, need.column) for need in self.needs if need.allow == "group"}
         return Reading(
-            needs=tuple(self.needs),
+            needs=tuple(n for n in self.needs if n.allow != "filter" or (n.dataset, n.column) not in grouped),
             used={name: tuple(sorted(columns)) for name, columns in self.used.items()},
             columns=tuple(projection.alias_or_name for projection in tree.expressions),
         )
@@ -394,10 +397,14 @@ class _Reader:
             columns = list(self._columns(atom))
             private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
             opened = frozenset(c.table for c in columns if not self._is_private(c))
-            told = clause if whole else f"{clause} {expressions.readable(atom)}"
+            told = clause if whole else f"{clause} {expressions.readable(atom, self._table_names(columns))}"
             for alias, column in sorted(private):
                 self._need(self.aliases[alias], column, "filter" if len(private) == 1 else "group", told)
             self.conditions.append(_Condition(private, opened, told))
+
+    def _table_names(self, columns: Sequence[exp.Column]) -> Mapping[str, str]:
+        """How a message tells columns of several tables apart; nothing if they are of one."""
+        return self.aliases if len({c.table for c in columns}) > 1 else {}
 
     def _columns(self, node: exp.Expr) -> Iterator[exp.Column]:
         """The columns in an expression; those of an IN list are noted as read and passed over."""
