@@ -89,7 +89,7 @@ def _start_in_background(home: Path, ready: Path) -> None:
     log = home / "node.log"
     with log.open("ab") as stream:
         began = stream.tell()
-        process = subprocess.Popen(  # noqa: S603: our own interpreter and module
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", "junto", "node", "start", "--home", str(home)],
             stdin=subprocess.DEVNULL,
             stdout=stream,
@@ -128,7 +128,9 @@ def _last_line(log: Path, began: int) -> str:
 
 def _print_status(status: Status, now: float) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}")
+    console.print(
+        f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}"
+    )
     console.print(f"listening    {status.listening}")
     console.print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
     console.print(f"certificate  until {_clock(status.certificate_until)}, renewed by itself")

@@ -59,7 +59,7 @@ def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
         case "json":
             import msgspec
 
-            held.write(msgspec.json.encode(table.to_pylist(), decimal_format="number") + b"\n")
+            held.write(msgspec.json.Encoder(decimal_format="number").encode(table.to_pylist()) + b"\n")
         case _:
             held.write(table_text(table, table.num_rows).encode() + b"\n")
     if out is None:

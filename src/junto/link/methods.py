@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods a node answers over a link, and the bodies they carry: JSON for users, envelopes between nodes.
 
-A method whose name starts with `user.` is answered only to users of the node's own party; `peer.` only to nodes of
-other parties of the charter.
+A method whose name starts with `user.` is answered only to users of the node's own party; `peer.` and `link.` only to
+nodes of other parties of the charter.
 """
 
 import msgspec
@@ -20,7 +20,6 @@ PEER_FACTS = "peer.facts"  # () → Envelopes: the datasets and certificates thi
 PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed
-PEER_PROBE = "peer.probe"  # () → ProbeReport: the peer tries us from its side
 
 
 class Envelopes(Message, frozen=True):

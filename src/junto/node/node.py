@@ -60,7 +60,7 @@ from junto.trust.envelope import key_id
 from junto.trust.identity import public_key_of
 from junto.trust.identity import verify as verify_certificate
 from junto.trust.names import Name, parse_name
-from junto.types import DatasetName, Digest, PartyId, StepId
+from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 
 _log = structlog.get_logger("junto.node")
 _RENEWAL_CHECK_SECONDS = 600.0
@@ -141,15 +141,15 @@ class Node:
         )
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
-        judgement = Judgement(self.me, self.facts, self.shelf, self.ledger)
+        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger)
         self.runner = Runner(
             self.me,
             self.ledger,
             self.courier,
             settings.patience,
-            judgement.of,
+            self.judgement.of,
             self._perform,
-            self.outbox.drop,
+            self._forget,
             self.spool,
         )
         self.tools = Tools(
@@ -237,12 +237,15 @@ class Node:
 
         work = Work(self.tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
         try:
+            await self.judgement.begin(task.id)
             answer = await work.run()
         except StepError as error:
             failure = error.failure
             self._step_failed(
                 live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time())
             )
+        except JuntoError as error:
+            self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), time.time()))
         except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
             _log.exception("work failed", task=task.id)
             reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
@@ -251,6 +254,10 @@ class Node:
             if answer is not None and task.state not in ENDED:
                 live.result = answer.result
                 self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, time.time()))
+
+    def _forget(self, task: TaskId) -> None:
+        self.outbox.drop(task)
+        self.judgement.forget(task)
 
     def _step_failed(self, live: Live, event: StepFailed) -> None:
         if live.task.state not in ENDED:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node's part of one contracted plan: its fragments, its side of every joint step, the answer if it receives it.
 
-All steps start at once; each waits for what it reads, so a pull is under way before the data is there. What a step gives
-here stays here; only what its `Send`s and `Move`s name is put in the outbox, each for one party.
+All steps start at once; each waits for what it reads, so a pull is under way before the data is there. What a step
+gives here stays here; only what its `Send`s and `Move`s name is put in the outbox, each for one party.
 """
 
 import asyncio

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own judgement of a proposed plan: what it would disclose, by our reading of its fragments, under our rules.
+
+Nothing in the plan is believed. Every decision is journaled, whichever way it goes. Grants that a task rests on are
+counted as used when its contract is in force, before our part begins.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from junto.catalog.dataset import Dataset
+from junto.errors import InvalidInput, JuntoError, Refused
+from junto.node.facts import Facts, GrantUse
+from junto.node.ledger import Ledger
+from junto.node.shelf import Shelf
+from junto.plan.disclosure import digest_of, disclosures
+from junto.plan.review import Review, review
+from junto.tasks.bodies import Estimate, Proposal, Version
+from junto.tasks.events import Forbidden, Permitted
+from junto.tasks.state import Task
+from junto.trust.grants import GrantId
+from junto.trust.rules import Verdict, judge, refused_line
+from junto.types import Digest, PartyId, TaskId
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a `decision` statement: what was judged, by which rules and grants, and how."""
+
+    plan_digest: Digest
+    allowed: bool
+    code: str
+    reason: str
+    disclosures: Digest | None
+    rules: tuple[str, ...]
+    grants: tuple[GrantId, ...]
+
+
+class Judgement:
+    """Judges for one party."""
+
+    def __init__(self, me: PartyId, facts: Facts, shelf: Shelf, ledger: Ledger) -> None:
+        self._me = me
+        self._facts = facts
+        self._shelf = shelf
+        self._ledger = ledger
+        self._resting: dict[TaskId, tuple[GrantId, ...]] = {}
+
+    async def of(self, task: Task) -> Permitted | Forbidden:
+        """Whether we may take part; the decision is in the journal. Raises StorageFailed."""
+        proposal = task.proposal
+        verdicts: Sequence[Verdict] = ()
+        digest: Digest | None = None
+        error: JuntoError | None = None
+        versions: tuple[Version, ...] = ()
+        rows = size = 0
+        try:
+            found = review(proposal.plan, self._me, self._facts.view.of(self._me))
+            digest = digest_of(disclosures(proposal.plan))
+            versions = tuple(Version(self._me, name, version) for name, version in found.versions)
+            read = [await self._unchanged(version) for version in versions]
+            rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
+            verdicts = self._judge(found, proposal, task.asker)
+        except JuntoError as refusal:
+            error = refusal
+        if any(not verdict.allowed for verdict in verdicts):
+            error = Refused(refused_line(verdicts))
+        grants = tuple(sorted({grant for verdict in verdicts for grant in verdict.used_grants}))
+        rules = tuple(sorted({rule for verdict in verdicts for rule in verdict.used_rules}))
+        code, reason = (error.code, str(error)) if error is not None else ("", "")
+        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants)
+        await self._ledger.write("decision", decision, task.id)
+        if error is not None or digest is None:
+            return Forbidden(code, reason, time.time())
+        if grants:
+            self._resting[task.id] = grants
+        return Permitted(digest, versions, Estimate(rows, size), time.time())
+
+    async def begin(self, task: TaskId) -> None:
+        """Count the grants that a contracted task rests on. Raises Refused if one was used up or revoked meanwhile."""
+        grants = self._resting.pop(task, ())
+        if not grants:
+            return
+        standing = {grant.id: grant for grant in self._facts.grants}
+        used = self._facts.grant_uses
+        for id in grants:
+            if id not in standing or not standing[id].in_force(time.time(), used.get(id, 0)):
+                raise Refused(f"grant {id} of {self._me} was used up, revoked or has ended since the task was judged")
+        self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
+
+    def forget(self, task: TaskId) -> None:
+        """The task has ended."""
+        self._resting.pop(task, None)
+
+    async def _unchanged(self, version: Version) -> Dataset:
+        """Our dataset in that version, its files still what was published. Raises DataChanged, InvalidInput."""
+        dataset = self._facts.view.get(self._me, version.dataset)
+        if dataset is None:
+            raise InvalidInput(f"{self._me} has no dataset {version.dataset}; `junto dataset ls` lists them")
+        await asyncio.to_thread(self._shelf.check, version.dataset, version.version)
+        return dataset
+
+    def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> list[Verdict]:
+        own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
+        now = time.time()
+        verdicts: list[Verdict] = []
+        for demand in found.demands:
+            verdict = judge(
+                demand.dataset,
+                own[demand.dataset].rules,
+                self._facts.grants,
+                demand.needs,
+                recipients=demand.recipients,
+                asker=asker,
+                purpose=proposal.purpose,
+                now=now,
+                used=self._facts.grant_uses,
+            )
+            if verdict.allowed:
+                demand.check(verdict)
+            verdicts.append(verdict)
+        return verdicts
