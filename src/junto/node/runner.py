@@ -18,7 +18,7 @@ from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
 from junto.node.courier import Courier
 from junto.node.ledger import Kept, Ledger
 from junto.node.spool import Spool, Spooled
-from junto.tasks.bodies import Body, Contract, Offer, Proposal, kind_of
+from junto.tasks.bodies import Body, Contract, Offer, Proposal, Receipt, kind_of
 from junto.tasks.events import (
     CancelAsked,
     Event,
@@ -78,6 +78,7 @@ class Runner:
         self._forget = forget
         self._spool = spool
         self.live: dict[TaskId, Live] = {}
+        self._down: dict[PartyId, str] = {}
 
     @property
     def open(self) -> list[Live]:
@@ -87,7 +88,7 @@ class Runner:
     def ask(self, id: TaskId, proposal: Proposal) -> Live:
         """Begin a task of ours."""
         live = self._admit(Task(id, self._me, self._me, proposal, self._patience))
-        self.dispatch(live, Opened("", time.time()))
+        self._begin(live, "")
         return live
 
     def open_proposal(self, id: TaskId, asker: PartyId, statement: str, proposal: Proposal) -> None:
@@ -97,7 +98,7 @@ class Runner:
         if self._me not in proposal.participants:
             raise InvalidInput(f"{asker} proposes task {id} to {self._me}, which has no part in it")
         live = self._admit(Task(id, self._me, asker, proposal, self._patience))
-        self.dispatch(live, Opened(statement, time.time()))
+        self._begin(live, statement)
 
     def resume(self, task: Task) -> Live:
         """Take up a task from the journal; an open one ends, named, because its process did."""
@@ -123,6 +124,10 @@ class Runner:
     def link_changed(self, party: PartyId, detail: str | None) -> None:
         """A link came up (None), or went down, with the reason."""
         now = time.time()
+        if detail is None:
+            self._down.pop(party, None)
+        else:
+            self._down[party] = detail
         for live in self.open:
             if party in live.task.proposal.participants:
                 self.dispatch(live, PartyUp(party, now) if detail is None else PartyDown(party, detail, now))
@@ -153,6 +158,13 @@ class Runner:
         self.live[task.id] = live
         return live
 
+    def _begin(self, live: Live, statement: str) -> None:
+        now = time.time()
+        self.dispatch(live, Opened(statement, now))
+        for party in live.task.others:
+            if party in self._down:
+                self.dispatch(live, PartyDown(party, self._down[party], now))
+
     def _trim(self) -> None:
         """Let go of the oldest ended tasks; the journal keeps what they said."""
         ended = [id for id, live in self.live.items() if live.task.state in ENDED]
@@ -172,20 +184,31 @@ class Runner:
                 await self._do(live, instruction)
             except JuntoError as error:
                 _log.error("a task's instruction failed", task=live.task.id, code=error.code, reason=str(error))
-                live.lane.clear()
-                self._fail(live, error)
+                self._fail(live, error.code, str(error))
+            except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
+                _log.exception("a task's instruction failed", task=live.task.id)
+                self._fail(live, "internal", _fault(error))
 
-    def _fail(self, live: Live, error: JuntoError) -> None:
+    def _fail(self, live: Live, code: str, reason: str) -> None:
         """The journal or the disk failed us: the task cannot be recorded, so it ends here without a statement."""
-        if live.task.state not in ENDED:
-            live.task.abandon(error.code, str(error), time.time())
-            live.lane.extend([Halt(), Conclude("failed", error.code, self._me, str(error))])
-            self._announce(live)
+        live.lane.clear()
+        live.lane.extend(live.task.abandon(code, reason, time.time()))
+        self._announce(live)
+
+    async def _verdict(self, task: Task) -> Permitted | Forbidden:
+        """Our judgement. One that fails is a refusal too: whoever asked is told, and need not wait for a deadline."""
+        try:
+            return await self._judge(task)
+        except JuntoError as error:
+            return Forbidden(error.code, str(error), time.time())
+        except Exception as error:  # noqa: BLE001  # the same, for a fault of ours
+            _log.exception("a judgement failed", task=task.id)
+            return Forbidden("internal", _fault(error), time.time())
 
     async def _do(self, live: Live, instruction: Instruction) -> None:
         match instruction:
             case Judge():
-                verdict = await self._judge(live.task)
+                verdict = await self._verdict(live.task)
                 if live.task.state == "judging":
                     self.dispatch(live, verdict)
             case Publish():
@@ -205,7 +228,7 @@ class Runner:
                 self._trim()
             case Wake():
                 delay = max(0.0, instruction.at - time.time())
-                live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live))
+                live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live, instruction.at))
             case _:
                 assert_never(instruction)
 
@@ -227,13 +250,19 @@ class Runner:
             case Contract():
                 live.task.contracted(kept.statement.id)
                 live.contracted.set()
+            case Receipt():
+                live.receipt_statement = kept.statement.id
             case _:
-                if kept.statement.kind == "receipt":
-                    live.receipt_statement = kept.statement.id
+                pass
 
-    def _tick(self, live: Live) -> None:
+    def _tick(self, live: Live, due: float) -> None:
+        """The moment `due` has come, whatever the wall clock makes of it: timers may fire a little early."""
         if live.task.state not in ENDED:
             try:
-                self.dispatch(live, Ticked(time.time()))
+                self.dispatch(live, Ticked(max(due, time.time())))
             except InvalidTransition as error:
                 _log.error("a task refused a tick", task=live.task.id, reason=str(error))
+
+
+def _fault(error: Exception) -> str:
+    return f"a fault of this node ({type(error).__name__}); its log says more"

@@ -51,7 +51,7 @@ def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience
     if first is None or not isinstance(first.body, Proposal):
         raise InvalidInput(f"the journal holds no proposal of task {id}")
     task = Task(id, me, first.party, first.body, patience)
-    for entry in entries:
+    for entry in _in_order(entries, me):
         for event in _events(entry, me, task.asker):
             try:
                 task.handle(event)
@@ -60,6 +60,16 @@ def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience
         if isinstance(entry.body, Contract) and entry.party == me:
             task.contracted(entry.id)
     return task
+
+
+def _in_order(entries: Sequence[Entry], me: PartyId) -> list[Entry]:
+    """The entries as the machine knew them. It never ends a task that has ended: so if we ended it, what others say of
+    its end came later, though it may have been durable before our own statement was."""
+    own = next((e for e in entries if e.party == me and isinstance(e.body, Receipt | Refusal | Stop)), None)
+    if own is None:
+        return list(entries)
+    overtaking = [e for e in entries[: entries.index(own)] if e.party != me and isinstance(e.body, Receipt | Stop)]
+    return [*(e for e in entries if e not in overtaking), *overtaking]
 
 
 def _events(entry: Entry, me: PartyId, asker: PartyId) -> list[Event]:

@@ -7,6 +7,8 @@ Every participant runs the same machine; the asker's also collects the offers an
        └──────▶ offered (others) ──▶ running ──▶ done
     any of these ──▶ refused | failed | cancelled | expired
 
+The tables `LEGAL` and `MOVES` say so exactly; `docs/tasks.md` is drawn from them.
+
 Invariants: we perform only a plan whose digest and disclosures we judged ourselves; a contract holds everyone's
 offer or nobody performs; each participant ends the task by its own clock at the deadline, whoever else is silent;
 a task that has ended stays ended. Every wait names a party, a reason, since when and until when.
@@ -55,14 +57,15 @@ from junto.types import Digest, PartyId, StepId, TaskId
 
 State = Literal["new", "judging", "proposed", "offered", "running", "done", "refused", "failed", "cancelled", "expired"]
 
-_OPEN: tuple[type, ...] = (StopArrived, CancelAsked, PartyDown, PartyUp, Restarted, Ticked, ConfirmArrived)
+_ALWAYS: tuple[type, ...] = (StopArrived, CancelAsked, PartyDown, PartyUp, Restarted, Ticked)
 _LATE: tuple[type, ...] = (
-    *_OPEN,
+    *_ALWAYS,
     Permitted,
     Forbidden,
     OfferArrived,
     RefusalArrived,
     ContractArrived,
+    ConfirmArrived,
     StepFinished,
     StepFailed,
     Released,
@@ -70,11 +73,11 @@ _LATE: tuple[type, ...] = (
 )
 
 LEGAL: dict[State, tuple[type, ...]] = {
-    "new": (Opened, Restarted),
-    "judging": (*_OPEN, Permitted, Forbidden, OfferArrived, RefusalArrived),
-    "proposed": (*_OPEN, OfferArrived, RefusalArrived),
-    "offered": (*_OPEN, ContractArrived),
-    "running": (*_OPEN, StepFinished, StepFailed, Released, ReceiptArrived),
+    "new": (Opened,),
+    "judging": (*_ALWAYS, Permitted, Forbidden, OfferArrived, RefusalArrived),
+    "proposed": (*_ALWAYS, OfferArrived, RefusalArrived),
+    "offered": (*_ALWAYS, ContractArrived, ConfirmArrived),  # another's confirmation may overtake the contract
+    "running": (*_ALWAYS, ConfirmArrived, StepFinished, StepFailed, Released, ReceiptArrived),
     "done": _LATE,
     "refused": _LATE,
     "failed": _LATE,
@@ -83,7 +86,23 @@ LEGAL: dict[State, tuple[type, ...]] = {
 }
 """Which events each state accepts. In an ended state late events are accepted and change nothing but the record."""
 
-ENDED: frozenset[State] = frozenset(("done", "refused", "failed", "cancelled", "expired"))
+_BROKEN_OFF: tuple[State, ...] = ("refused", "failed", "cancelled", "expired")
+
+MOVES: dict[State, tuple[State, ...]] = {
+    "new": ("judging",),
+    "judging": ("proposed", "offered", *_BROKEN_OFF),
+    "proposed": ("running", *_BROKEN_OFF),
+    "offered": ("running", *_BROKEN_OFF),
+    "running": ("done", *_BROKEN_OFF),
+    "done": ("failed",),  # only at the receiver, and only if its receipt could not be written
+    "refused": (),
+    "failed": (),
+    "cancelled": (),
+    "expired": (),
+}
+"""Which states may follow each state."""
+
+ENDED: frozenset[State] = frozenset(("done", *_BROKEN_OFF))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +189,8 @@ class Task:
     def waits(self) -> tuple[Wait, ...]:
         """Whom we wait for now."""
         match self.state:
+            case "judging":
+                return (Wait(self.me, "its judgement", self.since, self.deadline),)
             case "proposed":
                 until = min(self.deadline, self.opened_at + self._patience.offer_seconds)
                 missing = [p for p in self.proposal.participants if p not in self._offers and p not in self._refusals]
@@ -177,11 +198,10 @@ class Task:
             case "offered":
                 return (Wait(self.asker, "the contract", self.since, self.deadline),)
             case "running":
-                return tuple(
-                    Wait(p, f"step {step}", self.since, self.deadline)
-                    for step, p in self._parts()
-                    if (step, p) not in self.finished and p != self.me
-                )
+                unfinished = [part for part in self._parts() if part not in self.finished]
+                if not unfinished:
+                    return (Wait(self.receiver, "the receipt", self.since, self.deadline),)
+                return tuple(Wait(p, f"step {step}", self.since, self.deadline) for step, p in unfinished)
             case _:
                 return ()
 
@@ -217,9 +237,7 @@ class Task:
             case ReceiptArrived():
                 return self._receipt_arrived(event)
             case StopArrived():
-                self._check_digest(event.party, event.stop.plan_digest)
-                stop = event.stop
-                return self._conclude(stop.end, stop.code, stop.party, stop.reason, event.at)
+                return self._stop_arrived(event)
             case CancelAsked():
                 reason = f"cancelled by {event.user} at {self.me}"
                 return self._stop("cancelled", "cancelled", self.me, reason, event.at)
@@ -261,27 +279,29 @@ class Task:
         return [Publish(offer, (self.asker,))]
 
     def _forbidden(self, event: Forbidden) -> list[Instruction]:
+        end = _end_of(event.code)
         if self.me == self.asker:
-            return self._stop("refused", event.code, self.me, event.reason, event.at)
+            return self._stop(end, event.code, self.me, event.reason, event.at)
         refusal = Refusal(self._proposal_id, self.proposal.plan_digest, event.code, event.reason)
         return [
             Publish(refusal, (self.asker,)),
-            *self._conclude("refused", event.code, self.me, event.reason, event.at),
+            *self._conclude(end, event.code, self.me, event.reason, event.at),
         ]
 
     def _offer_arrived(self, event: OfferArrived) -> list[Instruction]:
-        self._check_participant(event.party)
+        self._check_asked_by_us(event.party)
         self._check_digest(event.party, event.offer.plan_digest)
         if event.offer.proposal != self._proposal_id:
             raise PeerFault(f"{event.party} offered for another proposal than that of task {self.id}")
-        if any(v.party != event.party for v in event.offer.versions):
-            raise PeerFault(f"{event.party} offered for task {self.id} with another party's dataset version")
+        self._check_versions(event.party, event.offer)
         self._offers.setdefault(event.party, (event.offer, event.envelope))
         return self._answered(event.at)
 
     def _refusal_arrived(self, event: RefusalArrived) -> list[Instruction]:
-        self._check_participant(event.party)
+        self._check_asked_by_us(event.party)
         self._check_digest(event.party, event.refusal.plan_digest)
+        if event.refusal.proposal != self._proposal_id:
+            raise PeerFault(f"{event.party} refused another proposal than that of task {self.id}")
         self._refusals.setdefault(event.party, event.refusal)
         if self._refused_at is None:
             self._refused_at = event.at
@@ -294,12 +314,11 @@ class Task:
         missing = set(self.proposal.participants) - set(self._offers) - set(self._refusals)
         waited = self._refused_at is not None and at >= self._refused_at + self._patience.refusal_seconds
         if self._refusals and (not missing or waited):
-            first = min(self._refusals)
-            refusals = self._refusals.items()
-            code = "refused" if all(r.code == "refused" for _, r in refusals) else self._refusals[first].code
-            reasons = "\n".join(dict.fromkeys(r.reason for _, r in sorted(refusals)))
-            end: End = "refused" if code == "refused" else "failed"
-            return self._stop(end, code, first, reasons, at)
+            # By name, whoever was first; a refusal by rule before any other, as asking again would not mend it.
+            first = min(self._refusals, key=lambda p: (self._refusals[p].code != "refused", p))
+            code = self._refusals[first].code
+            reasons = "\n".join(dict.fromkeys(self._refusals[p].reason for p in sorted(self._refusals)))
+            return self._stop(_end_of(code), code, first, reasons, at)
         if missing:
             return []
         differing = sorted(p for p, (o, _) in self._offers.items() if o.disclosures != self._disclosures)
@@ -320,9 +339,13 @@ class Task:
         """Our own proposal is in the journal under this id (offers name it)."""
         self._proposal_id = statement
 
-    def abandon(self, code: str, reason: str, at: float) -> None:
-        """Our journal cannot record the task any more: it ends here, unsigned."""
-        self._conclude("failed", code, self.me, reason, at)
+    def abandon(self, code: str, reason: str, at: float) -> list[Instruction]:
+        """Our journal cannot record what we ordered last: the task ends here, unsigned; an answer without its receipt
+        is none. What must still be done."""
+        if self.state in ENDED and not (self.state == "done" and self.me == self.receiver):
+            return [Halt(), self._concluded()]
+        self.receipt = None
+        return self._conclude("failed", code, self.me, reason, at)
 
     def contracted(self, statement: str) -> None:
         """Our own contract is in the journal under this id (the receipt names it)."""
@@ -332,6 +355,8 @@ class Task:
         if event.party != self.asker:
             raise PeerFault(f"{event.party} sent a contract for task {self.id}, which {self.asker} asked")
         self._check_digest(event.party, event.contract.plan_digest)
+        if event.contract.proposal != self._proposal_id:
+            raise PeerFault(f"{event.party} sent a contract for another proposal than that of task {self.id}")
         if event.contract.disclosures != self._disclosures:
             raise PeerFault(f"the contract of task {self.id} names other disclosures than {self.me} judged")
         offered = [party for party, _ in event.offers]
@@ -341,6 +366,7 @@ class Task:
             self._check_digest(party, offer.plan_digest)
             if offer.proposal != self._proposal_id or offer.disclosures != self._disclosures:
                 raise PeerFault(f"the contract of task {self.id} holds an offer of {party} for something else")
+            self._check_versions(party, offer)
         self.contract = event.statement
         self._keep_versions(offer for _, offer in event.offers)
         self._move("running", event.at)
@@ -349,6 +375,8 @@ class Task:
     # ── running ─────────────────────────────────────────────────────────────────────────────────────
 
     def _step_finished(self, event: StepFinished) -> list[Instruction]:
+        if (event.finished.step, self.me) not in self._parts():
+            raise InvalidTransition(f"task {self.id}: {self.me} finished step {event.finished.step}, not a part of its")
         self.finished[(event.finished.step, self.me)] = event.finished
         self._unconfirmed.append(event.finished)
         if all((step, p) in self.finished for step, p in self._parts() if p == self.me):
@@ -373,6 +401,8 @@ class Task:
             self.finished.setdefault((finished.step, event.party), finished)
 
     def _released(self, event: Released) -> list[Instruction]:
+        if self.me != self.receiver:
+            raise InvalidTransition(f"task {self.id}: {self.me} has an answer that {self.receiver} receives")
         self.receipt = Receipt(
             self.proposal.plan_digest,
             self.contract or "",
@@ -389,11 +419,27 @@ class Task:
         ]
 
     def _receipt_arrived(self, event: ReceiptArrived) -> list[Instruction]:
+        self._check_receipt(event)
+        self.receipt = event.receipt
+        return [*self._confirm(), *self._conclude("done", "", event.party, "", event.at)]
+
+    def _check_receipt(self, event: ReceiptArrived) -> None:
         if event.party != self.receiver:
             raise PeerFault(f"{event.party} sent a receipt for task {self.id}, whose receiver is {self.receiver}")
         self._check_digest(event.party, event.receipt.plan_digest)
-        self.receipt = event.receipt
-        return [*self._confirm(), *self._conclude("done", "", event.party, "", event.at)]
+
+    def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
+        stop = event.stop
+        self._check_participant(event.party)
+        self._check_digest(event.party, stop.plan_digest)
+        if stop.end == "done":
+            raise PeerFault(f"{event.party} says task {self.id} is done; only a receipt says that")
+        if stop.party not in self.proposal.participants:
+            raise PeerFault(f"{event.party} ends task {self.id} because of {stop.party}, which takes no part in it")
+        if self.me != self.asker or self.state == "running":
+            return [*self._confirm(), *self._conclude(stop.end, stop.code, stop.party, stop.reason, event.at)]
+        # Another participant may have had this stop before our proposal, and so not have known what it was about.
+        return self._stop(stop.end, stop.code, stop.party, stop.reason, event.at)
 
     def _ticked(self, at: float) -> list[Instruction]:
         if at >= self.deadline:
@@ -410,18 +456,15 @@ class Task:
         return []
 
     def _lapsed(self, limit: str, until: float) -> tuple[End, str, PartyId, str]:
+        """Names whom the task hung on: all who owe what is due first, one that cannot be reached before the others."""
         waits = self.waits()
-        waited = round(until - (waits[0].since if waits else self.opened_at), 3)
-        party = waits[0].party if waits else self.me
-        what = waits[0].what if waits else f"its own part, {self.state}"
-        detail = self._down.get(party, ("", 0.0))[0]
-        tail = f" ({detail})" if detail else ""
-        return (
-            "expired",
-            "deadline-exceeded",
-            party,
-            f"{limit} passed waiting {waited:g} s for {party}: {what}{tail}",
-        )
+        due = [wait for wait in waits if wait.what == waits[0].what]
+        due.sort(key=lambda wait: (wait.party not in self._down, wait.party == self.me))
+        party = due[0].party
+        detail = f" ({self._down[party][0]})" if party in self._down else ""
+        names = ", ".join(wait.party for wait in due)
+        reason = f"{limit} passed waiting {round(until - due[0].since, 3):g} s for {names}: {due[0].what}{detail}"
+        return "expired", "deadline-exceeded", party, reason
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -441,6 +484,15 @@ class Task:
         if party not in self.proposal.participants:
             raise PeerFault(f"{party} takes no part in task {self.id}")
 
+    def _check_asked_by_us(self, party: PartyId) -> None:
+        self._check_participant(party)
+        if self.me != self.asker:
+            raise PeerFault(f"{party} answered {self.me} about task {self.id}, which {self.asker} asked")
+
+    def _check_versions(self, party: PartyId, offer: Offer) -> None:
+        if any(version.party != party for version in offer.versions):
+            raise PeerFault(f"{party} offered for task {self.id} with another party's dataset version")
+
     def _check_digest(self, party: PartyId, digest: Digest) -> None:
         if digest != self.proposal.plan_digest:
             raise PeerFault(f"{party} speaks of another plan than the one proposed as task {self.id}")
@@ -449,23 +501,34 @@ class Task:
         match event:
             case ConfirmArrived():
                 self._confirm_arrived(event)
-            case StepFinished():
-                self.finished[(event.finished.step, self.me)] = event.finished
-            case ReceiptArrived() if event.party == self.receiver and self.receipt is None:
-                self.receipt = event.receipt
+            case ReceiptArrived():
+                self._check_receipt(event)
+                self.receipt = self.receipt or event.receipt
             case _:
                 pass
 
     def _stop(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
-        """We end the task: tell everyone, unless it was never opened."""
+        """We end the task: tell everyone, with what we had finished by then."""
         stop = Stop(self.proposal.plan_digest, end, code, party, reason)
-        return [Publish(stop, self.others), *self._conclude(end, code, party, reason, at)]
+        return [*self._confirm(), Publish(stop, self.others), *self._conclude(end, code, party, reason, at)]
 
     def _conclude(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
-        self.outcome = Outcome(end, code, party, reason, at)
         self._move(end, at)
-        return [Halt(), Conclude(end, code, party, reason)]
+        self.outcome = Outcome(end, code, party, reason, at)
+        return [Halt(), self._concluded()]
+
+    def _concluded(self) -> Conclude:
+        if self.outcome is None:
+            raise InvalidTransition(f"task {self.id} is {self.state} without an outcome")
+        return Conclude(self.outcome.end, self.outcome.code, self.outcome.party, self.outcome.reason)
 
     def _move(self, state: State, at: float) -> None:
+        if state not in MOVES[self.state]:
+            raise InvalidTransition(f"task {self.id} cannot go from {self.state} to {state}")
         self.state = state
         self.since = at
+
+
+def _end_of(code: str) -> End:
+    """Whether a participant that could not offer may not, or cannot."""
+    return "refused" if code == "refused" else "failed"
