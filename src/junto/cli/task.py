@@ -76,7 +76,9 @@ def describe(progress: Progress, now: float) -> str:
         lines += [f"because   {line}" for line in progress.reason.splitlines()]
     for part in progress.parts:
         rows = "" if part.rows is None else f", {part.rows} rows"
-        lines.append(f"  {part.step:<10} {part.kind:<10} {part.party:<12} {part.seconds:.3f} s, {part.bytes} bytes{rows}")
+        lines.append(
+            f"  {part.step:<10} {part.kind:<10} {part.party:<12} {part.seconds:.3f} s, {part.bytes} bytes{rows}"
+        )
     lines += [
         f"  waiting for {wait.party}: {wait.what}, {now - wait.since:.1f} s, until {_clock(wait.until)}"
         for wait in progress.waits

@@ -112,9 +112,11 @@ def run(say: Say, folder: Path | None = None) -> Report:
                 say(question.sql)
                 stage.asked.append(_refused(stage, desk, question) if question.refused else _ask(stage, desk, question))
         say("\n── Proof " + "─" * 80)
+        verified = 0
         for party, home in running.homes.items():
             lines = junto("journal", "verify", str(home / "journal.db")).strip().splitlines()
-            say(f"{party}: {lines[-1]}")
+            say(f"{party:<8} {lines[-1]}")
+            verified += 1  # a problem would have raised
     errors = [asked.max_abs_error for asked in stage.asked if asked.max_abs_error is not None]
     refused = next((asked.refused for asked in stage.asked if asked.refused), "")
     right = max(errors) <= TOLERANCE and len(errors) == sum(not q.refused for q in QUESTIONS) and bool(refused)
@@ -124,7 +126,7 @@ def run(say: Say, folder: Path | None = None) -> Report:
         questions=tuple(stage.asked),
         max_abs_error=max(errors),
         refused_rule=refused,
-        journals_verified=len(running.homes),
+        journals_verified=verified,
         seconds=round(time.monotonic() - started, 2),
         ok=right,
     )

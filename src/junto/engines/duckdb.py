@@ -13,12 +13,14 @@ DuckDB's messages may quote data, so only the class of an error is passed on.
 
 import hashlib
 import json
+import re
 import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, assert_never
 
 import duckdb
@@ -31,6 +33,9 @@ from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
 
 BATCH_ROWS = 32 * 2048
 _POLL_SECONDS = 0.05
+
+_SQL_CHARACTERS = 1 << 20
+_SQL_DEPTH = 250  # of brackets; beyond some ten thousand, DuckDB's parser ends the process
 
 _FUNCTIONS = frozenset(("range", "generate_series", "unnest"))
 
@@ -181,9 +186,14 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
 
 def _check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Mapping[str, Source]) -> None:
     """The second wall. Raises FragmentFailed unless `sql` is one SELECT that reads `tables` alone."""
+    if len(sql) > _SQL_CHARACTERS or _depth(sql) > _SQL_DEPTH:
+        raise FragmentFailed("the fragment is too long or nested too deeply")
     row = cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
     cursor.complete()
-    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    try:
+        tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    except RecursionError:
+        raise FragmentFailed("the fragment is too long or nested too deeply") from None
     if tree["error"] or len(tree["statements"]) != 1:
         raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
     nodes = list(_nodes(tree))
@@ -199,6 +209,12 @@ def _check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Mapping[str, Sou
                     raise FragmentFailed("the fragment calls a table function; only range, generate_series and unnest")
             case "SHOW_REF":
                 raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
+
+
+def _depth(sql: str) -> int:
+    """How deep its brackets nest, those in texts counted too: at least as deep as they really do."""
+    steps = (1 if bracket in "([{" else -1 for bracket in re.findall(r"[(\[{)\]}]", sql))
+    return max(accumulate(steps), default=0)
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:

@@ -9,16 +9,12 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never, cast
 
-import msgspec
-import structlog
-
 from junto.errors import (
     DeadlineExceeded,
-    InvalidInput,
     JuntoError,
     PeerFault,
     Refused,
@@ -26,37 +22,17 @@ from junto.errors import (
     error_from_code,
 )
 from junto.link import events
-from junto.link.frames import PIECE_BYTES, PIECE_COST_BYTES, Hello
+from junto.link.frames import Hello
+from junto.link.serving import Answer, Caller, Handler, Outlet, Serving
 from junto.link.session import Session
 from junto.link.settings import LinkSettings
 from junto.link.tls import ALPN, VerifyPeer, in_plain_words
 from junto.trust.names import Name
 from junto.types import PartyId
 
-_log = structlog.get_logger("junto.link")
-_TURN_BYTES = 256 * 1024  # streams send as much before other work gets a turn
+__all__ = ["Answer", "Caller", "Handler", "Link", "Opening"]
+
 _JOIN_BYTES = 128 * 1024  # pieces smaller than this are written together
-
-
-class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who asks, over which link, and until when. `name` is what the certificate proved."""
-
-    name: Name
-    method: str
-    deadline: float
-    trace: str
-    link: "Link"
-
-    @property
-    def remaining_seconds(self) -> float:
-        """How long the caller still waits."""
-        return max(0.0, self.deadline - time.monotonic())
-
-
-Answer: TypeAlias = bytes | AsyncIterator[bytes]
-Handler: TypeAlias = Callable[[Caller, bytes], Awaitable[Answer]]
-"""Answers a call with bytes, or a stream with an iterator of pieces. A JuntoError crosses as code and message,
-anything else as "internal" without a word. Cancelled when the caller cancels or its time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +48,18 @@ class Opening:
     unix_time: Callable[[], float] = time.time
 
 
+_ForServing: TypeAlias = (
+    events.CallArrived | events.StreamAsked | events.CreditArrived | events.Dropped | events.NoticeArrived
+)
+
+
 class Link(asyncio.BufferedProtocol):
     """One authenticated connection to a peer. Made by `Links` and `dial`; usable once `opened` is done."""
 
     def __init__(self, opening: Opening, *, dialled: bool) -> None:
         self._loop = asyncio.get_running_loop()
         self._opening = opening
-        self._handlers = opening.handlers
+        self._serving: Serving | None = None
         self.address = opening.address
         self.dialled = dialled
         self.opened: asyncio.Future[None] = self._loop.create_future()
@@ -93,12 +74,8 @@ class Link(asyncio.BufferedProtocol):
         self._reason = ""
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._incoming: dict[int, _Incoming] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._notices: set[asyncio.Task[None]] = set()
-        self._credit: dict[int, asyncio.Future[None]] = {}
         self._room: deque[asyncio.Future[None]] = deque()
         self._paused = False
-        self._unyielded = 0
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = float("inf")
@@ -140,12 +117,15 @@ class Link(asyncio.BufferedProtocol):
         deadline = now + timeout_seconds
         session = self._session
         if self._paused or not session.has_room:
-            await self._await_room(method, deadline, timeout_seconds)
+            await self._await_room(method, timeout_seconds)
             now = time.monotonic()
         call_id = session.call(method, payload, deadline, now, trace)
         future: asyncio.Future[bytes] = self._loop.create_future()
         self._waiting[call_id] = future
-        self._flush_soon()
+        if len(self._waiting) == 1:
+            self._flush()  # nothing to send it together with
+        else:
+            self._flush_soon()
         try:
             return await future
         except _Expired:
@@ -233,7 +213,9 @@ class Link(asyncio.BufferedProtocol):
             self._flush_soon()
             if grace_seconds > 0 and not self._session.idle:
                 pending: list[asyncio.Future[None] | asyncio.Future[bytes]]
-                pending = [*self._tasks.values(), *self._waiting.values()]
+                pending = [*self._waiting.values()]
+                if self._serving is not None:
+                    pending += self._serving.under_way
                 if pending:
                     await asyncio.wait(pending, timeout=grace_seconds)
         self._end(reason, Unavailable.code)
@@ -271,10 +253,13 @@ class Link(asyncio.BufferedProtocol):
         uri = self._name.uri if self._name is not None else ""
         self._session = Session(opening.greet(), uri, opening.settings, time.monotonic())
         wire.set_write_buffer_limits(high=1024 * 1024)
-        if refusal is not None:
+        if self._name is None or refusal is not None:
+            refusal = refusal or Refused(f"{self.address} has no name")
             self._session.refuse(refusal.code, str(refusal))
             self._end(str(refusal), refusal.code)
             return
+        outlet = Outlet(self._flush, self._flush_soon, self._writable)
+        self._serving = Serving(self, self._name, self._session, opening.handlers, outlet)
         self._flush()
         self._arm()
 
@@ -317,8 +302,6 @@ class Link(asyncio.BufferedProtocol):
 
     def _handle(self, event: events.Event) -> None:
         match event:
-            case events.CallArrived() | events.StreamAsked():
-                self._tasks[event.id] = self._loop.create_task(self._serve(event))
             case events.ReplyArrived():
                 future = self._waiting.get(event.id)
                 if future is not None and not future.done():
@@ -335,16 +318,6 @@ class Link(asyncio.BufferedProtocol):
             case events.StreamEnded():
                 if event.id in self._incoming:
                     self._incoming[event.id].put(None)
-            case events.CreditArrived():
-                waiter = self._credit.get(event.id)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(None)
-            case events.Dropped():
-                task = self._tasks.get(event.id)
-                if task is not None:
-                    task.cancel()
-            case events.NoticeArrived():
-                self._notice_arrived(event)
             case events.PongArrived():
                 for pong in self._pongs:
                     if not pong.done():
@@ -359,88 +332,27 @@ class Link(asyncio.BufferedProtocol):
             case events.LinkEnded():
                 self._link_ended(event)
             case _:
+                self._serve(event)
+
+    def _serve(self, event: _ForServing) -> None:
+        serving = self._serving
+        if serving is None:
+            return
+        match event:
+            case events.CallArrived() | events.StreamAsked():
+                serving.start(event)
+            case events.CreditArrived():
+                serving.credit_arrived(event.id)
+            case events.Dropped():
+                serving.drop(event.id)
+            case events.NoticeArrived():
+                serving.notice(event)
+            case _:
                 assert_never(event)
 
     def _link_ended(self, event: events.LinkEnded) -> None:
         says = f"{self._who()} says: " if event.by_peer else ""
         self._end(says + event.message, event.code)
-
-    def _notice_arrived(self, event: events.NoticeArrived) -> None:
-        if len(self._notices) >= self._opening.settings.calls:
-            _log.warning("notice dropped", peer=self._who(), method=event.method, under_way=len(self._notices))
-            return
-        task = self._loop.create_task(self._take_notice(event))
-        self._notices.add(task)
-        task.add_done_callback(self._notices.discard)
-
-    # ── serving ──
-
-    async def _serve(self, event: events.CallArrived | events.StreamAsked) -> None:
-        session = self._session
-        try:
-            handler = self._handlers.get(event.method)
-            if handler is None:
-                raise InvalidInput(f"no method {event.method!r} here: do both nodes run the same version?")
-            caller = Caller(self.peer, event.method, event.deadline, event.trace, self)
-            answer = await handler(caller, event.payload)
-            if isinstance(event, events.StreamAsked):
-                await self._send_pieces(event.id, answer)
-                session.end(event.id)
-            elif isinstance(answer, bytes):
-                session.reply(event.id, answer)
-            else:
-                raise InvalidInput(f"{event.method!r} answers with a stream: open one")
-        except JuntoError as error:
-            if session.serves(event.id):
-                session.fail(event.id, error.code, str(error))
-        except Exception as error:  # noqa: BLE001  whatever a handler raises, the peer hears one word
-            _log.exception("handler failed", peer=self._who(), method=event.method, error=type(error).__name__)
-            if session.serves(event.id):
-                session.fail(event.id, JuntoError.code, "")
-        finally:
-            del self._tasks[event.id]
-            self._flush_soon()
-
-    async def _send_pieces(self, stream_id: int, answer: Answer) -> None:
-        if isinstance(answer, bytes):
-            await self._send_piece(stream_id, answer)
-            return
-        try:
-            async for piece in answer:
-                await self._send_piece(stream_id, piece)
-        finally:
-            if isinstance(answer, AsyncGenerator):
-                await answer.aclose()
-
-    async def _send_piece(self, stream_id: int, piece: bytes) -> None:
-        session = self._session
-        for at in range(0, len(piece), PIECE_BYTES):
-            part = piece if len(piece) <= PIECE_BYTES else piece[at : at + PIECE_BYTES]
-            while session.credit(stream_id) < len(part):
-                waiter = self._credit[stream_id] = self._loop.create_future()
-                try:
-                    await waiter
-                finally:
-                    del self._credit[stream_id]
-            while self._paused:
-                await self._wait_for_room()
-            self._unyielded += len(part) + PIECE_COST_BYTES
-            if self._unyielded > _TURN_BYTES:
-                self._unyielded = 0
-                await asyncio.sleep(0)  # other work gets its turn, however fast the pieces come
-            session.send(stream_id, part)
-            self._flush_soon()
-
-    async def _take_notice(self, event: events.NoticeArrived) -> None:
-        handler = self._handlers.get(event.method)
-        if handler is None:
-            _log.warning("notice of an unknown method", peer=self._who(), method=event.method)
-            return
-        deadline = time.monotonic() + self._opening.settings.silent_seconds
-        try:
-            await handler(Caller(self.peer, event.method, deadline, event.trace, self), event.payload)
-        except Exception as error:  # noqa: BLE001  a notice has nobody to tell of its failure
-            _log.warning("notice failed", peer=self._who(), method=event.method, error=type(error).__name__)
 
     # ── sending ──
 
@@ -483,9 +395,13 @@ class Link(asyncio.BufferedProtocol):
         self._room.append(waiter)
         await waiter
 
-    async def _await_room(self, method: str, deadline: float, timeout_seconds: float) -> None:
+    async def _writable(self) -> None:
+        while self._paused:
+            await self._wait_for_room()
+
+    async def _await_room(self, method: str, timeout_seconds: float) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout(timeout_seconds):
                 while self._session.state == "open" and (self._paused or not self._session.has_room):
                     await self._wait_for_room()
         except TimeoutError:
@@ -534,8 +450,8 @@ class Link(asyncio.BufferedProtocol):
         if not self.opened.done():
             self._fail_opening(error)
         self._fail_waiting()
-        for task in (*self._tasks.values(), *self._notices):
-            task.cancel()
+        if self._serving is not None:
+            self._serving.stop()
         if not self.closed.done():
             self.closed.set_result(self._reason)
 

@@ -20,20 +20,19 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from junto.errors import InvalidInput, JuntoError, Unavailable
 from junto.link.connection import Handler, Link
 from junto.link.dial import Here, Proxies, dial, opening_of
 from junto.link.listener import Listener
 from junto.link.settings import LinkSettings
 from junto.link.tls import client_context, server_context
+from junto.logs import logger
 from junto.trust.certificates import Identity
 from junto.trust.charter import Member
 from junto.trust.names import Address, parse_address
 from junto.types import NodeId, PartyId
 
-_log = structlog.get_logger("junto.link")
+_log = logger("junto.link")
 
 
 @dataclass(frozen=True, slots=True)

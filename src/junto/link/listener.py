@@ -6,16 +6,15 @@ import ssl
 from collections.abc import Callable
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
-import structlog
-
 from junto.errors import JuntoError, Unavailable
 from junto.link.connection import Link, Opening
 from junto.link.dial import TLS_GOODBYE_SECONDS, resolve
 from junto.link.settings import LinkSettings
 from junto.link.tls import in_plain_words
+from junto.logs import logger
 from junto.trust.names import Address
 
-_log = structlog.get_logger("junto.link")
+_log = logger("junto.link")
 _BACKLOG = 256
 _OUT_OF_FILES_SECONDS = 0.5
 

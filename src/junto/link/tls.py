@@ -13,15 +13,15 @@ import tempfile
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from junto.errors import InvalidInput
+from junto.logs import logger
 from junto.trust.certificates import Identity
 from junto.trust.names import Name
 
 ALPN = "junto/1"
-_log = structlog.get_logger("junto.link")
+_log = logger("junto.link")
 
 VerifyPeer: TypeAlias = Callable[[bytes], Name]
 """The name that a leaf certificate (DER) proves. Raises a JuntoError that says why it proves none."""

@@ -10,14 +10,14 @@ from collections import deque
 from dataclasses import dataclass
 
 import msgspec
-import structlog
 
 from junto.errors import JuntoError, Unavailable
 from junto.link import methods
 from junto.link.links import Links
+from junto.logs import logger
 from junto.types import PartyId
 
-_log = structlog.get_logger("junto.courier")
+_log = logger("junto.courier")
 _BATCH_BYTES = 2 << 20
 _PAUSE_SECONDS = 0.2
 

@@ -7,17 +7,17 @@ Our own facts come from our journal when the node starts, the others' from their
 from collections.abc import Iterable
 
 import msgspec
-import structlog
 
 from junto.catalog.dataset import Dataset, Withdrawal
 from junto.catalog.view import CatalogView, compare
 from junto.errors import InvalidInput
 from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statement
+from junto.logs import logger
 from junto.node.ledger import Kept, Ledger
 from junto.trust.grants import Grant, GrantId, GrantState, Revocation, standing
 from junto.types import PartyId
 
-_log = structlog.get_logger("junto.facts")
+_log = logger("junto.facts")
 
 FACTS = ("dataset", "withdrawal")
 """Statement kinds that every party may read; grants concern those they name, and stay with their owner."""

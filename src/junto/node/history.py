@@ -4,11 +4,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-import structlog
-
 from junto.errors import JuntoError
 from junto.journal.statement import body_of, read_statement
 from junto.journal.store import Journal
+from junto.logs import logger
 from junto.node.ledger import Ledger
 from junto.tasks.bodies import BODIES, Contract, Offer
 from junto.tasks.replay import Entry, replay
@@ -16,7 +15,7 @@ from junto.tasks.state import Patience, Task
 from junto.trust.names import parse_name
 from junto.types import PartyId, TaskId
 
-_log = structlog.get_logger("junto.history")
+_log = logger("junto.history")
 _TASKS = 200
 """How many tasks are kept at hand; older ones are in the journal."""
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from junto.errors import PeerFault
 from junto.journal import statement as statements
 from junto.journal.statement import KeyRing, Statement
 from junto.journal.store import Journal
+from junto.logs import logger
 from junto.node.ids import new_id
 from junto.tasks.bodies import Offer
 from junto.trust.charter import Charter, SignedCharter
 from junto.trust.names import Name, parse_name
 from junto.types import PartyId, TaskId
 
-_log = structlog.get_logger("junto.ledger")
+_log = logger("junto.ledger")
 B = TypeVar("B")
 _NO_TASK = TaskId("")
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.duckdb import DuckDB
@@ -29,6 +27,7 @@ from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
 from junto.link.links import Links
 from junto.link.settings import LinkSettings
+from junto.logs import logger
 from junto.node.cache import Cache
 from junto.node.courier import Courier
 from junto.node.doctor import Doctor
@@ -62,7 +61,7 @@ from junto.trust.identity import verify as verify_certificate
 from junto.trust.names import Name, parse_name
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 
-_log = structlog.get_logger("junto.node")
+_log = logger("junto.node")
 _RENEWAL_CHECK_SECONDS = 600.0
 
 

@@ -8,12 +8,12 @@ import asyncio
 import time
 
 import msgspec
-import structlog
 
 from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
 from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
+from junto.logs import logger
 from junto.node.exchange import Outbox, decode_pull
 from junto.node.facts import FACTS, Facts
 from junto.node.ledger import Kept, Ledger
@@ -32,7 +32,7 @@ from junto.tasks.events import (
 from junto.tasks.state import ENDED
 from junto.types import PartyId, TaskId
 
-_log = structlog.get_logger("junto.peers")
+_log = logger("junto.peers")
 _STATEMENTS = 256
 _STALE_SECONDS = 60.0
 

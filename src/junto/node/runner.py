@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import assert_never
 
-import structlog
-
 from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.logs import logger
 from junto.node.courier import Courier
 from junto.node.ledger import Kept, Ledger
 from junto.node.spool import Spool, Spooled
@@ -35,7 +34,7 @@ from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform
 from junto.tasks.state import ENDED, Patience, Task
 from junto.types import PartyId, TaskId
 
-_log = structlog.get_logger("junto.tasks")
+_log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
 _ENDED_TASKS = 200  # kept at hand, answers included
 

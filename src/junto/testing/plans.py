@@ -8,12 +8,16 @@ from fractions import Fraction
 import duckdb
 import pyarrow as pa
 
+from junto.catalog.dataset import Column, Dataset, version_of
 from junto.errors import InvalidInput
 from junto.plan.steps import Deviation, MaskedSum, Move, Plan, Query, Release, Threshold
-from junto.types import DatasetName, PartyId, StepId
+from junto.trust.rules import Rule
+from junto.types import DatasetName, Digest, PartyId, StepId
 
 Data = Mapping[tuple[PartyId, DatasetName], pa.Table]
 """The rows of each party's datasets."""
+
+_NO_CONTENT = Digest("sha256:" + "0" * 64)
 
 
 @dataclass(frozen=True)
@@ -24,48 +28,77 @@ class Answer:
     withheld: int
 
 
+def published(
+    party: str, name: str, table: pa.Table, rules: Sequence[Rule], unit: str | None = None, *, unit_unique: bool = False
+) -> Dataset:
+    """A table as its owner would publish it."""
+    with duckdb.connect(":memory:") as connection:
+        connection.register("t", table)
+        columns = tuple(Column(row[0], row[1]) for row in connection.execute("DESCRIBE t").fetchall())
+    version = version_of(columns, unit, _NO_CONTENT, rules)
+    return Dataset(
+        PartyId(party),
+        DatasetName(name),
+        version,
+        _NO_CONTENT,
+        columns,
+        table.num_rows,
+        table.nbytes,
+        unit,
+        unit_unique,
+        tuple(rules),
+        (),
+        0.0,
+    )
+
+
 @dataclass
 class _Run:
     plan: Plan
     data: Data
+    connection: duckdb.DuckDBPyConnection
     outputs: dict[StepId, pa.Table] = field(default_factory=dict)
     passed: dict[StepId, pa.Table] = field(default_factory=dict)
     withheld: int = 0
 
+    def sql(self, sql: str, **tables: pa.Table) -> pa.Table:
+        """What a SELECT gives over some tables."""
+        for name, table in tables.items():
+            self.connection.register(name, table)
+        try:
+            return self.connection.sql(sql).to_arrow_table()
+        finally:
+            for name in tables:
+                self.connection.unregister(name)
+
 
 def run_plan(plan: Plan, data: Data) -> Answer:
     """The answer of a plan over the data of all parties. Raises InvalidInput if a step refers to what is not there."""
-    run = _Run(plan, data)
-    answer: pa.Table | None = None
-    for step in plan.steps:
-        match step:
-            case Query():
-                run.outputs[step.id] = _query(run, step)
-            case Threshold():
-                run.passed[step.id] = _threshold(run, step)
-            case Move():
-                run.outputs[step.id] = run.outputs[step.input].select(list(step.columns))
-            case MaskedSum():
-                pass
-            case Release():
-                answer = _release(run, step)
-    if answer is None:
-        raise InvalidInput("the plan releases nothing")
-    return Answer(answer, run.withheld)
+    with duckdb.connect(":memory:") as connection:
+        run = _Run(plan, data, connection)
+        for step in plan.steps:
+            match step:
+                case Query():
+                    run.outputs[step.id] = _query(run, step)
+                case Threshold():
+                    run.passed[step.id] = _threshold(run, step)
+                case Move():
+                    run.outputs[step.id] = run.outputs[step.input].select(list(step.columns))
+                case MaskedSum():
+                    pass
+                case Release():
+                    return Answer(_release(run, step), run.withheld)
+    raise InvalidInput("the plan releases nothing")
 
 
 def _query(run: _Run, step: Query) -> pa.Table:
-    with duckdb.connect(":memory:") as connection:
-        for read in step.reads:
-            if read.dataset is not None:
-                connection.register(read.name, run.data[(step.party, read.dataset)])
-            elif read.step is not None:
-                connection.register(read.name, run.outputs[read.step])
-        return _table(connection, step.sql)
-
-
-def _table(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    return connection.sql(sql).to_arrow_table()
+    tables = {}
+    for read in step.reads:
+        if read.dataset is not None:
+            tables[read.name] = run.data[(step.party, read.dataset)]
+        elif read.step is not None:
+            tables[read.name] = run.outputs[read.step]
+    return run.sql(step.sql, **tables)
 
 
 def _union(run: _Run, inputs: Sequence[StepId]) -> pa.Table:
@@ -73,57 +106,47 @@ def _union(run: _Run, inputs: Sequence[StepId]) -> pa.Table:
 
 
 def _threshold(run: _Run, step: Threshold) -> pa.Table:
-    keys = _keys(run, step.inputs[0])
-    with duckdb.connect(":memory:") as connection:
-        connection.register("a", _union(run, step.inputs))
-        group = f"GROUP BY {', '.join(keys)}" if keys else ""
-        chosen = ", ".join(keys) or "1 AS one"
-        having = f"SUM(units) >= {step.units} AND COUNT(*) FILTER (units > 0) >= {step.parties}"
-        passed = _table(connection, f"SELECT {chosen} FROM a {group} HAVING {having}")
-        everything = _table(connection, f"SELECT {chosen} FROM a {group}").num_rows if keys else 1
+    keys = _grouped(run, step.inputs[0]).keys or ()
+    counts = _union(run, step.inputs)
+    group = f"GROUP BY {', '.join(keys)}" if keys else ""
+    chosen = ", ".join(keys) or "1 AS one"
+    having = f"HAVING SUM(units) >= {step.units} AND COUNT(*) FILTER (units > 0) >= {step.parties}"
+    passed = run.sql(f"SELECT {chosen} FROM counts {group} {having}", counts=counts)
+    everything = run.sql(f"SELECT {chosen} FROM counts {group}", counts=counts).num_rows if keys else 1
     run.withheld += everything - passed.num_rows
     return passed
 
 
-def _keys(run: _Run, id: StepId) -> tuple[str, ...]:
+def _grouped(run: _Run, id: StepId) -> Query:
     query = run.plan.step(id)
     if not isinstance(query, Query):
         raise InvalidInput(f"step {id} is no query")
-    return query.keys or ()
+    return query
 
 
 def _release(run: _Run, step: Release) -> pa.Table:
-    released = _groups(run, step, step.threshold) if step.threshold is not None else _rows(run, step)
-    with duckdb.connect(":memory:") as connection:
-        connection.register("released", released)
-        return _table(connection, step.sql)
-
-
-def _rows(run: _Run, step: Release) -> pa.Table:
-    inputs = [*step.moves, *([step.own] if step.own is not None else [])]
-    return _union(run, inputs)
+    if step.threshold is not None:
+        released = _groups(run, step, step.threshold)
+    else:
+        released = _union(run, [*step.moves, *([step.own] if step.own is not None else [])])
+    return run.sql(step.sql, released=released)
 
 
 def _groups(run: _Run, step: Release, threshold_id: StepId) -> pa.Table:
     threshold = run.plan.step(threshold_id)
     if not isinstance(threshold, Threshold):
         raise InvalidInput(f"step {threshold_id} is no threshold")
-    first = run.plan.step(threshold.inputs[0])
-    if not isinstance(first, Query):
-        raise InvalidInput(f"step {threshold.inputs[0]} is no query")
+    first = _grouped(run, threshold.inputs[0])
     keys = first.keys or ()
-    inputs = [*threshold.inputs, *([step.own] if step.own is not None else [])]
-    with duckdb.connect(":memory:") as connection:
-        connection.register("a", _union(run, inputs))
-        connection.register("passed", run.passed[threshold_id])
-        combined = [f"a.{key}" for key in keys]
-        for measure in first.measures:
-            function = {"sum": "fsum" if measure.encoding == "real" else "sum", "min": "min", "max": "max"}
-            combined.append(f"CAST({function[measure.combine]}(a.{measure.name}) AS {measure.type}) AS {measure.name}")
-        same = " AND ".join(f"a.{key} IS NOT DISTINCT FROM passed.{key}" for key in keys) or "TRUE"
-        group = f"GROUP BY {', '.join(f'a.{key}' for key in keys)}" if keys else "HAVING COUNT(*) > 0"
-        sql = f"SELECT {', '.join(combined) or '1 AS one'} FROM a JOIN passed ON {same} {group}"
-        table = _table(connection, sql)
+    parts = _union(run, [*threshold.inputs, *([step.own] if step.own is not None else [])])
+    chosen = [f"parts.{key}" for key in keys]
+    for measure in first.measures:
+        function = "fsum" if measure.encoding == "real" else measure.combine
+        chosen.append(f"CAST({function}(parts.{measure.name}) AS {measure.type}) AS {measure.name}")
+    same = " AND ".join(f"parts.{key} IS NOT DISTINCT FROM passed.{key}" for key in keys) or "TRUE"
+    group = f"GROUP BY {', '.join(f'parts.{key}' for key in keys)}" if keys else "HAVING COUNT(*) > 0"
+    sql = f"SELECT {', '.join(chosen) or '1 AS one'} FROM parts JOIN passed ON {same} {group}"
+    table = run.sql(sql, parts=parts, passed=run.passed[threshold_id])
     for deviation in step.deviations:
         table = table.append_column(deviation.name, pa.array(_deviations(table, deviation), pa.float64()))
     return table
@@ -131,7 +154,7 @@ def _groups(run: _Run, step: Release, threshold_id: StepId) -> pa.Table:
 
 def _deviations(table: pa.Table, deviation: Deviation) -> list[float | None]:
     found: list[float | None] = []
-    columns = (table[name].to_pylist() for name in (deviation.n, deviation.s, deviation.ss))
+    columns = (table.column(name).to_pylist() for name in (deviation.n, deviation.s, deviation.ss))
     for n, s, ss in zip(*columns, strict=True):
         found.append(float(max(Fraction(ss) - Fraction(s) ** 2 / n, Fraction(0))) if n else None)
     return found

@@ -2,6 +2,8 @@
 """Runs the machines of all parties of a secure protocol in one process, in any order, and writes down what each got."""
 
 import random
+import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
@@ -31,6 +33,9 @@ class Run:
     outputs: dict[PartyId, Any] = field(default_factory=dict)
     transcript: list[Received] = field(default_factory=list)
     needs: set[tuple[PartyId, PartyId, str]] = field(default_factory=set)  # (who needs, from whom, what)
+    cpu_seconds: defaultdict[PartyId, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # spent in each party's machine
 
     def received_by(self, party: PartyId) -> list[tuple[PartyId, str, int]]:
         """(sender, name, bytes) of each message the party got, sorted."""
@@ -79,7 +84,10 @@ def run_machines(
                 pass
             case _:
                 assert_never(event)
-        for instruction in machines[party].handle(event):
+        began = time.process_time()
+        instructions = machines[party].handle(event)
+        run.cpu_seconds[party] += time.process_time() - began
+        for instruction in instructions:
             _perform(instruction, party, run, sent, pending)
     _require(run.needs == sent, f"needed and sent differ: {sorted(run.needs ^ sent)}")
     _require(run.outputs.keys() == machines.keys(), f"only {sorted(run.outputs)} of {sorted(machines)} ended")
