@@ -9,12 +9,13 @@ from source_tree import PACKAGE, imports, room_of, rooms, short, sources
 _CATALOG = {"trust", "journal", "catalog"}
 _PLAN = {*_CATALOG, "plan"}
 _CLIENT = {*_PLAN, "frontends", "link"}
-_NODE = {*_PLAN, "tasks", "engines", "secure", "link"}
+_NODE = {*_PLAN, "tasks", "engines", "secure", "link", "logs"}
 _EVERYTHING = {*_CLIENT, *_NODE, "client", "node"}
 
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "logs": set(),
     "trust": set(),
     "journal": {"trust"},
     "catalog": {"trust", "journal"},
@@ -23,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "tasks": _PLAN,
     "engines": _PLAN,
     "secure": {"trust"},
-    "link": {"trust"},
+    "link": {"trust", "logs"},
     "node": _NODE,
     "client": _CLIENT,
     "inprocess": _EVERYTHING,

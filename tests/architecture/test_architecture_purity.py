@@ -24,7 +24,7 @@ IMPURE = (
     *("asyncio", "threading", "queue", "concurrent", "multiprocessing", "subprocess", "signal", "contextvars"),
     *("socket", "ssl", "select", "selectors", "socketserver", "http", "urllib", "uvloop"),
     *("os", "sys", "io", "pathlib", "tempfile", "shutil", "glob", "mmap", "fcntl", "sqlite3", "ctypes"),
-    *("logging", "structlog", "duckdb"),
+    *("logging", "structlog", "junto.logs", "duckdb"),
 )
 """Modules through which a pure room would reach the world."""
 
