@@ -383,7 +383,6 @@ LATE: list[Event] = [
     offered(UNITED),
     refused(UNITED),
     contracted(),
-    finished("q-delta"),
     StepFailed(StepId("t"), "internal", DELTA, "no", START),
     released(),
     stopped(UNITED, "cancelled"),
@@ -405,11 +404,13 @@ def test_a_late_event_changes_nothing(state: State, event: Event) -> None:
 
 
 @pytest.mark.parametrize("state", OVER)
-def test_a_late_confirmation_or_receipt_is_recorded_and_the_end_stays(state: State) -> None:
+def test_a_late_part_or_receipt_is_recorded_and_the_end_stays(state: State) -> None:
     task = at_state(state)
     outcome = task.outcome
     assert task.handle(confirmed(UNITED, "q-united")) == []
+    assert task.handle(finished("q-delta")) == []
     assert task.handle(receipt(START + 5)) == []
+    assert (StepId("q-delta"), DELTA) in task.finished
     assert (StepId("q-united"), UNITED) in task.finished
     assert task.receipt is not None
     assert (task.state, task.outcome) == (state, outcome)

@@ -57,9 +57,22 @@ def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience
                 task.handle(event)
             except (InvalidTransition, PeerFault):
                 continue  # it was refused when it arrived, too
-        if isinstance(entry.body, Contract) and entry.party == me:
-            task.contracted(entry.id)
+        if entry.party == me:
+            _recall(task, entry)
     return task
+
+
+def _recall(task: Task, entry: Entry) -> None:
+    """What the machine does not derive again from a statement of ours: it is as it was written."""
+    match entry.body:
+        case Contract():
+            task.contracted(entry.id)
+        case Confirm():
+            task.confirmed()
+        case Receipt() as receipt if task.receipt is not None:
+            task.receipt = receipt
+        case _:
+            pass
 
 
 def _in_order(entries: Sequence[Entry], me: PartyId) -> list[Entry]:

@@ -351,6 +351,10 @@ class Task:
         """Our own contract is in the journal under this id (the receipt names it)."""
         self.contract = statement
 
+    def confirmed(self) -> None:
+        """What we have finished so far is confirmed in the journal."""
+        self._unconfirmed = []
+
     def _contract_arrived(self, event: ContractArrived) -> list[Instruction]:
         if event.party != self.asker:
             raise PeerFault(f"{event.party} sent a contract for task {self.id}, which {self.asker} asked")
@@ -501,6 +505,8 @@ class Task:
         match event:
             case ConfirmArrived():
                 self._confirm_arrived(event)
+            case StepFinished():
+                self.finished.setdefault((event.finished.step, self.me), event.finished)
             case ReceiptArrived():
                 self._check_receipt(event)
                 self.receipt = self.receipt or event.receipt
