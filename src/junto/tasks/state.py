@@ -303,9 +303,10 @@ class Task:
         if event.refusal.proposal != self._proposal_id:
             raise PeerFault(f"{event.party} refused another proposal than that of task {self.id}")
         self._refusals.setdefault(event.party, event.refusal)
-        if self._refused_at is None:
-            self._refused_at = event.at
-        return [*self._answered(event.at), Wake(event.at + self._patience.refusal_seconds)]
+        if self._refused_at is not None:
+            return self._answered(event.at)
+        self._refused_at = event.at
+        return self._answered(event.at) or [Wake(event.at + self._patience.refusal_seconds)]
 
     def _answered(self, at: float) -> list[Instruction]:
         """The asker's: contract when everyone offered; stop when somebody refused and the others have answered."""
