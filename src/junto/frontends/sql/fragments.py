@@ -191,7 +191,7 @@ def unit_count(owner: PartyId, mains: Sequence[Source], flat: Flat) -> exp.Expr:
             )
     if not counts:
         return exp.Count(this=exp.Star(), big_int=True)
-    return counts[0] if len(counts) == 1 else exp.Least(this=counts[0], expressions=counts[1:])
+    return counts[0] if len(counts) == 1 else exp.Least(this=counts[0], expressions=counts[1:], ignore_nulls=True)
 
 
 def _query(id: StepId, party: PartyId, sql: str, reads: tuple[Read, ...], labels: Labels) -> Query:
