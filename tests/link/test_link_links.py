@@ -4,7 +4,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import suppress
 
 import pytest
 from link_world import World, echo, free_addresses, links_of
@@ -286,52 +286,65 @@ def test_an_address_in_use_is_named() -> None:
 # ── proxies ──
 
 
-async def proxy(answer: bytes, seen: list[bytes]) -> asyncio.Server:
-    """An HTTP proxy that maps every host to loopback."""
+class Proxy:
+    """An HTTP proxy that maps every host to loopback, and answers as it is told."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.requests: list[bytes] = []
+        self.port = 0
+        self._serving: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> "Proxy":
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await asyncio.gather(*self._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.append(asyncio.create_task(self._serve(reader, writer)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
-        seen.append(request)
-        port = int(request.split(b" ")[1].rsplit(b":", 1)[1])
-        writer.write(answer)
-        if b" 200 " not in answer:
+        self.requests.append(request)
+        writer.write(self.answer)
+        if b" 200 " in self.answer:
+            port = int(request.split(b" ")[1].rsplit(b":", 1)[1])
+            onward_reader, onward = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(splice(reader, onward), splice(onward_reader, writer))
+        else:
             writer.close()
-            return
-        onward_reader, onward = await asyncio.open_connection("127.0.0.1", port)
-        async with AsyncExitStack() as stack:
-            stack.callback(onward.close)
-            stack.callback(writer.close)
-            await asyncio.wait(
-                {asyncio.create_task(splice(reader, onward)), asyncio.create_task(splice(onward_reader, writer))}
-            )
-
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
+            await writer.wait_closed()
 
 
 async def splice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-    writer.close()
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_a_proxy_in_the_environment_is_dialled_through() -> None:
-    seen: list[bytes] = []
-
     async def test() -> None:
         world = World()
         charter = world.charter()
         async with (
-            await proxy(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n", seen) as server,
+            Proxy(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n") as proxy,
             links_of(world.here("delta", charter), charter, {"echo": echo}) as delta,
         ):
-            port = server.sockets[0].getsockname()[1]
-            through = Proxies.of({"https_proxy": f"http://ada:p%40ss@127.0.0.1:{port}", "NO_PROXY": "other.example"})
+            through = Proxies.of(
+                {"https_proxy": f"http://ada:p%40ss@127.0.0.1:{proxy.port}", "NO_PROXY": "other.example"}
+            )
             address = Address("delta.example", delta.listening[0].port)
             link = await dial(world.here("united", charter), address, proxies=through)
             assert await link.call("echo", b"through", timeout_seconds=5) == b"through"
             await link.close()
-            assert seen[0].startswith(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n".encode())
-            assert b"Proxy-Authorization: Basic YWRhOnBAc3M=\r\n" in seen[0]
+            assert proxy.requests[0].startswith(f"CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n".encode())
+            assert b"Proxy-Authorization: Basic YWRhOnBAc3M=\r\n" in proxy.requests[0]
 
     run(test)
 
@@ -346,10 +359,9 @@ def test_a_proxy_in_the_environment_is_dialled_through() -> None:
 )
 def test_a_proxy_that_refuses_is_named(answer: bytes, says: str) -> None:
     async def test() -> None:
-        async with await proxy(answer, []) as server:
-            port = server.sockets[0].getsockname()[1]
+        async with Proxy(answer) as proxy:
             with pytest.raises(JuntoError) as caught:
-                await connect(Address("delta.example", 7300), Proxies(f"127.0.0.1:{port}"))
+                await connect(Address("delta.example", 7300), Proxies(f"127.0.0.1:{proxy.port}"))
             assert says in str(caught.value)
 
     run(test)

@@ -13,8 +13,9 @@ import pytest
 from link_world import ANY_PORT, World, echo, links_of
 
 from junto.errors import JuntoError, PeerFault, Refused, Unavailable
+from junto.link.connection import Answer, Caller
 from junto.link.dial import Here, dial
-from junto.link.frames import FRAME_BYTES
+from junto.link.frames import FRAME_BYTES, Call, encode
 from junto.link.links import Links
 from junto.link.settings import LinkSettings
 from junto.link.tls import ALPN, client_context
@@ -221,6 +222,31 @@ def test_an_authenticated_peer_that_claims_a_large_frame_is_cut() -> None:
         await hang_up(writer)
 
     with_listener(world, test)
+
+
+def test_a_peer_that_asks_and_never_reads_is_cut() -> None:
+    world = World()
+    settings = LinkSettings(unsent_bytes=2 * 1024 * 1024)
+
+    async def large(caller: Caller, payload: bytes) -> Answer:
+        return bytes(1_000_000)
+
+    async def test() -> None:
+        charter = world.charter()
+        here = world.here("united", charter)
+        async with links_of(world.here("delta", charter), charter, {"large": large}, settings=settings) as links:
+            reader, writer = await raw_tls(here, links.listening[0])
+            writer.write(encode(here.hello(settings)))
+            await reader.readexactly(10)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # asyncio's is one that can
+            link = await links.to(UNITED, 5)
+            for number in range(1, 65):
+                writer.write(encode(Call(number, "large", 30_000, "")))
+            assert await link.closed == "united/main does not read: 2,097,152 bytes wait"
+            assert link.bytes_out < 64_000_000
+            await hang_up(writer)
+
+    asyncio.run(test())
 
 
 def test_a_peer_that_never_greets_is_cut_in_time() -> None:

@@ -54,7 +54,10 @@ _ForServing: TypeAlias = (
 
 
 class Link(asyncio.BufferedProtocol):
-    """One authenticated connection to a peer. Made by `Links` and `dial`; usable once `opened` is done."""
+    """One authenticated connection to a peer. Made by `Links` and `dial`; usable once `opened` is done.
+
+    `closed` is done, with the reason, once the link is of no more use; `gone` once the socket is closed too.
+    """
 
     def __init__(self, opening: Opening, *, dialled: bool) -> None:
         self._loop = asyncio.get_running_loop()
@@ -64,7 +67,7 @@ class Link(asyncio.BufferedProtocol):
         self.dialled = dialled
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.closed: asyncio.Future[str] = self._loop.create_future()
-        self._gone: asyncio.Future[None] = self._loop.create_future()
+        self.gone: asyncio.Future[None] = self._loop.create_future()
         self.bytes_in = 0
         self.bytes_out = 0
         self.clock_ahead_seconds = 0.0
@@ -219,11 +222,11 @@ class Link(asyncio.BufferedProtocol):
                 if pending:
                     await asyncio.wait(pending, timeout=grace_seconds)
         self._end(reason, Unavailable.code)
-        await self._gone
+        await self.gone
 
     def abort(self, reason: str) -> None:
         """Hang up now."""
-        if self._connected and not self._gone.done():
+        if self._connected and not self.gone.done():
             self._end(reason, Unavailable.code)
             self._transport.abort()
 
@@ -296,7 +299,7 @@ class Link(asyncio.BufferedProtocol):
             )
         self._session.state = "closed"
         self._over(Unavailable(self._reason))
-        self._gone.set_result(None)
+        self.gone.set_result(None)
 
     # ── events of the session ──
 

@@ -9,7 +9,7 @@ import base64
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from socket import SOCK_STREAM, gaierror, socket
 from urllib.parse import unquote, urlsplit
@@ -203,13 +203,15 @@ async def start_tls(connection: socket, context: ssl.SSLContext, opening: Openin
     """A link whose TLS handshake is done; `opened` tells of its Hello. Raises Unavailable."""
     link = Link(opening, dialled=True)
     try:
-        await asyncio.get_running_loop().create_connection(
-            lambda: link,
-            sock=connection,
-            ssl=context,
-            server_hostname="",
-            ssl_handshake_timeout=opening.settings.connect_seconds,
-            ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
+        await begun(
+            asyncio.get_running_loop().create_connection(
+                lambda: link,
+                sock=connection,
+                ssl=context,
+                server_hostname="",
+                ssl_handshake_timeout=opening.settings.connect_seconds,
+                ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
+            )
         )
     except OSError as error:
         connection.close()
@@ -218,6 +220,24 @@ async def start_tls(connection: socket, context: ssl.SSLContext, opening: Openin
         connection.close()
         raise
     return link
+
+
+async def begun(handshake: Coroutine[None, None, object]) -> None:
+    """Wait for a TLS handshake; when cancelled, let it begin first.
+
+    asyncio leaks the transport of a handshake that is cancelled between its creation and its first step.
+    """
+    task = asyncio.ensure_future(handshake)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: nobody waits for it any more
+        raise
 
 
 async def dial(
@@ -240,6 +260,7 @@ async def dial(
     context = context or client_context(here.identity, here.authorities)
     doing = "connecting"
     link: Link | None = None
+    ready = False
     try:
         async with asyncio.timeout(settings.connect_seconds):
             connection = await connect(address, proxies or Proxies())
@@ -247,6 +268,7 @@ async def dial(
             link = await start_tls(connection, context, opening)
             doing = "the greeting"
             await link.opened
+        ready = True
     except TimeoutError:
         raise Unavailable(
             f"{address}: {doing} did not end within {settings.connect_seconds:g} s: check the address, "
@@ -259,6 +281,6 @@ async def dial(
     except OSError as error:
         raise Unavailable(in_plain_words(error, str(address))) from error
     finally:
-        if link is not None and not link.is_open:
+        if link is not None and not ready:
             link.abort("it did not open")
     return link

@@ -277,7 +277,7 @@ class Links:
             self._start(link.close(refusal))
         elif name.user or (link.hello is not None and link.hello.trial):
             self._others.add(link)
-            link.closed.add_done_callback(lambda _: self._others.discard(link))
+            link.gone.add_done_callback(lambda _: self._others.discard(link))
         else:
             self._choose(self._parties[name.party], link)
 
@@ -285,6 +285,7 @@ class Links:
         node = link.peer.node
         current = party.links.get(node)
         party.all.add(link)
+        link.gone.add_done_callback(lambda _: self._gone(party, link))
         self._install(party, link)
         link.closed.add_done_callback(lambda reason: self._lost(party, link, reason.result()))
         if current is None or current.closed.done():
@@ -319,10 +320,12 @@ class Links:
             for on_up, _ in self._watchers:
                 on_up(party.name)
 
-    def _lost(self, party: _Party, link: Link, reason: str) -> None:
+    def _gone(self, party: _Party, link: Link) -> None:
         party.all.discard(link)
         party.bytes_in += link.bytes_in
         party.bytes_out += link.bytes_out
+
+    def _lost(self, party: _Party, link: Link, reason: str) -> None:
         if party.links.get(link.peer.node) is not link:
             return
         del party.links[link.peer.node]

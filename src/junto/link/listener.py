@@ -8,7 +8,7 @@ from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 from junto.errors import JuntoError, Unavailable
 from junto.link.connection import Link, Opening
-from junto.link.dial import TLS_GOODBYE_SECONDS, resolve
+from junto.link.dial import TLS_GOODBYE_SECONDS, begun, resolve
 from junto.link.settings import LinkSettings
 from junto.link.tls import in_plain_words
 from junto.logs import logger
@@ -96,16 +96,20 @@ class Listener:
     async def _greet(self, connection: socket, address: str) -> None:
         link = Link(self._opening(address), dialled=False)
         settings = self._settings
+        ready = False
         try:
             async with asyncio.timeout(settings.connect_seconds):
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: link,
-                    connection,
-                    ssl=self.context,
-                    ssl_handshake_timeout=settings.connect_seconds,
-                    ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
+                await begun(
+                    asyncio.get_running_loop().connect_accepted_socket(
+                        lambda: link,
+                        connection,
+                        ssl=self.context,
+                        ssl_handshake_timeout=settings.connect_seconds,
+                        ssl_shutdown_timeout=TLS_GOODBYE_SECONDS,
+                    )
                 )
                 await link.opened
+            ready = True
         except (OSError, JuntoError) as error:
             self.refused += 1
             reason = str(error) if isinstance(error, JuntoError) else in_plain_words(error, address)
@@ -116,8 +120,8 @@ class Listener:
             self.refused += 1
             raise
         finally:
-            if not link.is_open:
+            if not ready:
                 link.abort("it did not open")
                 connection.close()
-        if link.is_open:
+        if ready:
             self._on_open(link)
