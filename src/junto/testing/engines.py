@@ -207,6 +207,8 @@ def runs_one_select_over_the_tables_named(engine: Engine, folder: Path) -> None:
     ):
         _raises(FragmentFailed, partial(answer, engine, folder, sql, ONE))
     _same(sorted(path.name for path in folder.iterdir() if path.name != "temp"), ["other.csv"])
+    for deep in ("(" * 100_000, "NOT " * 5_000, "(SELECT * FROM " * 100_000, "1+" * 1_000_000):
+        _raises(FragmentFailed, partial(answer, engine, folder, "SELECT " + deep, ONE))
     rows = answer(engine, folder, "WITH c AS (SELECT max(x) AS m FROM t) SELECT m FROM c", ONE)
     _same(rows.to_pylist(), [{"m": 3}])
 
