@@ -144,7 +144,7 @@ def _homes(folder: Path, parties: Sequence[str]) -> "dict[str, Home]":
         signed = charters.sign(signed, home.authority())
     for home in made.values():
         home.save_charter(signed)
-        home.add_user(_USER, now)
+        home.add_user(_USER, now, operator=True)
     return made
 
 

@@ -192,9 +192,9 @@ def test_showing_what_does_not_exist_suggests_the_nearest(desk: FakeDesk, capsys
 
 
 def test_unpublishing_names_the_dataset_to_the_node(desk: FakeDesk) -> None:
-    desk.replies[methods.USER_WITHDRAW] = b""
+    desk.replies[methods.OPERATOR_WITHDRAW] = b""
     assert main(["dataset", "unpublish", "flights"]) == 0
-    assert desk.asked == [(methods.USER_WITHDRAW, b'{"name":"flights"}')]
+    assert desk.asked == [(methods.OPERATOR_WITHDRAW, b'{"name":"flights"}')]
 
 
 # ── grant ───────────────────────────────────────────────────────────────────────────────────────────
@@ -202,7 +202,7 @@ def test_unpublishing_names_the_dataset_to_the_node(desk: FakeDesk) -> None:
 
 def asked_grant(desk: FakeDesk) -> GrantRequest:
     ((method, body),) = desk.asked
-    assert method == methods.USER_GRANT
+    assert method == methods.OPERATOR_GRANT
     return msgspec.json.decode(body, type=GrantRequest)
 
 
@@ -210,7 +210,7 @@ def test_the_command_of_a_refusal_gives_the_grant_it_speaks_of(desk: FakeDesk, c
     need = Need(UNITED, DatasetName("flights"), 'tail, "num"', "rows", "SELECT …")
     verdict = judge(need.dataset, [], [], [need], recipients=[BTS, DELTA], asker=BTS, purpose="fleet safety", now=NOON)
     (refusal,) = verdict.refusals
-    desk.replies[methods.USER_GRANT] = b'{"id":"01abc"}'
+    desk.replies[methods.OPERATOR_GRANT] = b'{"id":"01abc"}'
     assert main(shlex.split(refusal.command)[1:]) == 0
     assert asked_grant(desk) == refusal.grant
     assert capsys.readouterr().out == (
@@ -221,7 +221,7 @@ def test_the_command_of_a_refusal_gives_the_grant_it_speaks_of(desk: FakeDesk, c
 
 
 def test_a_grant_may_be_limited_in_every_way(desk: FakeDesk) -> None:
-    desk.replies[methods.USER_GRANT] = b'{"id":"01abc"}'
+    desk.replies[methods.OPERATOR_GRANT] = b'{"id":"01abc"}'
     typed = "grant give --dataset d --columns a,b --columns c --allow aggregate --to bts --to faa,delta --units 7"
     typed += " --purpose audit --purpose 'fleet safety' --from 2026-01-01 --until 2026-02-01T12:00 --uses 3"
     assert main(shlex.split(typed)) == 0
@@ -274,7 +274,7 @@ def test_listing_grants_shows_what_became_of_them(desk: FakeDesk, capsys: Output
         state("g4", until=86400.0),
         state("g5", begin=3e9),
     ]
-    desk.replies[methods.USER_GRANTS] = msgspec.json.encode(states)
+    desk.replies[methods.OPERATOR_GRANTS] = msgspec.json.encode(states)
     assert main(["grant", "ls"]) == 0
     rows = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()[2:]]
     assert {row[0]: row[-1] for row in rows} == {
@@ -289,7 +289,7 @@ def test_listing_grants_shows_what_became_of_them(desk: FakeDesk, capsys: Output
 
 
 def test_grants_as_json_are_the_nodes_reply(desk: FakeDesk, capsys: Output) -> None:
-    desk.replies[methods.USER_GRANTS] = b"[]"
+    desk.replies[methods.OPERATOR_GRANTS] = b"[]"
     assert main(["grant", "ls", "--json"]) == 0
     assert capsys.readouterr().out == "[]\n"
     assert main(["grant", "ls"]) == 0
@@ -297,12 +297,12 @@ def test_grants_as_json_are_the_nodes_reply(desk: FakeDesk, capsys: Output) -> N
 
 
 def test_revoking_names_the_grant_to_the_node(desk: FakeDesk) -> None:
-    desk.replies[methods.USER_REVOKE] = b""
+    desk.replies[methods.OPERATOR_REVOKE] = b""
     assert main(["grant", "revoke", "01abc"]) == 0
-    assert desk.asked == [(methods.USER_REVOKE, b'{"id":"01abc"}')]
+    assert desk.asked == [(methods.OPERATOR_REVOKE, b'{"id":"01abc"}')]
 
 
 def test_a_reply_in_other_words_is_the_nodes_fault(desk: FakeDesk, capsys: Output) -> None:
-    desk.replies[methods.USER_GRANTS] = b'{"grants":[]}'
+    desk.replies[methods.OPERATOR_GRANTS] = b'{"grants":[]}'
     assert main(["grant", "ls"]) == 1
     assert "use the same version of junto" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 
 import glob
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 from junto.catalog.dataset import Dataset
 from junto.catalog.names import meant
 from junto.catalog.spec import DatasetSpec, parse
+from junto.catalog.view import compare
 from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
@@ -81,6 +83,16 @@ def ls(
             for d in datasets
         ),
     )
+    _print_mismatches(datasets)
+
+
+def _print_mismatches(datasets: Sequence[Dataset]) -> None:
+    """How datasets of one name differ, where they do: they are no joint table then."""
+    for name in sorted({dataset.name for dataset in datasets}):
+        first, *others = [dataset for dataset in datasets if dataset.name == name]
+        for other in others:
+            for line in compare(first, other):
+                print(f"mismatch  {name}: {line}")
 
 
 @app.command("show")
@@ -106,7 +118,7 @@ def show(
 def unpublish(name: Name, home: Home = None, user: User = None, profile: Profile = None) -> None:
     """Withdraw one of this party's datasets: no new question may read it."""
     with connect(home, user=user, profile=profile) as desk:
-        desk.request(methods.USER_WITHDRAW, msgspec.json.encode(methods.Withdraw(DatasetName(name))))
+        desk.request(methods.OPERATOR_WITHDRAW, msgspec.json.encode(methods.Withdraw(DatasetName(name))))
     print(f"{name} is withdrawn; the other parties learn it as they are reached")
 
 

@@ -53,7 +53,7 @@ def give(
         units=units,
     )
     with connect(home, user=user, profile=profile) as desk:
-        reply = desk.request(methods.USER_GRANT, msgspec.json.encode(request))
+        reply = desk.request(methods.OPERATOR_GRANT, msgspec.json.encode(request))
         granted = _decoded(reply, methods.Granted)
         owner = PartyId(desk.party)
     print(reply.decode() if json else f"grant {granted.id}: {request.sentence(owner)}")
@@ -63,7 +63,7 @@ def give(
 def ls(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
     """List the grants this party gave, newest first."""
     with connect(home, user=user, profile=profile) as desk:
-        reply = desk.request(methods.USER_GRANTS)
+        reply = desk.request(methods.OPERATOR_GRANTS)
         states = _decoded(reply, list[GrantState])
     if json:
         print(reply.decode())
@@ -101,7 +101,7 @@ def revoke(
 ) -> None:
     """Take a grant back: it serves no new question."""
     with connect(home, user=user, profile=profile) as desk:
-        desk.request(methods.USER_REVOKE, msgspec.json.encode(methods.Revoke(id)))
+        desk.request(methods.OPERATOR_REVOKE, msgspec.json.encode(methods.Revoke(id)))
     print(f"grant {id} is revoked; tasks already contracted end as they were agreed")
 
 

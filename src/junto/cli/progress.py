@@ -40,7 +40,7 @@ def _plain(console: Console) -> Watch:
     def watch(progress: Progress) -> None:
         if not seen or seen[-1] != progress.state:
             seen.append(progress.state)
-            console.print(f"task {progress.task}: {progress.state}", soft_wrap=True)
+            console.print(f"task {progress.task}: {progress.state}", soft_wrap=True, markup=False)
 
     return watch
 
@@ -57,7 +57,7 @@ def party_lines(progress: Progress, now: float) -> Table:
         if waits:
             wait = waits[0]
             done += f"; waited for: {wait.what}, {now - wait.since:.1f} s (until {_clock(wait.until)})"
-        table.add_row(party, done)
+        table.add_row(Text(party), Text(done))
     return table
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from junto.cli.options import Home, Profile, User
 from junto.cli.progress import progress_lines
 from junto.cli.tables import show_receipt, table_text, write_table
 from junto.client import connect
@@ -32,9 +33,9 @@ def sql(
     purpose: Annotated[str, typer.Option(help="What the answer is for; some rules ask it.")] = "",
     priority: Annotated[int, typer.Option(help="Higher goes first where nodes are busy.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no receipt: the answer alone.")] = False,
-    home: Annotated[Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME")] = None,
-    user: Annotated[str | None, typer.Option(help="Which of its users asks.")] = None,
-    profile: Annotated[Path | None, typer.Option(help="A file from `junto user export`.")] = None,
+    home: Home = None,
+    user: User = None,
+    profile: Profile = None,
 ) -> None:
     """Ask a joint question.
 

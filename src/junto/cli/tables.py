@@ -2,11 +2,14 @@
 """Answers as text and files, and receipts as lines."""
 
 import sys
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from junto.client.question import Answer
 from junto.errors import InvalidInput
@@ -20,11 +23,11 @@ _SHOWN_ROWS = 40
 def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:
     """The table drawn for a terminal; rows beyond `most_rows` are counted, not shown."""
     drawn = Table(show_edge=False)
-    for column in table.column_names:
-        numeric = str(table.schema.field(column).type).startswith(("int", "uint", "float", "double", "decimal"))
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in table.slice(0, most_rows).to_pylist():
-        drawn.add_row(*(_cell(row[column]) for column in table.column_names))
+    for column, kind in zip(table.column_names, table.schema.types, strict=True):
+        numeric = str(kind).startswith(("int", "uint", "float", "double", "decimal"))
+        drawn.add_column(_plain(column), justify="right" if numeric else "left", overflow="fold")
+    for row in zip(*(column.to_pylist() for column in table.slice(0, most_rows).columns), strict=True):
+        drawn.add_row(*(_cell(value) for value in row))
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     with console.capture() as captured:
         console.print(drawn)
@@ -33,14 +36,19 @@ def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:
     return captured.get().rstrip("\n")
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Text:
     match value:
         case None:
-            return "—"
+            return Text("—")
         case float():
-            return f"{value:.6g}" if abs(value) < 1e15 else f"{value:g}"
+            return Text(f"{value:.6g}" if abs(value) < 1e15 else f"{value:g}")
         case _:
-            return str(value)
+            return _plain(str(value))
+
+
+def _plain(text: str) -> Text:
+    """Another party's text, as it stands: nothing in it is read as markup, or steers the terminal."""
+    return Text("".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text))
 
 
 def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
@@ -59,6 +67,9 @@ def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
         case "json":
             import msgspec
 
+            twice = sorted(name for name, times in Counter(table.column_names).items() if times > 1)
+            if twice:
+                raise InvalidInput(f"the answer has several columns named {twice[0]!r}; name them apart with AS")
             held.write(msgspec.json.Encoder(decimal_format="number").encode(table.to_pylist()) + b"\n")
         case _:
             held.write(table_text(table, table.num_rows).encode() + b"\n")
@@ -70,14 +81,15 @@ def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
         part.write_bytes(held.getvalue())
         part.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
 
 
 def show_receipt(answer: Answer, stream: TextIO) -> None:
     """The receipt in a few lines: what was computed from what, and which journals prove it."""
     receipt = answer.receipt
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
     groups = f", {receipt.withheld} withheld as too small" if receipt.withheld else ""
     console.print(f"{receipt.rows} rows{groups}, {receipt.seconds:.3f} s")
     console.print(f"receipt   {receipt.statement}, signed by {receipt.signer}")

@@ -3,14 +3,13 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from junto.cli.grid import print_grid
+from junto.cli.options import AsJson, Home, Profile, User
 from junto.cli.progress import progress_lines
 from junto.client import connect
 from junto.link.methods import Progress
@@ -18,46 +17,46 @@ from junto.types import TaskId
 
 app = typer.Typer(help="See and steer tasks.", no_args_is_help=True)
 
-Home = Annotated[Path | None, typer.Option(help="The party's folder.", envvar="JUNTO_HOME")]
-User = Annotated[str | None, typer.Option(help="Which of its users.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 Task = Annotated[str, typer.Argument(help="The task's id, from `junto task ls`.")]
 
 
 @app.command("ls")
-def ls(home: Home = None, user: User = None, json: AsJson = False) -> None:
+def ls(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
     """List tasks, newest first."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         tasks = desk.tasks()
     if json:
         print(msgspec.json.encode(tasks).decode())
         return
-    table = Table("task", "asked by", "state", "since", "question", show_edge=False)
-    for task in tasks:
-        table.add_row(task.task, f"{task.user}@{task.asker}", task.state, _clock(task.opened_at), _short(task.question))
-    Console().print(table if tasks else "no tasks yet; `junto sql` asks a question")
+    if not tasks:
+        print("no tasks yet; `junto sql` asks a question")
+        return
+    print_grid(
+        ("task", "asked by", "state", "since", "question"),
+        ((t.task, f"{t.user}@{t.asker}", t.state, _clock(t.opened_at), _short(t.question)) for t in tasks),
+    )
 
 
 @app.command("show")
-def show(task: Task, home: Home = None, user: User = None, json: AsJson = False) -> None:
+def show(task: Task, home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
     """Show one task: its timeline, its waits, its end, its receipt."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         progress = desk.task(TaskId(task))
     print(msgspec.json.encode(progress).decode() if json else describe(progress, time.time()))
 
 
 @app.command("watch")
-def watch(task: Task, home: Home = None, user: User = None) -> None:
+def watch(task: Task, home: Home = None, user: User = None, profile: Profile = None) -> None:
     """Follow a task until it ends."""
-    with connect(home, user=user) as desk, progress_lines(sys.stderr, quiet=False) as lines:
+    with connect(home, user=user, profile=profile) as desk, progress_lines(sys.stderr, quiet=False) as lines:
         progress = desk.follow(TaskId(task), lines)
     print(describe(progress, time.time()))
 
 
 @app.command("cancel")
-def cancel(task: Task, home: Home = None, user: User = None) -> None:
+def cancel(task: Task, home: Home = None, user: User = None, profile: Profile = None) -> None:
     """End a task at every participant."""
-    with connect(home, user=user) as desk:
+    with connect(home, user=user, profile=profile) as desk:
         desk.cancel(TaskId(task))
     print(f"task {task} is cancelled at every participant that can be reached")
 

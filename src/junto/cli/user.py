@@ -23,6 +23,7 @@ User = Annotated[str, typer.Argument(metavar="NAME", help="The user's name.")]
 @app.command("add")
 def add(
     name: User,
+    operator: Annotated[bool, typer.Option("--operator", help="May also publish, withdraw, grant and revoke.")] = False,
     lifetime: Annotated[str, typer.Option(help="How long the certificate lasts: 12h, 30d.")] = "90d",
     home: options.Home = None,
 ) -> None:
@@ -32,8 +33,9 @@ def add(
         seconds = seconds_of(lifetime)
     except ValueError as error:
         raise InvalidInput(f"--lifetime {error}") from None
-    identity = found.add_user(name, time.time(), seconds)
-    print(f"{identity.name} may ask until {utc_text(identity.expires)}.")
+    identity = found.add_user(name, time.time(), seconds, operator=operator)
+    may = "ask, publish and grant" if operator else "ask"
+    print(f"{identity.name} may {may} until {utc_text(identity.expires)}.")
     print('Next: `junto sql "SELECT …"` here, or `junto user export` for another machine.')
 
 
@@ -44,7 +46,8 @@ def ls(home: options.Home = None) -> None:
     names = found.user_names()
     for name in names:
         identity = found.profile(name).identity()
-        print(f"{name}  until {utc_text(identity.expires)}")
+        role = ", operator" if found.is_operator(name) else ""
+        print(f"{name}  until {utc_text(identity.expires)}{role}")
     if not names:
         print(f"{found.party.name} has no users yet: `junto user add NAME` makes one.")
 

@@ -147,7 +147,7 @@ class Desk:
 
     def publish(self, path: str | Path) -> methods.Published:
         """Publish the datasets of a TOML file that lies on the node's machine."""
-        return self._ask(methods.USER_PUBLISH, methods.Publish(str(Path(path).resolve())), methods.Published, 600.0)
+        return self._ask(methods.OPERATOR_PUBLISH, methods.Publish(str(Path(path).resolve())), methods.Published, 600.0)
 
     def status(self) -> methods.Status:
         """The node, as its operator sees it."""

@@ -3,7 +3,8 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -58,14 +59,23 @@ class Portal:
     def iterate(self, stream: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
         """The stream's items, each awaited in turn."""
         iterator = stream()
-        while (item := self.run(_next(iterator))) is not None:
-            yield item[0]
+        try:
+            while (item := self.run(_next(iterator))) is not None:
+                yield item[0]
+        finally:
+            if self._loop is not None and isinstance(iterator, AsyncGenerator):
+                self.run(_closed(iterator))
 
 
 async def _next(iterator: AsyncIterator[T]) -> tuple[T] | None:
     async for item in iterator:
         return (item,)
     return None
+
+
+async def _closed(iterator: AsyncGenerator[T, None]) -> None:
+    with suppress(RuntimeError):  # an interrupted step is still ending it
+        await iterator.aclose()
 
 
 async def _cancel_all() -> None:

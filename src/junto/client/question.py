@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, error_from_code
+from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
 from junto.link.methods import Progress, ReceiptView
 from junto.types import TaskId, seconds_of
 
@@ -104,8 +104,11 @@ def ending(progress: Progress) -> JuntoError:
             return Cancelled(f"task {progress.task}: {progress.reason}")
         case "expired":
             return DeadlineExceeded(f"task {progress.task}: {progress.reason}")
-        case _:
+        case "failed":
             return error_from_code(progress.code, f"task {progress.task} failed at {progress.party}: {progress.reason}")
+        case state:
+            how = f"`junto task show {progress.task}` tells how it goes on"
+            return Unavailable(f"task {progress.task} is {state}, and its answer was not to be had in time; {how}")
 
 
 def _seconds(deadline: str | float) -> float:

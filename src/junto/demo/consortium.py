@@ -79,7 +79,7 @@ def _set_up(running: Consortium, name: str) -> None:
         junto("charter", "sign", charter, "--home", str(home))
     for home in running.homes.values():
         junto("charter", "sign", charter, "--home", str(home))  # the copy that everybody has signed
-        junto("user", "add", USER, "--home", str(home))
+        junto("user", "add", USER, "--operator", "--home", str(home))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,28 @@ def largest_difference(answer: "pa.Table", expected: "pa.Table", keys: Sequence[
     ours, theirs = (_by_key(table, keys) for table in (answer, expected))
     if ours.keys() != theirs.keys() or answer.column_names != expected.column_names:
         return math.inf
+    if answer.num_rows != expected.num_rows:
+        return math.inf
     worst = 0.0
     for key, row in ours.items():
         for name, value in row.items():
-            other = theirs[key][name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(other, int | float):
-                worst = max(worst, 0.0 if value == other else math.inf)
-            else:
-                worst = max(worst, abs(value - other))
+            worst = max(worst, _difference(value, theirs[key][name]))
     return worst
+
+
+def _difference(value: object, other: object) -> float:
+    numbers = [_number(value), _number(other)]
+    if value == other or all(number is not None and number.is_nan() for number in numbers):
+        return 0.0
+    ours, theirs = numbers
+    if ours is None or theirs is None or not (ours.is_finite() and theirs.is_finite()):
+        return math.inf
+    return float(abs(ours - theirs))
+
+
+def _number(value: object) -> Decimal | None:
+    """A number exactly; None for anything else."""
+    return None if isinstance(value, bool) or not isinstance(value, int | float | Decimal) else Decimal(value)
 
 
 def _by_key(table: "pa.Table", keys: Sequence[str]) -> dict[tuple[object, ...], dict[str, object]]:

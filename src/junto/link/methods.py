@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods a node answers over a link, and the bodies they carry: JSON for users, envelopes between nodes.
 
-A method whose name starts with `user.` is answered only to users of the node's own party; `peer.` and `link.` only to
+A method whose name starts with `user.` is answered only to users of the node's own party,
+one that starts with `operator.` only to those of them who may act for it; `peer.` and `link.` only to
 nodes of other parties of the charter.
 """
 
@@ -32,18 +33,19 @@ class Envelopes(Message, frozen=True):
 
 USER_STATUS = "user.status"  # () → Status
 USER_DATASETS = "user.datasets"  # () → the datasets of all parties, as JSON
-USER_PUBLISH = "user.publish"  # Publish → Published
-USER_WITHDRAW = "user.withdraw"  # Withdraw → ()
 USER_ASK = "user.ask"  # Ask → Asked
 USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
 USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
 USER_TASKS = "user.tasks"  # () → Tasks
 USER_TASK = "user.task"  # Which → Progress
 USER_CANCEL = "user.cancel"  # Which → ()
-USER_GRANTS = "user.grants"  # () → the party's grants, as JSON
-USER_GRANT = "user.grant"  # Grant as JSON → Granted
-USER_REVOKE = "user.revoke"  # Revoke → ()
 USER_DOCTOR = "user.doctor"  # Doctor → its lines, streamed
+
+OPERATOR_PUBLISH = "operator.publish"  # Publish → Published
+OPERATOR_WITHDRAW = "operator.withdraw"  # Withdraw → ()
+OPERATOR_GRANTS = "operator.grants"  # () → the party's grants, as JSON
+OPERATOR_GRANT = "operator.grant"  # Grant as JSON → Granted
+OPERATOR_REVOKE = "operator.revoke"  # Revoke → ()
 
 
 class Ask(Message, frozen=True):

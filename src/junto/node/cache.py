@@ -7,7 +7,9 @@ A new version has a new key, so a copy is never stale; the least recently used g
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +38,14 @@ class Cache:
     def get(self, key: str) -> Copy | None:
         """The copy of that key, now the most recently used."""
         for path in self._folder.glob(f"{key}-*.arrow"):
-            os.utime(path)
-            return Copy(path, bytes.fromhex(path.stem.split("-")[1]), path.stat().st_size)
+            with suppress(FileNotFoundError):  # another thread made room
+                os.utime(path)
+                return Copy(path, bytes.fromhex(path.stem.split("-")[1]), path.stat().st_size)
         return None
 
     def put(self, key: str, pieces: Iterable[bytes]) -> Copy:
         """Keep a table under a key. Raises StorageFailed; then nothing is left behind."""
-        part = self._folder / f"{key}.{os.getpid()}.part"
+        part = self._folder / f"{secrets.token_hex(8)}.{os.getpid()}.part"  # two tasks may bring one table at once
         digest = hashlib.sha256()
         size = 0
         try:
@@ -51,6 +54,8 @@ class Cache:
                     digest.update(piece)
                     size += len(piece)
                     file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())  # the name says what is in it: it must be there before the name is
             path = self._folder / f"{key}-{digest.hexdigest()}.arrow"
             part.replace(path)
         except OSError as error:
@@ -63,7 +68,15 @@ class Cache:
         return Copy(path, digest.digest(), size)
 
     def _evict(self, newest: Path) -> None:
-        files = sorted((p.stat().st_mtime_ns, p.stat().st_size, p) for p in self._folder.glob("*.arrow"))
+        for part in self._folder.glob("*.part"):
+            if not part.name.endswith(f".{os.getpid()}.part"):  # a process before us was interrupted
+                part.unlink(missing_ok=True)
+        files: list[tuple[int, int, Path]] = []
+        for path in self._folder.glob("*.arrow"):
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                files.append((found.st_mtime_ns, found.st_size, path))
+        files.sort()
         total = sum(size for _, size, _ in files)
         for _, size, path in files:
             if total <= self._most_bytes:

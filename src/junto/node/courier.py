@@ -7,6 +7,7 @@ The receiver's journal drops what it already holds, so a delivery that was answe
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -31,15 +32,23 @@ class _Letter:
 class Courier:
     """One queue and one carrier per party."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(
+        self,
+        links: Links,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._links = links
+        self._clock = clock
+        self._pause = pause
         self._queues: dict[PartyId, deque[_Letter]] = {}
         self._carriers: dict[PartyId, asyncio.Task[None]] = {}
 
     def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float) -> None:
         """Deliver a durable statement; after `seconds` it is given up."""
         for party in to:
-            self._queues.setdefault(party, deque()).append(_Letter(envelope, time.monotonic() + seconds))
+            self._queues.setdefault(party, deque()).append(_Letter(envelope, self._clock() + seconds))
             carrier = self._carriers.get(party)
             if carrier is None or carrier.done():
                 self._carriers[party] = asyncio.create_task(self._carry(party))
@@ -59,7 +68,7 @@ class Courier:
     async def _carry(self, party: PartyId) -> None:
         queue = self._queues[party]
         while queue:
-            now = time.monotonic()
+            now = self._clock()
             while queue and queue[0].expires <= now:
                 queue.popleft()
                 _log.warning("a statement was not delivered in time", party=party)
@@ -72,7 +81,7 @@ class Courier:
                 body = msgspec.msgpack.encode(methods.Envelopes(tuple(letter.envelope for letter in batch)))
                 await link.call(methods.PEER_TELL, body, timeout_seconds=min(patience, 30.0))
             except Unavailable:
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await self._pause(_PAUSE_SECONDS)
                 continue
             except JuntoError as error:
                 _log.warning("a statement was not accepted", party=party, code=error.code, reason=str(error))

@@ -7,11 +7,11 @@ before the output is there: its call waits, and its own deadline ends the wait.
 
 import asyncio
 import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import msgspec
 
@@ -25,6 +25,11 @@ from junto.types import PartyId, StepId, TaskId
 INLINE_BYTES = 1 << 20
 """Up to this size an output travels in the reply; beyond, it is spooled and streamed."""
 
+_REMEMBERED_TASKS = 1000
+"""So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
+_OUTPUTS = 10_000
+"""Outputs of one task, asked for or made: a party cannot fill our memory with names it waits for."""
+
 
 class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request for one output: of which task and step, under which name, from which byte on."""
@@ -32,7 +37,7 @@ class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: TaskId
     step: StepId
     name: str
-    offset: int = 0
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,9 +70,14 @@ class Outbox:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._waiting: dict[TaskId, dict[_Address, asyncio.Future[_Output]]] = defaultdict(dict)
+        self._dropped: deque[TaskId] = deque(maxlen=_REMEMBERED_TASKS)
 
     def put(self, task: TaskId, step: StepId, name: str, to: PartyId, content: Content, sha256: bytes) -> None:
-        """Make an output available to one party."""
+        """Make an output available to one party. Of a task that has ended, it is thrown away."""
+        if task in self._dropped:
+            if isinstance(content, Spooled):
+                self._spool.remove(content)
+            return
         future = self._slot(task, (step, name, to))
         if not future.done():
             future.set_result(_Output(content, sha256))
@@ -101,6 +111,7 @@ class Outbox:
 
     def drop(self, task: TaskId) -> None:
         """The task has ended: forget its outputs, and tell those who wait for one."""
+        self._dropped.append(task)
         for future in self._waiting.pop(task, {}).values():
             if not future.done():
                 future.set_exception(Cancelled(f"task {task} has ended"))
@@ -111,8 +122,12 @@ class Outbox:
                 self._spool.remove(content)
 
     def _slot(self, task: TaskId, address: _Address) -> asyncio.Future[_Output]:
+        if task in self._dropped:
+            raise Cancelled(f"task {task} has ended")
         slots = self._waiting[task]
         if address not in slots:
+            if len(slots) >= _OUTPUTS:
+                raise PeerFault(f"task {task} has {len(slots)} outputs made or asked for; no plan has more")
             slots[address] = asyncio.get_running_loop().create_future()
         return slots[address]
 

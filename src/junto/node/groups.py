@@ -114,8 +114,10 @@ def read_table(content: pa.Table | Spooled | Copy, spool: Spool) -> pa.Table:
         case Spooled():
             data = b"".join(spool.read(content))
     try:
-        return pa.ipc.open_file(pa.py_buffer(data)).read_all()
-    except pa.ArrowInvalid as error:
+        table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+        table.validate(full=True)  # the bytes may be another party's: offsets are not believed
+        return table
+    except (pa.ArrowException, OSError) as error:
         raise PeerFault("rows arrived that are no Arrow file") from error
 
 
@@ -132,24 +134,30 @@ def source_of(content: object) -> Source:
 
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
     """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing."""
-    handed: queue.Queue[bytes | BaseException | None] = queue.Queue(_QUEUED_PIECES)
+    handed: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
+    room = asyncio.Semaphore(_QUEUED_PIECES)
+    loop = asyncio.get_running_loop()
 
     def taken() -> Iterator[bytes]:
         while (item := handed.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
+            loop.call_soon_threadsafe(room.release)
             yield item
 
     job = asyncio.ensure_future(asyncio.to_thread(keep, taken()))
+    job.add_done_callback(lambda _: room.release())  # a keeper that failed takes no more pieces: stop handing them over
     try:
         async for piece in pieces:
+            await room.acquire()
             if job.done():
                 break
-            await asyncio.to_thread(handed.put, piece)
+            handed.put(piece)
     except BaseException as error:
         handed.put(error)
         await asyncio.wait([job])
-        job.exception()  # it is `error` again
+        if not job.cancelled():
+            job.exception()  # it is `error` again
         raise
     handed.put(None)
     return await job

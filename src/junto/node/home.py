@@ -5,6 +5,7 @@
     keys/                    0700: authority.key, authority.pem, node.key, node.pem
     charter.json             the charter in force; charter.proposed.json is one that not all have signed
     users/NAME/profile.json  0600: certificate, key, charter and node address of a user
+    users/NAME/operator      there if the user may publish and grant in the party's name
     journal.db               what happened
     data/ spool/ cache/      published files, outputs of running tasks, copies of open tables
 
@@ -152,14 +153,23 @@ class Home:
         write_whole(kept, certificates.pem(issued).encode())
         return Identity(name, key, issued)
 
-    def add_user(self, user: str, now: float, lifetime_seconds: float = USER_SECONDS) -> Identity:
-        """A user's new identity, kept as a profile in this home; a user who exists gets a new certificate and key."""
+    def add_user(
+        self, user: str, now: float, lifetime_seconds: float = USER_SECONDS, *, operator: bool = False
+    ) -> Identity:
+        """A user's new identity, kept as a profile in this home; a user who exists gets a new certificate and key.
+
+        operator: may publish, withdraw, grant and revoke in the party's name, not only ask.
+        """
         signed = self.signed_charter()
         name = Name(signed.charter.consortium, self.party.name, user=check_name("user", user))
         key = Ed25519PrivateKey.generate()
         certificate = certificates.issue(self.authority(), name, key.public_key(), now, lifetime_seconds)
         identity = Identity(name, key, certificate)
         self._user(user).parent.mkdir(mode=0o700, exist_ok=True)
+        if operator:
+            write_whole(self._operator(user), b"")
+        else:
+            self._operator(user).unlink(missing_ok=True)
         self._write_profile(identity, signed)
         return identity
 
@@ -168,6 +178,10 @@ class Home:
         self._check_user(user)
         self._user(user).unlink()
         shutil.rmtree(self._user(user).parent, ignore_errors=True)
+
+    def is_operator(self, user: str) -> bool:
+        """Whether a user may publish and grant in the party's name."""
+        return user in self.user_names() and self._operator(user).exists()
 
     def user_names(self) -> list[str]:
         """Names of this party's users, in order."""
@@ -187,6 +201,9 @@ class Home:
 
     def _key(self, file: str) -> Path:
         return self.path / "keys" / file
+
+    def _operator(self, user: str) -> Path:
+        return self.path / "users" / user / "operator"
 
     def _user(self, user: str) -> Path:
         return self.path / "users" / user / "profile.json"

@@ -168,7 +168,8 @@ class Node:
         publishing = Publishing(self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread)
         doctor = Doctor(self.me, self.links)
         users = Users(self, publishing)
-        handlers.update(guarded(self.me, {**peers.routes, **users.routes, **doctor.routes}, self._admits))
+        routes = {**peers.routes, **users.routes, **doctor.routes}
+        handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
         for task in tasks_in(self.journal, self.ledger, settings.patience):
             self.runner.resume(task)
 

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
+from junto.node.waits import first_error
 from junto.secure.machine import Arrived, Done, Event, InputReady, Machine, Need, Send, Started
 from junto.types import PartyId
 
@@ -55,6 +56,9 @@ async def drive(
                 feed = True
                 group.create_task(bring_own(own))
 
-    async with asyncio.TaskGroup() as group:
-        return await absorb(group)
+    try:
+        async with asyncio.TaskGroup() as group:
+            return await absorb(group)
+    except BaseExceptionGroup as error:
+        raise first_error(error) from error
     raise AssertionError("a task group returns or raises")

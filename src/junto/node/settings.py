@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from junto.errors import InvalidInput
+from junto.node.files import in_words
 from junto.tasks.state import Patience
 from junto.types import seconds_of
 
@@ -56,9 +57,11 @@ class NodeSettings:
 def read_settings(path: Path) -> NodeSettings:
     """The settings in a file; the defaults if there is none. Raises InvalidInput, naming file and key."""
     try:
-        text = path.read_text() if path.exists() else ""
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
         file = msgspec.convert(tomllib.loads(text), _File)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {in_words(error)}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise InvalidInput(f"{path}: {error}") from None
     if not 1 <= file.threads <= 1024:
         raise InvalidInput(f"{path}: threads = {file.threads}: from 1 to 1024")
@@ -81,7 +84,10 @@ def _bytes(path: Path, key: str, text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B)\s*", text)
     if match is None:
         raise InvalidInput(f"{path}: {key} = {text!r} is not a size; write 300MB or 4GB")
-    return int(float(match[1]) * _BYTES[match[2]])
+    size = int(float(match[1]) * _BYTES[match[2]])
+    if size < 1:
+        raise InvalidInput(f"{path}: {key} = {text!r} is nothing; write 300MB or 4GB")
+    return size
 
 
 def _seconds(path: Path, key: str, text: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from junto.errors import InvalidInput
+from junto.errors import InvalidInput, Refused
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.node.ids import new_task_id
@@ -42,11 +42,11 @@ class Users:
         return {
             methods.USER_STATUS: self.status,
             methods.USER_DATASETS: self.datasets,
-            methods.USER_PUBLISH: self.publish,
-            methods.USER_WITHDRAW: self.withdraw,
-            methods.USER_GRANTS: self.grants,
-            methods.USER_GRANT: self.grant,
-            methods.USER_REVOKE: self.revoke,
+            methods.OPERATOR_PUBLISH: self.publish,
+            methods.OPERATOR_WITHDRAW: self.withdraw,
+            methods.OPERATOR_GRANTS: self.grants,
+            methods.OPERATOR_GRANT: self.grant,
+            methods.OPERATOR_REVOKE: self.revoke,
             methods.USER_ASK: self.ask,
             methods.USER_WATCH: self.watch,
             methods.USER_RESULT: self.result,
@@ -115,6 +115,7 @@ class Users:
     async def result(self, caller: Caller, payload: bytes) -> Answer:
         """The answer's bytes."""
         live = self._node.runner.find(_decode(payload, methods.Which).task)
+        self._check_own(caller, live)
         if live.result is None:
             state = live.task.state
             why = "this node restarted since; ask again" if state == "done" else f"it is {state}"
@@ -132,8 +133,19 @@ class Users:
 
     async def cancel(self, caller: Caller, payload: bytes) -> Answer:
         """End a task."""
-        self._node.runner.cancel(_decode(payload, methods.Which).task, caller.name.user)
+        task = _decode(payload, methods.Which).task
+        self._check_own(caller, self._node.runner.find(task))
+        self._node.runner.cancel(task, caller.name.user)
         return b""
+
+    def _check_own(self, caller: Caller, live: Live) -> None:
+        """Raises Refused unless the caller asked this question, or is an operator of the party."""
+        asked = live.task.asker == self._node.me and live.task.proposal.user == caller.name.user
+        if not asked and not self._node.home.is_operator(caller.name.user):
+            whose = f"{live.task.proposal.user}@{live.task.asker}"
+            raise Refused(
+                f"task {live.task.id} is of {whose}: only they, or an operator of {self._node.me}, may do that"
+            )
 
     async def _watched(self, live: Live) -> AsyncIterator[bytes]:
         while True:

@@ -159,6 +159,9 @@ _ALLOWED: dict[type[exp.Expr], frozenset[str]] = {
     exp.Star: frozenset(),
 }
 
+_NAMING_A_FIELD = (exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.DateDiff, exp.Interval, exp.Ordered)
+"""What may hold a bare word: the field of a date, or ORDER BY ALL."""
+
 _FUNCTIONS = frozenset(("date_part", "datepart"))
 """Functions that the parser has no class of its own for."""
 
@@ -293,7 +296,7 @@ def _check_node(node: exp.Expr, functions: frozenset[str]) -> None:
     if allowed is None:
         what, mend = next(
             (told for known, told in _INSTEAD.items() if isinstance(node, known)),
-            (name_of(node), "it is not among the functions Junto computes; see docs/sql.md for those it does"),
+            (name_of(node), "it is not among the functions Junto computes"),
         )
         raise UnsupportedSQL(f"{what} is not supported: {mend}")
     for name, value in node.args.items():
@@ -305,6 +308,11 @@ def _check_node(node: exp.Expr, functions: frozenset[str]) -> None:
             raise UnsupportedSQL(f"{what} is not supported: {mend}")
         raise UnsupportedSQL(f"{name_of(node)} with {name.strip('_').replace('_', ' ').upper()} is not supported")
     match node:
+        case exp.Table() if not isinstance(node.this, exp.Identifier):
+            called = name_of(node.this) if isinstance(node.this, exp.Expr) else "that"
+            raise UnsupportedSQL(f"{called} as a table is not supported: publish it as a dataset and name that")
+        case exp.Var() if not isinstance(node.parent, _NAMING_A_FIELD) or not str(node.this).isalpha():
+            raise UnsupportedSQL(f"{str(node.this)[:40]} is not supported in this place: write a column or a value")
         case exp.Anonymous() if str(node.this).lower() not in functions:
             raise UnsupportedSQL(
                 f"{str(node.this)[:60]}() is not supported: it is not among the functions Junto computes"

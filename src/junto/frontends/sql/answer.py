@@ -32,14 +32,15 @@ class ReleaseText:
     def sql(self, describer: Describer, columns: Sequence[Column], answer: Sequence[Column]) -> str:
         """Its text, each output called and typed as the answer's. columns: those of `released`."""
         describer.add("release", RELEASED, [(c.name, c.type) for c in columns])
-        first = describer.describe("release", self._text(self.outputs, [c.name for c in answer]))
+        names = [c.name for c in answer]
+        first = describer.describe("release", expressions.spelling(self._select(self.outputs, names)))
         outputs = [
             output if has.type == wanted.type else exp.Cast(this=output, to=_type(wanted.type))
             for output, has, wanted in zip(self.outputs, first, answer, strict=True)
         ]
-        return self._text(outputs, [c.name for c in answer])
+        return expressions.text_of(self._select(outputs, names))
 
-    def _text(self, outputs: Sequence[exp.Expr], names: Sequence[str]) -> str:
+    def _select(self, outputs: Sequence[exp.Expr], names: Sequence[str]) -> exp.Select:
         select = exp.Select(
             expressions=[exp.alias_(o.copy(), name, quoted=True) for o, name in zip(outputs, names, strict=True)],
             from_=exp.From(this=exp.Table(this=exp.to_identifier(RELEASED, quoted=True))),
@@ -58,7 +59,7 @@ class ReleaseText:
             select.set("limit", exp.Limit(expression=exp.Literal.number(self.limit)))
         if self.offset:
             select.set("offset", exp.Offset(expression=exp.Literal.number(self.offset)))
-        return expressions.text_of(select)
+        return select
 
     def _distinct_order(self) -> list[exp.Ordered]:
         """After DISTINCT only outputs are there to order by: their positions, each once."""

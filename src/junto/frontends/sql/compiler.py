@@ -111,7 +111,7 @@ class _Compiler:
         for node, table in named:
             self._describer.add(node.text("db") or "main", table.name, [(c.name, c.type) for c in table.columns])
         answer = self._describer.describe("main", self._question.strip().rstrip("; \n\t"))
-        if [c.type for c in answer] != [c.type for c in self._describer.describe("main", expressions.text_of(tree))]:
+        if [c.type for c in answer] != [c.type for c in self._describer.describe("main", expressions.spelling(tree))]:
             raise UnsupportedSQL("the question can be read in two ways: put parentheses where operators meet")
         return answer
 
@@ -154,7 +154,7 @@ class _Compiler:
         limit = flat.limit + flat.offset if limited and flat.limit is not None else None
         outputs = list(zip((c.name for c in columns), text.needed, strict=True))
         order = text.positions if limit is not None else []
-        sql = flat_select(flat, names, outputs, order=order, limit=limit)
+        sql = expressions.text_of(flat_select(flat, names, outputs, order=order, limit=limit))
         owners = _owners(mains)
         fragments = Fragments(tables, owners, self._describer)
         queries = [fragments.query(f"query-{owner}", owner, sql, Labels(rows=columns)) for owner in owners]
@@ -180,11 +180,14 @@ class _Compiler:
         outputs = [(c.name, key) for c, key in zip(key_columns, keys, strict=True)]
         partials = [(m.name, part) for m, part in zip(measures.measures, measures.partials, strict=True)]
         labels = Labels(key_columns, tuple(measures.measures))
+        texts: dict[str, str] = {}  # by how units are counted, which is most often the same everywhere
         queries = []
         for owner in owners:
-            columns = [*outputs, ("units", unit_count(owner, mains, flat)), *partials]
-            sql = flat_select(flat, names, columns, keys=len(keys))
-            queries.append(fragments.query(f"query-{owner}", owner, sql, labels))
+            units = unit_count(owner, mains, flat)
+            if spelled(units) not in texts:
+                select = flat_select(flat, names, [*outputs, ("units", units), *partials], keys=len(keys))
+                texts[spelled(units)] = expressions.text_of(select)
+            queries.append(fragments.query(f"query-{owner}", owner, texts[spelled(units)], labels))
         held = [*key_columns, *(Column(m.name, m.type) for m in measures.measures)]
         held += [Column(d.name, "DOUBLE") for d in measures.deviations]
         sql = grouped_text(flat, keys, finals).sql(self._describer, held, answer)
@@ -256,8 +259,8 @@ class _Compiler:
         if not nodes:
             return ()
         declare(self._describer, "fragment", tables)
-        sql = flat_select(flat, names, [(f"e{i}", node) for i, node in enumerate(nodes)])
-        return tuple(c.type for c in self._describer.describe("fragment", sql))
+        select = flat_select(flat, names, [(f"e{i}", node) for i, node in enumerate(nodes)])
+        return tuple(c.type for c in self._describer.describe("fragment", expressions.spelling(select)))
 
     def _limits(self, fragments: Fragments, queries: Sequence[Query]) -> tuple[int, int]:
         """The strictest units and parties that the rules serving the question ask for."""

@@ -121,8 +121,8 @@ def flat_select(
     keys: int = 0,
     order: Sequence[exp.Ordered] = (),
     limit: int | None = None,
-) -> str:
-    """The text of a flat fragment: its outputs under their names, over the sources and conditions of a question."""
+) -> exp.Select:
+    """A flat fragment: its outputs under their names, over the sources and conditions of a question."""
     select = exp.Select(
         expressions=[exp.alias_(_plain(e), name, quoted=True) for name, e in outputs],
         from_=exp.From(this=_node(flat.sources[0], names)),
@@ -140,7 +140,7 @@ def flat_select(
         select.set("order", exp.Order(expressions=list(order)))
     if limit is not None:
         select.set("limit", exp.Limit(expression=exp.Literal.number(limit)))
-    return expressions.text_of(select)
+    return select
 
 
 def wrapped(select: exp.Select, columns: int) -> str:

@@ -120,8 +120,9 @@ class Binder:
         where = select.args.get("where")
         scope.bind_outputs(select.expressions)
         if where is not None:
-            _no_aggregate(where, "WHERE", "move it to HAVING")
-            flat.where += _conjuncts(scope.bind(where.this))
+            bound = scope.bind(where.this)
+            _no_aggregate(bound, "WHERE", "move it to HAVING")
+            flat.where += _conjuncts(bound)
         flat.group = scope.group(select)
         having = select.args.get("having")
         flat.having = scope.bind(having.this) if having is not None else None
@@ -235,8 +236,9 @@ class Binder:
         self, flat: Flat, before: list[_Relation], relations: list[_Relation], join: exp.Join, env: Env
     ) -> exp.Expr:
         if join.args.get("on") is not None:
-            _no_aggregate(join.args["on"], "ON", "move it to HAVING")
-            return _Scope(self, flat, relations, env).bind(join.args["on"])
+            bound = _Scope(self, flat, relations, env).bind(join.args["on"])
+            _no_aggregate(bound, "ON", "move it to HAVING")
+            return bound
         left, right = _Scope(self, flat, before, env), _Scope(self, flat, relations[-1:], env)
         pairs = []
         for column in join.args.get("using") or []:
@@ -330,8 +332,9 @@ class _Scope:
         for ordered in order.expressions if order is not None else ():
             key = ordered.this
             position = _position(key)
-            if isinstance(key, exp.Column) and fold(key.name) == "all" and not key.table and not key.this.quoted:
-                raise UnsupportedSQL("ORDER BY ALL is not supported: write ORDER BY 1, 2, …")
+            if isinstance(key, exp.Var):  # ALL: by every output
+                found += [_ordered(output, ordered) for _, output in self._flat.outputs]
+                continue
             if position is not None:
                 bound = self._output_at(position, "ORDER BY")
             elif isinstance(key, exp.Column) and not key.table and fold(key.name) in self._aliases:
@@ -340,9 +343,7 @@ class _Scope:
                 raise InvalidInput("ORDER BY a constant orders nothing: name a column or a position")
             else:
                 bound = self.bind(key)
-            found.append(
-                exp.Ordered(this=bound, desc=ordered.args.get("desc"), nulls_first=ordered.args.get("nulls_first"))
-            )
+            found.append(_ordered(bound, ordered))
         return found
 
     def _output_at(self, position: int, clause: str) -> exp.Expr:
@@ -574,6 +575,10 @@ def _number(node: exp.Expr | None, clause: str) -> int | None:
     ):
         raise UnsupportedSQL(f"{clause} needs a whole number: write {clause} 10")
     return int(value.name)
+
+
+def _ordered(node: exp.Expr, like: exp.Ordered) -> exp.Ordered:
+    return exp.Ordered(this=node.copy(), desc=like.args.get("desc"), nulls_first=like.args.get("nulls_first"))
 
 
 def _position(node: exp.Expr) -> int | None:

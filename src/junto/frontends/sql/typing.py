@@ -2,7 +2,6 @@
 """Names and types of what a SELECT would give, by asking an empty DuckDB in memory. No data, no files, no network."""
 
 from collections.abc import Sequence
-from contextlib import closing
 
 import duckdb
 from sqlglot import exp
@@ -50,9 +49,7 @@ class Describer:
         try:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
             self._connection.execute(f"SET schema = {_literal(quoted(schema))}")
-            with closing(self._connection.cursor()) as cursor:
-                cursor.execute(f"SET schema = {_literal(quoted(schema))}")
-                rows = cursor.execute(f"DESCRIBE {sql}").fetchall()
+            rows = self._connection.execute(f"DESCRIBE {sql}").fetchall()
         except duckdb.Error as error:
             raise InvalidInput(f"{what} is not valid: {_line(error)}") from error
         return tuple(Column(str(row[0]), str(row[1])) for row in rows)
@@ -70,5 +67,7 @@ def _type(column: str, type: str, table: str) -> str:
 
 
 def _line(error: duckdb.Error) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0] if text else "DuckDB refuses it")[:300]
+    """What DuckDB says, in one line. It has seen names and types, no data."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = lines[:1] + [line for line in lines[1:] if line.startswith("Candidate")]
+    return " ".join(told)[:300] or "DuckDB refuses it"
