@@ -8,6 +8,7 @@ The parser and DuckDB read a few unparenthesised mixtures of operators different
 away too, so that text and tree always mean the same.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 import sqlglot
@@ -212,6 +213,9 @@ def parse(text: str) -> exp.Select:
     if "\0" in text:
         raise InvalidInput("the SQL holds a zero character: take it out")
     _check_nesting(text)
+    first = _first_word(text)
+    if first not in ("", "SELECT", "WITH", "FROM"):
+        raise UnsupportedSQL(f"{first[:40]} is not a question: {_STATEMENTS}")
     try:
         statements = [tree for tree in sqlglot.parse(text, read="duckdb") if tree is not None]
     except SqlglotError as error:
@@ -226,7 +230,7 @@ def parse(text: str) -> exp.Select:
     if isinstance(tree, exp.SetOperation):
         raise UnsupportedSQL(f"{tree.key.upper()} is not supported: ask one question for each SELECT")
     if not isinstance(tree, exp.Select):
-        raise UnsupportedSQL(f"{_statement_name(tree, text)} is not a question: {_STATEMENTS}")
+        raise UnsupportedSQL(f"{tree.key.upper()} is not a question: {_STATEMENTS}")
     return tree
 
 
@@ -370,14 +374,16 @@ def _check_nesting(text: str) -> None:
             depth -= 1
 
 
-def _statement_name(tree: exp.Expr, text: str) -> str:
-    word = text.split(maxsplit=1)[0].upper()[:20] if text.split() else tree.key.upper()
-    return word if word.isalpha() and word != "WITH" else tree.key.upper()
+def _first_word(text: str) -> str:
+    found = re.match(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*([A-Za-z]+)", text, re.DOTALL)
+    return found[1].upper() if found else ""
 
 
 def _first_line(error: SqlglotError) -> str:
     details = getattr(error, "errors", None)
-    if details:
-        first = details[0]
-        return f"{first.get('description')} at line {first.get('line')}, column {first.get('col')}"
-    return str(error).splitlines()[0][:200]
+    if not details:
+        return str(error).splitlines()[0][:200]
+    first = details[0]
+    place = f"line {first.get('line')}, column {first.get('col')}, at {str(first.get('highlight'))[:40]!r}"
+    told = str(first.get("description"))
+    return f"something is missing before {place}" if told.startswith("Required keyword") else f"{told} ({place})"
