@@ -26,7 +26,10 @@ UNITED = PartyId("united")
 
 
 def between(
-    handlers: Mapping[str, Handler], test: Callable[[Link, Link], Awaitable[None]], settings: LinkSettings | None = None
+    handlers: Mapping[str, Handler],
+    test: Callable[[Link, Link], Awaitable[None]],
+    settings: LinkSettings | None = None,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Run the test with both ends of a link: united's, which dialled, and delta's, which has the handlers."""
     world = World()
@@ -40,7 +43,8 @@ def between(
             await test(link, await links.to(UNITED, 5))
             await link.close()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
 
 
 def test_calls_go_both_ways_over_one_link() -> None:
@@ -361,3 +365,22 @@ def test_closing_lets_what_is_under_way_finish() -> None:
         assert "the node is stopping" in await united.closed
 
     between({"slow": slow}, test)
+
+
+def test_uvloop_serves_as_well() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="a faster event loop, where there is one")
+    content = bytes(range(256)) * 4096 * 3
+
+    async def large(caller: Caller, payload: bytes) -> Answer:
+        return content
+
+    async def test(united: Link, delta: Link) -> None:
+        assert await delta.call("echo", b"back", timeout_seconds=5) == b"back"
+        assert b"".join([piece async for piece in united.stream("large", timeout_seconds=10)]) == content
+        with pytest.raises(DeadlineExceeded):
+            await united.call("stuck", timeout_seconds=0.05)
+        delta.abort("the cable was cut")
+        with pytest.raises(Unavailable):
+            await united.call("large", timeout_seconds=5)
+
+    between({"large": large, "stuck": Stuck()}, test, loop=uvloop.new_event_loop)

@@ -211,15 +211,18 @@ def test_a_party_without_an_address_is_reached_once_it_dials() -> None:
 
 def test_rotation_loses_no_call_and_new_handshakes_use_the_new_certificate() -> None:
     async def test() -> None:
-        pair = Pair()
-        async with pair.node("delta") as delta, pair.node("united") as united:
-            link = await united.to(DELTA, 10)
-            await until(lambda: len(live(delta, UNITED)) == len(live(united, DELTA)) == 1)
+        world = World()
+        (address,) = free_addresses(1)
+        charter = world.charter({"delta": address})
+        async with (
+            links_of(world.here("delta", charter), charter, {"echo": echo}, settings=SWIFT, listen=address) as delta,
+            links_of(world.here("united", charter), charter, {"echo": echo}, settings=SWIFT, listen=None) as united,
+        ):
             link = await united.to(DELTA, 10)
             calls = [asyncio.create_task(link.call("echo", b"%d" % n, timeout_seconds=10)) for n in range(50)]
             await asyncio.sleep(0)
-            delta.rotate(pair.world.identity("delta"))
-            united.rotate(pair.world.identity("united"))
+            delta.rotate(world.identity("delta"))
+            united.rotate(world.identity("united"))
             assert await asyncio.gather(*calls) == [b"%d" % n for n in range(50)]
             assert await united.to(DELTA, 5) is link
             link.abort("dial again")
