@@ -99,7 +99,7 @@ def _released(inputs: Inputs, spool: Spool) -> pa.Table:
         held = place >= 0
         lanes[:, held] += groups.lanes(query.measures, own)[:, place[held]]
     extremes = {
-        m.name: _extreme(m, moves, None if own is None or place is None else _taken(own.column(m.name), place))
+        m.name: _extreme(m, moves, None if own is None or place is None else _taken(own.column(m.name), place), passed)
         for m in query.measures
         if m.encoding == "value"
     }
@@ -131,13 +131,20 @@ def _taken(column: pa.ChunkedArray, place: "np.ndarray[tuple[int], np.dtype[np.i
     return pa.chunked_array(column).take(pa.array(place, mask=place < 0))
 
 
-def _extreme(measure: Measure, moves: Sequence[pa.Table], own: pa.Array | None) -> pa.Array:
+def _extreme(measure: Measure, moves: Sequence[pa.Table], own: pa.Array | None, passed: int) -> pa.Array:
     columns = [move.column(measure.name).combine_chunks() for move in moves if measure.name in move.column_names]
     columns += [own] if own is not None else []
     if not columns:
         raise PeerFault(f"measure {measure.name} is released, but no party moves it")
+    if any(len(column) != passed for column in columns):
+        raise PeerFault(
+            f"a party moved measure {measure.name} for another number of groups than the {passed} that passed"
+        )
     choose = pc.min_element_wise if measure.combine == "min" else pc.max_element_wise
-    return choose(*columns, skip_nulls=True)
+    try:
+        return choose(*columns, skip_nulls=True)
+    except pa.ArrowException as error:
+        raise PeerFault(f"parties moved measure {measure.name} in types that do not compare") from error
 
 
 def _table(

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Outputs wait for the one party they are for; what arrives is what was announced, or a fault."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from node_fakes import FakeLink
+
+from junto.errors import Cancelled, PeerFault
+from junto.link import methods
+from junto.node.cache import Cache
+from junto.node.exchange import Content, Outbox, Parcel, Pull, decode_pull, fetch, fetch_whole
+from junto.node.spool import CHUNK_BYTES, Spool
+from junto.types import PartyId, StepId, TaskId
+
+TASK, STEP = TaskId("01jtask"), StepId("m")
+BTS, DELTA = PartyId("bts"), PartyId("delta")
+PULL = Pull(TASK, STEP, "masked")
+
+
+def _parcel(size: int, sha256: bytes, inline: bytes | None = None) -> Parcel:
+    return Parcel(sha256=sha256, inline=inline, bytes=size)
+
+
+class _World:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.spool = Spool(folder, bytes(32))
+        self.outbox = Outbox(self.spool)
+
+    def put(self, content: Content, digest: bytes = b"", task: TaskId = TASK, to: PartyId = BTS) -> None:
+        self.outbox.put(task, STEP, "masked", to, content, digest)
+
+    async def read(self, offset: int = 0, to: PartyId = BTS) -> bytes:
+        return b"".join([piece async for piece in self.outbox.read(Pull(TASK, STEP, "masked", offset), to)])
+
+
+def _run(folder: Path, claim: Callable[[_World], Awaitable[None]]) -> None:
+    async def within() -> None:
+        async with asyncio.timeout(10):
+            await claim(_World(folder))
+
+    asyncio.run(within())
+
+
+async def _waits(awaited: Awaitable[object]) -> bool:
+    job = asyncio.ensure_future(awaited)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    waiting = not job.done()
+    job.cancel()
+    await asyncio.gather(job, return_exceptions=True)
+    return waiting
+
+
+def test_an_output_is_there_for_its_addressee_and_nobody_else(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        world.put(b"shares", b"digest")
+        assert await world.outbox.parcel(PULL, BTS) == _parcel(6, b"digest", b"shares")
+        assert await _waits(world.outbox.parcel(PULL, DELTA))
+        assert await _waits(world.outbox.parcel(Pull(TASK, STEP, "another"), BTS))
+
+    _run(tmp_path, claim)
+
+
+def test_a_puller_that_comes_early_waits_until_the_output_is_there(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        jobs = [asyncio.create_task(world.outbox.parcel(PULL, BTS)) for _ in range(2)]
+        await asyncio.sleep(0)
+        jobs[0].cancel()  # one that gives up takes nothing away from another
+        await asyncio.sleep(0)
+        world.put(b"shares")
+        assert (await jobs[1]).inline == b"shares"
+
+    _run(tmp_path, claim)
+
+
+def test_an_output_is_made_once(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        world.put(b"first")
+        world.put(b"second")
+        assert (await world.outbox.parcel(PULL, BTS)).inline == b"first"
+
+    _run(tmp_path, claim)
+
+
+@pytest.mark.parametrize("offset", [0, 3, CHUNK_BYTES + 1])
+def test_every_kind_of_output_is_read_from_any_byte(tmp_path: Path, offset: int) -> None:
+    content = bytes(range(256)) * (CHUNK_BYTES // 128)
+
+    async def claim(world: _World) -> None:
+        spooled = world.spool.write([content])
+        copy = Cache(tmp_path, 1 << 30).put("k", [content])
+        for held in (content, spooled, copy):
+            world.outbox = Outbox(world.spool)
+            world.put(held)
+            assert await world.read(offset) == content[offset:]
+
+    _run(tmp_path, claim)
+
+
+def test_a_large_output_is_announced_and_streamed(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        world.put(world.spool.write([b"x" * 10]), b"digest")
+        assert await world.outbox.parcel(PULL, BTS) == _parcel(10, b"digest", None)
+
+    _run(tmp_path, claim)
+
+
+def test_the_end_of_a_task_drops_its_outputs_and_ends_the_waits(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        waiting = asyncio.create_task(world.outbox.parcel(Pull(TASK, STEP, "later"), BTS))
+        spooled = world.spool.write([b"x"])
+        world.put(spooled)
+        world.put(b"of another task", task=TaskId("01jother"))
+        await asyncio.sleep(0)
+        world.outbox.drop(TASK)
+        with pytest.raises(Cancelled, match="has ended"):
+            await waiting
+        with pytest.raises(Cancelled):
+            await world.outbox.parcel(PULL, BTS)
+        assert not spooled.path.exists()
+        other = Pull(TaskId("01jother"), STEP, "masked")
+        assert (await world.outbox.parcel(other, BTS)).inline == b"of another task"
+
+    _run(tmp_path, claim)
+
+
+def test_an_output_made_after_the_end_is_thrown_away(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        world.outbox.drop(TASK)
+        spooled = world.spool.write([b"too late"])
+        world.put(spooled)
+        assert not spooled.path.exists()
+
+    _run(tmp_path, claim)
+
+
+def test_a_copy_of_an_open_table_outlives_its_task(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        copy = Cache(tmp_path, 1 << 30).put("k", [b"weather"])
+        world.put(copy)
+        world.outbox.drop(TASK)
+        assert copy.path.exists()
+
+    _run(tmp_path, claim)
+
+
+def test_nobody_fills_our_memory_with_names_it_waits_for(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        for number in range(10_000):
+            world.outbox.put(TASK, STEP, str(number), BTS, b"", b"")
+        with pytest.raises(PeerFault, match="no plan has more"):
+            await world.outbox.parcel(Pull(TASK, STEP, "one more"), BTS)
+
+    _run(tmp_path, claim)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff",
+        msgspec.msgpack.encode({"task": 1, "step": "m", "name": "n"}),
+        msgspec.msgpack.encode({"task": "t", "step": "m", "name": "n", "offset": -1}),
+        msgspec.msgpack.encode({"task": "t", "step": "m", "name": "n", "more": 1}),
+    ],
+)
+def test_a_pull_that_is_none_is_a_fault(payload: bytes) -> None:
+    with pytest.raises(PeerFault):
+        decode_pull(payload)
+
+
+# ── fetching ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _link(parcel: Parcel | bytes, pieces: tuple[bytes, ...] = ()) -> FakeLink:
+    async def call(method: str, payload: bytes) -> bytes:
+        assert method == methods.PEER_PULL
+        assert decode_pull(payload) == PULL
+        return parcel if isinstance(parcel, bytes) else msgspec.msgpack.encode(parcel)
+
+    async def stream(method: str, payload: bytes) -> AsyncIterator[bytes]:
+        assert method == methods.PEER_READ
+        for piece in pieces:
+            yield piece
+
+    return FakeLink("delta", call, stream)
+
+
+def _sha(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _fetched(link: FakeLink, most_bytes: int = 1000) -> bytes:
+    return asyncio.run(fetch_whole(link.link, PULL, timeout_seconds=5.0, most_bytes=most_bytes))
+
+
+def test_what_was_announced_is_fetched_inline_or_streamed() -> None:
+    assert _fetched(_link(_parcel(6, _sha(b"shares"), b"shares"))) == b"shares"
+    assert _fetched(_link(_parcel(6, _sha(b"shares")), (b"sha", b"res"))) == b"shares"
+    assert _fetched(_link(_parcel(0, _sha(b""), b""))) == b""
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        _link(_parcel(6, _sha(b"others"), b"shares")),
+        _link(_parcel(5, _sha(b"shares"), b"shares")),
+        _link(_parcel(6, _sha(b"others")), (b"sha", b"res")),
+        _link(_parcel(6, _sha(b"shares")), (b"sha",)),
+        _link(_parcel(6, _sha(b"shares")), (b"sha", b"res", b"!")),
+        _link(_parcel(-1, _sha(b""), b"")),
+        _link(b"no parcel"),
+    ],
+)
+def test_what_differs_from_what_was_announced_is_a_fault_that_names_the_party(link: FakeLink) -> None:
+    with pytest.raises(PeerFault, match="delta"):
+        _fetched(link)
+
+
+def test_a_message_beyond_the_bound_is_refused_before_it_is_all_here() -> None:
+    taken: list[bytes] = []
+
+    async def claim() -> None:
+        link = _link(_parcel(3000, _sha(b"x" * 3000)), (b"x" * 600,) * 5)
+        async for piece in fetch(link.link, PULL, timeout_seconds=5.0):
+            taken.append(piece)
+
+    asyncio.run(claim())
+    assert len(taken) == 5
+    with pytest.raises(PeerFault, match="more than 1000 bytes"):
+        _fetched(_link(_parcel(3000, _sha(b"x" * 3000)), (b"x" * 600,) * 5))
