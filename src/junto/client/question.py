@@ -2,6 +2,7 @@
 """A question and its answer, as the analyst holds them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,9 @@ class Asker(Protocol):
 
     def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
         """Wait until the task has ended; its last progress."""
+
+    def cancel(self, task: TaskId) -> None:
+        """End a task at every participant."""
 
     def result(self, task: TaskId) -> "pa.Table":
         """The answer of a task that is done."""
@@ -89,7 +93,12 @@ class Question:
 
 def answer(desk: Asker, task: TaskId, watch: Watcher | None) -> Answer:
     """Follow a task to its end. Raises what ended it, if that is not an answer."""
-    progress = desk.follow(task, watch)
+    try:
+        progress = desk.follow(task, watch)
+    except KeyboardInterrupt:
+        with suppress(JuntoError):
+            desk.cancel(task)  # nobody waits for the answer any more
+        raise
     if progress.state != "done" or progress.receipt is None:
         raise ending(progress)
     return Answer(desk.result(task), progress.receipt, progress)

@@ -67,6 +67,10 @@ class Cache:
         self._evict(path)
         return Copy(path, digest.digest(), size)
 
+    def remove(self, copy: Copy) -> None:
+        """Forget a copy that is not what its key says."""
+        copy.path.unlink(missing_ok=True)
+
     def _evict(self, newest: Path) -> None:
         for part in self._folder.glob("*.part"):
             if not part.name.endswith(f".{os.getpid()}.part"):  # a process before us was interrupted

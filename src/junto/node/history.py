@@ -20,8 +20,11 @@ _TASKS = 200
 """How many tasks are kept at hand; older ones are in the journal."""
 
 
-def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[Task]:
-    """The latest tasks, oldest first, each as its statements left it; and every one that has not ended."""
+def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[tuple[Task, str]]:
+    """The latest tasks, oldest first, each as its statements left it; and every one that has not ended.
+
+    With each the id of its receipt's statement, empty if there is none.
+    """
     entries: dict[TaskId, list[Entry]] = defaultdict(list)
     for stored in journal.entries(kinds=tuple(BODIES)):
         statement = read_statement(stored.envelope)
@@ -35,7 +38,8 @@ def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[T
     for task in sorted(entries):
         if task in recent or task not in ended:
             try:
-                yield replay(task, ledger.name.party, entries[task], patience)
+                receipt = next((e.id for e in entries[task] if e.kind == "receipt"), "")
+                yield replay(task, ledger.name.party, entries[task], patience), receipt
             except JuntoError as error:
                 _log.warning("a task cannot be shown", task=task, reason=str(error))
 

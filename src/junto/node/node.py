@@ -18,7 +18,7 @@ from typing import Self
 
 from junto import __version__
 from junto.engines.base import Limits
-from junto.engines.duckdb import DuckDB
+from junto.engines.duckdb import DuckDB, remove_leftovers
 from junto.errors import InvalidInput, JuntoError, PeerFault
 from junto.journal.statement import read_statement
 from junto.journal.store import Journal
@@ -126,6 +126,7 @@ class Node:
         spool_key = _spool_key(home.path / "keys" / "spool.key")
         self.spool = Spool(home.spool_path, spool_key)
         self.spool.clear()
+        remove_leftovers(home.spool_path)
         self.outbox = Outbox(self.spool)
         self.engine = DuckDB()
         self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
@@ -150,6 +151,7 @@ class Node:
             self._perform,
             self._forget,
             self.spool,
+            self._unreachable,
         )
         self.tools = Tools(
             me=self.me,
@@ -170,8 +172,8 @@ class Node:
         users = Users(self, publishing)
         routes = {**peers.routes, **users.routes, **doctor.routes}
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
-        for task in tasks_in(self.journal, self.ledger, settings.patience):
-            self.runner.resume(task)
+        for task, receipt_statement in tasks_in(self.journal, self.ledger, settings.patience):
+            self.runner.resume(task, receipt_statement)
 
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
 
@@ -208,7 +210,13 @@ class Node:
         self._start(self._learn_facts(party))
 
     def _link_down(self, party: PartyId, reason: str) -> None:
-        self.runner.link_changed(party, reason)
+        self.runner.link_changed(party, f"its link went down at {_clock(time.time())} UTC: {reason}")
+
+    def _unreachable(self, party: PartyId) -> str | None:
+        status = next((status for status in self.links.status() if status.party == party), None)
+        if status is None or status.up:
+            return None
+        return f"no link since {_clock(status.since)} UTC: {status.error}"
 
     async def _learn_facts(self, party: PartyId) -> None:
         try:
@@ -326,6 +334,10 @@ class Node:
         job = asyncio.create_task(work)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(at))
 
 
 def _spool_key(path: Path) -> bytes:

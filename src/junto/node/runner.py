@@ -67,7 +67,9 @@ class Runner:
         perform: Callable[[Live], Coroutine[None, None, None]],
         forget: Callable[[TaskId], None],
         spool: Spool,
+        unreachable: Callable[[PartyId], str | None],
     ) -> None:
+        """`unreachable` says since when and why a party cannot be reached now; None if it can."""
         self._me = me
         self._ledger = ledger
         self._courier = courier
@@ -77,7 +79,7 @@ class Runner:
         self._forget = forget
         self._spool = spool
         self.live: dict[TaskId, Live] = {}
-        self._down: dict[PartyId, str] = {}
+        self._unreachable = unreachable
 
     @property
     def open(self) -> list[Live]:
@@ -99,9 +101,10 @@ class Runner:
         live = self._admit(Task(id, self._me, asker, proposal, self._patience))
         self._begin(live, statement)
 
-    def resume(self, task: Task) -> Live:
+    def resume(self, task: Task, receipt_statement: str) -> Live:
         """Take up a task from the journal; an open one ends, named, because its process did."""
         live = self._admit(task)
+        live.receipt_statement = receipt_statement
         if task.state not in ENDED:
             self.dispatch(live, Restarted(time.time()))
         return live
@@ -123,10 +126,6 @@ class Runner:
     def link_changed(self, party: PartyId, detail: str | None) -> None:
         """A link came up (None), or went down, with the reason."""
         now = time.time()
-        if detail is None:
-            self._down.pop(party, None)
-        else:
-            self._down[party] = detail
         for live in self.open:
             if party in live.task.proposal.participants:
                 self.dispatch(live, PartyUp(party, now) if detail is None else PartyDown(party, detail, now))
@@ -161,8 +160,9 @@ class Runner:
         now = time.time()
         self.dispatch(live, Opened(statement, now))
         for party in live.task.others:
-            if party in self._down:
-                self.dispatch(live, PartyDown(party, self._down[party], now))
+            detail = self._unreachable(party)
+            if detail is not None:
+                self.dispatch(live, PartyDown(party, detail, now))
 
     def _trim(self) -> None:
         """Let go of the oldest ended tasks; the journal keeps what they said."""

@@ -162,12 +162,25 @@ class Work:
                 tables[read.name] = groups.source_of(await self._local(read.step))
             else:
                 tables[read.name] = tools.shelf.source(read)
+        gave = await self._run(step, tables, open_rows)
+        try:
+            for read in step.reads:
+                if read.dataset is not None and read.version is not None:
+                    # The run is over: a file that changed under it shows now.
+                    await asyncio.to_thread(tools.shelf.check, read.dataset, read.version)
+        except JuntoError:
+            if isinstance(gave, Copy):
+                tools.cache.remove(gave)
+            raise
+        return gave
+
+    async def _run(self, step: Query, tables: dict[str, Source], open_rows: bool) -> Local:
+        tools = self._tools
         if step.keys is not None:
             return await groups.run_grouped(tools.engine, step, tables, tools.limits)
         if open_rows:
-            return await groups.run_rows(
-                tools.engine, step, tables, tools.limits, lambda pieces: tools.cache.put(key, pieces)
-            )
+            key = cache_key(step)
+            return await groups.run_rows(tools.engine, step, tables, tools.limits, lambda p: tools.cache.put(key, p))
         return await groups.run_rows(tools.engine, step, tables, tools.limits, tools.spool.write)
 
     async def _move(self, step: Move) -> Local:
