@@ -6,6 +6,11 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
+# An environment without a PATH, as a bare container may have.
+ifeq ($(PATH),)
+export PATH := /usr/local/bin:/usr/bin:/bin
+endif
+
 # pip must neither ask nor tell about itself, whatever the machine's own settings are.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
