@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fragment's groups on their way into the protocols: keyed, laid out, lined up with the others'."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from junto.engines.base import ArrowSource, TableSource
+from junto.errors import InvalidInput, PeerFault, StorageFailed
+from junto.node import groups
+from junto.node.cache import Cache
+from junto.node.spool import Spool
+from junto.plan.steps import Measure, Query
+from junto.secure.encoding import decode
+from junto.secure.groupkeys import PassedKeys, Selection
+from junto.types import PartyId, StepId
+
+COUNT = Measure("m0", "sum", "count", "BIGINT")
+WHOLE = Measure("m1", "sum", "integer", "DECIMAL(38,2)", 2)
+REAL = Measure("m2", "sum", "real", "DOUBLE")
+LEAST = Measure("m3", "min", "value", "DATE")
+MEASURES = (COUNT, WHOLE, REAL, LEAST)
+
+
+def _query(keys: tuple[str, ...] = ("k0",)) -> Query:
+    types = ("VARCHAR",) * len(keys)
+    return Query(StepId("q"), PartyId("delta"), "", (), keys=keys, key_types=types, measures=MEASURES)
+
+
+def _table() -> pa.Table:
+    return pa.table(
+        {
+            "k0": ["ewr", None, "jfk"],
+            "units": pa.array([30, 2, 11], pa.int64()),
+            "m0": pa.array([30, 2, 11], pa.int64()),
+            "m1": pa.array([1, None, -3], pa.int32()),
+            "m2": [0.5, 1e-3, -2.25],
+            "m3": pa.array([1, 2, None], pa.date32()),
+        }
+    )
+
+
+SELECTION = Selection(5, np.array([True, False, True, True, False]), np.array([3, 1, 0]))
+"""Of a union of five, groups 0, 2 and 3 passed; ours are 3 (ewr), 1 (NULL) and 0 (jfk)."""
+
+
+def test_groups_are_keyed_and_counted() -> None:
+    counts = groups.counts_of(_query(), _table())
+    assert len(set(counts.keys)) == 3
+    assert counts.units.tolist() == [30, 2, 11]
+    assert groups.keys_of(_query(()), _table().slice(0, 1)) == [b""]
+
+
+def test_measures_stand_in_lanes_one_below_the_other_and_null_is_nothing() -> None:
+    lanes = groups.lanes(MEASURES, _table())
+    assert lanes.shape == (groups.lane_count(MEASURES), 3) == (7, 3)
+    assert decode("m0", "count", lanes[:1]).to_pylist() == [30, 2, 11]
+    assert [float(v) for v in decode("m1", "integer", lanes[1:4], 2).to_pylist()] == [1.0, 0.0, -3.0]
+    assert decode("m2", "real", lanes[4:]).to_pylist() == pytest.approx([0.5, 1e-3, -2.25], abs=2**-60)
+
+
+def test_without_measures_there_are_no_lanes() -> None:
+    assert groups.lanes((LEAST,), _table()).shape == (0, 3)
+
+
+def test_selected_lanes_stand_in_the_unions_order_with_zero_where_we_have_none() -> None:
+    placed = groups.lanes_of(MEASURES, _table(), SELECTION)
+    assert placed[0].tolist() == [11, 0, 30]
+
+
+def test_aligned_rows_stand_in_the_unions_order_with_null_where_we_have_none() -> None:
+    aligned = groups.aligned(_table().select(["m3", "k0"]), SELECTION)
+    assert aligned.column("k0").to_pylist() == ["jfk", None, "ewr"]
+    assert [None if day is None else day.toordinal() for day in aligned.column("m3").to_pylist()] == [
+        None,
+        None,
+        719164,
+    ]
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.data())
+def test_a_row_lands_where_its_key_does_whatever_passed(data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, 12))
+    passed = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)), dtype=bool)
+    own = data.draw(st.permutations(range(size)))[: data.draw(st.integers(0, size))]
+    selection = Selection(size, passed, np.array(own, dtype=np.int64))
+    table = pa.table({"m0": pa.array(own, pa.int64())})
+    expected = [place if place in own else None for place in np.flatnonzero(passed).tolist()]
+    assert groups.aligned(table, selection).column("m0").to_pylist() == expected
+    lanes = groups.lanes_of((COUNT,), table, selection)
+    assert lanes[0].tolist() == [place or 0 for place in expected]
+
+
+def test_a_value_no_lane_can_hold_is_refused_by_name_and_not_shown() -> None:
+    table = _table().set_column(4, "m2", pa.array([float("nan"), 4242.5, 1.0]))
+    with pytest.raises(InvalidInput, match="m2") as refusal:
+        groups.lanes(MEASURES, table)
+    assert "4242" not in str(refusal.value)
+
+
+# ── Arrow on the wire and on disk ───────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("table", [_table(), _table().slice(0, 0), pa.table({"a": pa.chunked_array([[1], [2, 3]])})])
+def test_a_table_comes_back_from_its_bytes_wherever_they_lay(tmp_path: Path, table: pa.Table) -> None:
+    spool = Spool(tmp_path, bytes(32))
+    data = groups.ipc_bytes(table)
+    copy = Cache(tmp_path, 1 << 30).put("k", [data])
+    for content in (table, spool.write([data]), copy):
+        assert groups.read_table(content, spool) == table
+
+
+def test_pieces_come_a_batch_at_a_time() -> None:
+    batches = pa.table({"a": list(range(1000))}).to_batches(100)
+    pieces = list(groups.ipc_pieces(batches[0].schema, iter(batches)))
+    assert len(pieces) == 11
+    assert all(pieces)
+
+
+def _bad_offsets() -> bytes:
+    values = pa.array(["abc", "def"])
+    offsets = pa.py_buffer(np.array([0, 900_000, 6], dtype=np.int32))
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, offsets, values.buffers()[2]])
+    return groups.ipc_bytes(pa.table({"a": broken}))
+
+
+@pytest.mark.parametrize("data", [b"", b"no arrow", groups.ipc_bytes(_table())[:-20], _bad_offsets()])
+def test_bytes_that_are_no_table_are_a_fault_of_whoever_sent_them(tmp_path: Path, data: bytes) -> None:
+    spool = Spool(tmp_path, bytes(32))
+    with pytest.raises(PeerFault):
+        groups.read_table(spool.write([data]), spool)
+
+
+def test_a_fragment_reads_tables_and_copies_and_nothing_else(tmp_path: Path) -> None:
+    copy = Cache(tmp_path, 1 << 30).put("k", [b""])
+    assert isinstance(groups.source_of(_table()), TableSource)
+    assert groups.source_of(copy) == ArrowSource(str(copy.path))
+    with pytest.raises(PeerFault):
+        groups.source_of(SELECTION)
+
+
+def test_fingerprints_differ_where_outputs_do() -> None:
+    keys = PassedKeys([b"a", b"bc"], 2)
+    outputs = [
+        None,
+        _table(),
+        _table().slice(1),
+        SELECTION,
+        keys,
+        PassedKeys([b"ab", b"c"], 2),
+        np.zeros((1, 2), dtype=np.uint64),
+        np.ones((1, 2), dtype=np.uint64),
+    ]
+    prints = [groups.fingerprint(output) for output in outputs]
+    assert len(set(prints)) == len(prints)
+    assert groups.fingerprint(_table()) == prints[1]
+    with pytest.raises(TypeError):
+        groups.fingerprint("text")
+
+
+# ── threads ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _pieces(count: int, taken: list[int], broken: Exception | None = None) -> AsyncIterator[bytes]:
+    for number in range(count):
+        taken.append(number)
+        yield bytes([number])
+    if broken is not None:
+        raise broken
+
+
+def _streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], bytes]) -> bytes:
+    async def run() -> bytes:
+        async with asyncio.timeout(10):
+            return await groups.write_streamed(pieces, keep)
+
+    return asyncio.run(run())
+
+
+def test_what_arrives_is_kept_in_order() -> None:
+    assert _streamed(_pieces(200, []), b"".join) == bytes(range(200))
+
+
+def test_a_keeper_that_fails_ends_the_arrival_even_with_everything_under_way() -> None:
+    taken: list[int] = []
+
+    def full(pieces: Iterator[bytes]) -> bytes:
+        next(pieces)
+        raise StorageFailed("no space left")
+
+    with pytest.raises(StorageFailed, match="no space left"):
+        _streamed(_pieces(250, taken), full)
+    assert len(taken) < 100
+
+
+def test_an_arrival_that_breaks_off_reaches_the_keeper_and_the_caller() -> None:
+    kept: list[str] = []
+
+    def keep(pieces: Iterator[bytes]) -> bytes:
+        try:
+            return b"".join(pieces)
+        except PeerFault:
+            kept.append("cleaned up")
+            raise
+
+    with pytest.raises(PeerFault, match="other bytes"):
+        _streamed(_pieces(3, [], PeerFault("other bytes")), keep)
+    assert kept == ["cleaned up"]
+
+
+def test_a_cancelled_arrival_is_cleaned_up_before_the_caller_goes_on() -> None:
+    kept: list[str] = []
+
+    def keep(pieces: Iterator[bytes]) -> bytes:
+        try:
+            return b"".join(pieces)
+        finally:
+            kept.append("cleaned up")
+
+    async def forever() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x"
+        await asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        job = asyncio.create_task(groups.write_streamed(forever(), keep))
+        while not kept and not job.done():
+            await asyncio.sleep(0)
+            job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+    asyncio.run(run())
+    assert kept == ["cleaned up"]
+
+
+def test_cancelling_blocking_work_stops_it_and_waits_for_its_end() -> None:
+    ended: list[bool] = []
+
+    async def run() -> None:
+        begun = threading.Event()
+
+        def work(stop: threading.Event) -> None:
+            begun.set()
+            ended.append(stop.wait(10))
+
+        job = asyncio.create_task(groups.in_thread(work))
+        await asyncio.to_thread(begun.wait, 10)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert ended == [True]
+
+    asyncio.run(run())
+
+
+def test_what_blocking_work_gives_or_raises_comes_back() -> None:
+    assert asyncio.run(groups.in_thread(lambda stop: stop.is_set())) is False
+
+    def fails(stop: threading.Event) -> None:
+        raise StorageFailed("no space left")
+
+    with pytest.raises(StorageFailed):
+        asyncio.run(groups.in_thread(fails))
