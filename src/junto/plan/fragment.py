@@ -164,10 +164,10 @@ class _Reader:
     conditions: list[_Condition] = field(default_factory=list)
 
     def reading(self, tree: exp.Select) -> Reading:
-        """What was found. Where a column must be a key, that it must be a filter goes without saying."""
-        grouped = {(need.dataset, need.column) for need in self.needs if need.allow == "group"}
+        """What was found. Where a column must be a key or shown, that it must be a filter goes without saying."""
+        shown = {(need.dataset, need.column) for need in self.needs if need.allow in ("group", "rows")}
         return Reading(
-            needs=tuple(n for n in self.needs if n.allow != "filter" or (n.dataset, n.column) not in grouped),
+            needs=tuple(n for n in self.needs if n.allow != "filter" or (n.dataset, n.column) not in shown),
             used={name: tuple(sorted(columns)) for name, columns in self.used.items()},
             columns=tuple(projection.alias_or_name for projection in tree.expressions),
         )
