@@ -110,7 +110,8 @@ def _extreme(value: str | None) -> str | None:
 
 def _unique(database: duckdb.DuckDBPyConnection, unit: str) -> bool:
     column = scan.name(unit)
-    twice = f"SELECT 1 FROM source WHERE {column} IS NOT NULL GROUP BY {column} HAVING count(*) > 1 LIMIT 1"
+    # Rows without a unit count as none: a NULL makes the rows more than the units.
+    twice = f"SELECT 1 FROM source GROUP BY {column} HAVING count(*) > 1 OR {column} IS NULL LIMIT 1"
     return database.execute(twice).fetchone() is None
 
 

@@ -7,15 +7,16 @@ before the output is there: its call waits, and its own deadline ends the wait.
 
 import asyncio
 import hashlib
+import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, assert_never
 
 import msgspec
 
-from junto.errors import Cancelled, PeerFault, StorageFailed
+from junto.errors import Cancelled, DeadlineExceeded, PeerFault, StorageFailed, Unavailable
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.cache import Copy
@@ -27,6 +28,8 @@ INLINE_BYTES = 1 << 20
 
 _REMEMBERED_TASKS = 1000
 """So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
+_PAUSE_SECONDS = 0.05
+"""Between two attempts to reach a party whose link went down."""
 _OUTPUTS = 10_000
 """Outputs of one task, asked for or made: a party cannot fill our memory with names it waits for."""
 
@@ -146,39 +149,65 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
     return next(pieces, None)
 
 
-async def fetch(link: Link, pull: Pull, *, timeout_seconds: float) -> AsyncIterator[bytes]:
-    """The pieces of one output of the peer's. Raises PeerFault, at the end, if they are not what was announced."""
-    reply = await link.call(methods.PEER_PULL, msgspec.msgpack.encode(pull), timeout_seconds=timeout_seconds)
-    try:
-        parcel = msgspec.msgpack.decode(reply, type=Parcel)
-    except msgspec.MsgspecError as error:
-        raise PeerFault(f"{link.peer.party} answered a pull of step {pull.step} with something else") from error
+Way = Callable[[float], Awaitable[Link]]
+"""The open link to one party, waited for so many seconds at most. Raises Unavailable."""
+
+
+async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterator[bytes]:
+    """The pieces of one output of a party's. A link that goes down is waited for, and the bytes go on where they
+    stopped. Raises what the party answered, PeerFault, at the end, if it is not what was announced; Unavailable."""
+    until = time.monotonic() + timeout_seconds
     digest = hashlib.sha256()
     size = 0
-    if parcel.inline is not None:
-        digest.update(parcel.inline)
-        size = len(parcel.inline)
-        yield parcel.inline
-    else:
-        request = msgspec.msgpack.encode(pull)
-        async for piece in link.stream(methods.PEER_READ, request, timeout_seconds=timeout_seconds):
-            digest.update(piece)
-            size += len(piece)
-            if size > parcel.bytes:
-                break
-            yield piece
+    parcel: Parcel | None = None
+    while True:
+        left = until - time.monotonic()
+        link = await way(max(left, 0.0))
+        try:
+            if parcel is None:
+                parcel = await _parcel(link, pull, left)
+            async for piece in _pieces(link, pull, parcel, size, left):
+                digest.update(piece)
+                size += len(piece)
+                if size > parcel.bytes:
+                    break
+                yield piece
+            break
+        except DeadlineExceeded:
+            raise
+        except Unavailable:
+            if time.monotonic() + _PAUSE_SECONDS >= until:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS)
     if size != parcel.bytes or digest.digest() != parcel.sha256:
         raise PeerFault(f"{link.peer.party} sent other bytes for step {pull.step} than it announced")
 
 
-async def fetch_whole(link: Link, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
-    """One output of the peer's, in memory. Raises PeerFault if it is larger than `most_bytes`."""
+async def fetch_whole(way: Way, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
+    """One output of a party's, in memory. Raises PeerFault if it is larger than `most_bytes`."""
     held = bytearray()
-    async for piece in fetch(link, pull, timeout_seconds=timeout_seconds):
+    async for piece in fetch(way, pull, timeout_seconds=timeout_seconds):
         held += piece
         if len(held) > most_bytes:
-            raise PeerFault(f"{link.peer.party} sends more than {most_bytes} bytes for step {pull.step}")
+            raise PeerFault(f"the output for step {pull.step} has more than {most_bytes} bytes")
     return bytes(held)
+
+
+async def _parcel(link: Link, pull: Pull, seconds: float) -> Parcel:
+    reply = await link.call(methods.PEER_PULL, msgspec.msgpack.encode(pull), timeout_seconds=seconds)
+    try:
+        return msgspec.msgpack.decode(reply, type=Parcel)
+    except msgspec.MsgspecError as error:
+        raise PeerFault(f"{link.peer.party} answered a pull of step {pull.step} with something else") from error
+
+
+async def _pieces(link: Link, pull: Pull, parcel: Parcel, offset: int, seconds: float) -> AsyncIterator[bytes]:
+    if parcel.inline is not None:
+        yield parcel.inline
+        return
+    request = msgspec.msgpack.encode(msgspec.structs.replace(pull, offset=offset))
+    async for piece in link.stream(methods.PEER_READ, request, timeout_seconds=seconds):
+        yield piece
 
 
 def decode_pull(payload: bytes) -> Pull:

@@ -2,14 +2,15 @@
 """A party's home: the folder that holds all a node keeps.
 
     party.toml               name, node, listen address, addresses others dial
-    keys/                    0700: authority.key, authority.pem, node.key, node.pem
+    keys/                    0700: authority.key, authority.pem, node.key, node.pem, spool.key
     charter.json             the charter in force; charter.proposed.json is one that not all have signed
     users/NAME/profile.json  0600: certificate, key, charter and node address of a user
     users/NAME/operator      there if the user may publish and grant in the party's name
     journal.db               what happened
-    data/ spool/ cache/      published files, outputs of running tasks, copies of open tables
+    data/ spool/ cache/      published files and where the others lie, outputs of running tasks, copies of open tables
+    node.ready, node.log     there while the node answers; what it logs when it runs in the background
 
-Every file is replaced whole. Back up `keys/` and `journal.db`; the rest can be made again.
+Every file is replaced whole. Back up all but `spool/` and `cache/`, which can be made again.
 """
 
 import os

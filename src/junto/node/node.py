@@ -19,7 +19,7 @@ from typing import Self
 from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.duckdb import DuckDB, remove_leftovers
-from junto.errors import InvalidInput, JuntoError, PeerFault
+from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
 from junto.journal.statement import read_statement
 from junto.journal.store import Journal
 from junto.link import methods
@@ -249,6 +249,9 @@ class Node:
             answer = await work.run()
         except StepError as error:
             failure = error.failure
+            if isinstance(failure.error, Cancelled) and failure.party != self.me:
+                # The party has ended the task: its statement says why, is on its way, and ends this work.
+                await asyncio.sleep(self.settings.patience.absence_seconds)
             self._step_failed(
                 live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time())
             )

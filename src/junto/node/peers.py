@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault
 from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
@@ -114,7 +114,7 @@ class Peers:
             raise PeerFault(f"{party} takes no part in task {task}")
         await live.contracted.wait()
         if live.task.state in ENDED:
-            raise InvalidInput(f"task {task} has ended ({live.task.state})")
+            raise Cancelled(f"task {task} has ended at {self._ledger.name.party} ({live.task.state})")
         return live
 
     def _checked(self, sender: PartyId, statement: Statement) -> Body | None:

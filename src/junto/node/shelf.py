@@ -9,10 +9,12 @@ from junto.engines import sources
 from junto.engines.base import FileSource
 from junto.engines.sources import Inspection
 from junto.errors import DataChanged, InvalidInput
+from junto.logs import logger
 from junto.node.files import read_bounded, write_whole
 from junto.plan.steps import Read
 from junto.types import DatasetName, Digest
 
+_log = logger("junto.shelf")
 _SHELF_BYTES = 256 << 20
 
 
@@ -55,7 +57,14 @@ class Shelf:
             raise InvalidInput(f"dataset {name} is published, but its files are not known here: publish it again")
         if placed.version != version:
             raise DataChanged(f"dataset {name} has a new version since the question was compiled: ask again")
-        now = sources.unchanged(placed.inspection)
+        try:
+            now = sources.unchanged(placed.inspection)
+        except DataChanged as error:
+            _log.warning("a published source has changed", dataset=name, reason=str(error))
+            # What we raise may reach other parties; where the files lie is nobody's business but ours.
+            raise DataChanged(
+                f"the files of dataset {name} are not what was published any more: its owner has to publish it again"
+            ) from None
         if now is not placed.inspection:
             self._placed[name] = _Placed(version, now)
 

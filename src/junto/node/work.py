@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, assert_never
 
 import numpy as np
@@ -19,7 +20,6 @@ import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source
 from junto.errors import JuntoError, PeerFault, Unavailable
-from junto.link.connection import Link
 from junto.link.links import Links
 from junto.node import groups
 from junto.node.answer import Answered, Inputs, release
@@ -212,9 +212,15 @@ class Work:
 
     async def _bring(self, sender: PartyId, pull: Pull, keep: Callable[[Iterator[bytes]], Rows]) -> Rows:
         """An output of another party, written as it comes."""
-        link = await self._link(sender)
-        pieces = fetch(link, pull, timeout_seconds=self._left())
-        return await groups.write_streamed(pieces, keep)
+        return await groups.write_streamed(self._pieces(sender, pull), keep)
+
+    async def _pieces(self, sender: PartyId, pull: Pull) -> AsyncIterator[bytes]:
+        way = partial(self._tools.links.to, sender)
+        try:
+            async for piece in fetch(way, pull, timeout_seconds=self._left()):
+                yield piece
+        except JuntoError as error:
+            raise StepError(Failure(pull.step, sender, error)) from error
 
     # ── joint steps ─────────────────────────────────────────────────────────────────────────────────
 
@@ -295,14 +301,14 @@ class Work:
 
     def _puller(self, step: StepId) -> Callable[[PartyId, str], Awaitable[bytes]]:
         async def pull(sender: PartyId, name: str) -> bytes:
-            link = await self._link(sender)
+            way = partial(self._tools.links.to, sender)
             request = Pull(self._task, step, name)
-            return await fetch_whole(link, request, timeout_seconds=self._left(), most_bytes=_MESSAGE_BYTES)
+            try:
+                return await fetch_whole(way, request, timeout_seconds=self._left(), most_bytes=_MESSAGE_BYTES)
+            except JuntoError as error:
+                raise StepError(Failure(step, sender, error)) from error
 
         return pull
-
-    async def _link(self, party: PartyId) -> Link:
-        return await self._tools.links.to(party, self._left())
 
     def _left(self) -> float:
         left = self._deadline - time.time()
