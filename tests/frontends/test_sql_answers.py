@@ -297,6 +297,8 @@ ROWS = (
     'SELECT "Straße „α“" AS "ö ö", day, big FROM flights WHERE day IS NULL ORDER BY id',
     "SELECT f.id, w.visib FROM flights f JOIN weather w USING (origin) WHERE w.visib > 5 ORDER BY f.id, w.visib",
     "SELECT id FROM flights WHERE FALSE",
+    "SELECT * FROM (SELECT id, origin, month FROM flights) JOIN weather USING (origin, month) ORDER BY ALL",
+    "SELECT w.*, f.id FROM flights f LEFT JOIN (SELECT visib AS v, origin FROM weather) w USING (origin) ORDER BY 3, 1",
     "SELECT id AS a, a + 1 AS b FROM flights ORDER BY b LIMIT 3",
     "SELECT id, -id AS id2 FROM flights ORDER BY id2",
     "SELECT -id AS id FROM flights ORDER BY id LIMIT 3",

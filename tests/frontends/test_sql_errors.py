@@ -149,7 +149,7 @@ CLAUSES = {
     " USING (origin) GROUP BY 1) x USING (origin)": "reads open tables of bts, faa",
     "SELECT COUNT(*) FROM flights WHERE id = month IN (1)": "put ( ) around",
     "SELECT COUNT(*) FROM flights WHERE -id ^ 2 > 1": "put ( ) around",
-    "SELECT tags, COUNT(*) FROM flights JOIN weather USING (origin) GROUP BY tags": "group by plain values",
+    "SELECT tags, COUNT(*) FROM flights JOIN weather USING (origin) GROUP BY tags": "cast it to VARCHAR",
     "SELECT origin, COUNT(*) FROM flights GROUP BY origin ORDER BY origin COLLATE NOCASE": "COLLATE",
     "SELECT COUNT(*) FROM (VALUES (1)) t": "VALUES|not supported",
     "FROM flights SELECT COUNT(*) HAVING COUNT(*) IN (SELECT visib FROM weather)": "over aggregates",

@@ -39,7 +39,7 @@ class Explanation:
         if self.disclosures:
             told: dict[tuple[str, str], list[str]] = {}
             for d in self.disclosures:
-                among = d.recipient in self._contributors
+                among = {d.recipient, *d.sources} == self._contributors
                 alike = f"{d.what} (from {'the other owners' if among else ', '.join(d.sources)})"
                 told.setdefault((d.form, alike), []).append(d.recipient)
             rows = [(", ".join(who), form, what) for (form, what), who in told.items()]

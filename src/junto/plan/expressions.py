@@ -63,6 +63,9 @@ AGGREGATES: tuple[type[exp.Expr], ...] = (
 )
 
 _ARITHMETIC: tuple[type[exp.Expr], ...] = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
+_CHAINS = (exp.And, exp.Or, exp.Add, exp.Sub, exp.Mul, exp.DPipe)
+"""A list of operands held as nested nodes counts as one level."""
+
 _FIELDS: tuple[type[exp.Expr], ...] = (
     exp.Year,
     exp.Month,
@@ -250,7 +253,8 @@ def check(tree: exp.Expr, functions: Iterable[str] = ()) -> None:
             for child in children:
                 if isinstance(child, exp.Expr):
                     _check_operand(node, name, child)
-                    stack.append((child, depth if type(child) is type(node) else depth + 1))
+                    chained = isinstance(node, _CHAINS) and type(child) is type(node)
+                    stack.append((child, depth if chained else depth + 1))
 
 
 def spelling(tree: exp.Expr) -> str:

@@ -8,8 +8,8 @@ from sqlglot import exp
 
 from junto.catalog.dataset import Column
 from junto.errors import InvalidInput, UnsupportedSQL
+from junto.frontends.sql.flat import Flat, rebuilt
 from junto.frontends.sql.measures import released
-from junto.frontends.sql.scope import Flat, rebuilt
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
 

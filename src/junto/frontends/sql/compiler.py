@@ -23,6 +23,7 @@ from sqlglot import exp
 from junto.catalog.dataset import Column, Dataset
 from junto.errors import InvalidInput, PeerFault, UnsupportedSQL
 from junto.frontends.sql.answer import Gathering, ReleaseText, gathered_text, grouped_text, rows_text, spelled
+from junto.frontends.sql.flat import Flat, Source, all_tables, has_aggregate, rename
 from junto.frontends.sql.fragments import (
     Fragments,
     Labels,
@@ -36,7 +37,7 @@ from junto.frontends.sql.fragments import (
 )
 from junto.frontends.sql.measures import Measures, aggregates_in, released
 from junto.frontends.sql.names import Catalog, Named
-from junto.frontends.sql.scope import Binder, Flat, Source, all_tables, has_aggregate, rename
+from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
@@ -44,6 +45,15 @@ from junto.trust.allow import DEFAULT_UNITS
 from junto.trust.grants import Grant
 from junto.trust.rules import judge
 from junto.types import PartyId, StepId
+
+_KEY_TYPES = frozenset(
+    (
+        *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"),
+        *("UBIGINT", "FLOAT", "DOUBLE", "DATE", "TIME", "VARCHAR", "UUID", "BLOB", "TIMESTAMP", "TIMESTAMP_S"),
+        *("TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"),
+    )
+)
+"""Types of which two values are the same group exactly when their encodings are equal."""
 
 
 def compile_sql(
@@ -202,6 +212,10 @@ class _Compiler:
         contributors, inputs = tuple(q.party for q in others), tuple(q.id for q in others)
         nodes = contributors if len(contributors) == 1 else (*contributors, self._asker)
         units, parties = self._limits(fragments, others)
+        if parties > len(others):
+            raise InvalidInput(
+                f"the rules show only groups of at least {parties} parties beside the asker; {len(others)} hold data"
+            )
         threshold = Threshold(StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties)
         sums = tuple(m for m in measures.measures if m.combine == "sum")
         summed = [MaskedSum(StepId("sums"), threshold.id, inputs, contributors, self._asker, sums)] if sums else []
@@ -334,10 +348,9 @@ def _keys(flat: Flat) -> list[exp.Expr]:
 
 def _check_keys(keys: Sequence[exp.Expr], columns: Sequence[Column]) -> None:
     for key, column in zip(keys, columns, strict=True):
-        plain = column.type.split("(")[0]
-        if "[" in column.type or plain in ("STRUCT", "MAP", "UNION", "BLOB", "BIT", "JSON", "INTERVAL", "VARIANT"):
+        if column.type not in _KEY_TYPES and not column.type.startswith("DECIMAL("):
             raise UnsupportedSQL(
-                f"GROUP BY {expressions.readable(key)} is of type {column.type[:60]}: group by plain values"
+                f"GROUP BY {expressions.readable(key)} is of type {column.type[:60]}: cast it to VARCHAR to group by it"
             )
 
 

@@ -8,8 +8,8 @@ from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
 from junto.errors import InvalidInput
+from junto.frontends.sql.flat import Derived, Flat, Source, all_of, bound_column, read_name, table_node
 from junto.frontends.sql.names import Named
-from junto.frontends.sql.scope import Derived, Flat, Source, all_of, bound_column, read_name, table_node
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions, fragment
 from junto.plan.fragment import Reading, Table

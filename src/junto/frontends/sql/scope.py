@@ -7,59 +7,31 @@ into what surrounds it; one over open tables may be any SELECT; anything else wo
 together, and is turned away.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqlglot import exp
 
 from junto.errors import InvalidInput, UnsupportedSQL
+from junto.frontends.sql.flat import (
+    Derived,
+    Env,
+    Flat,
+    Source,
+    all_of,
+    all_tables,
+    bound_column,
+    complete,
+    has_aggregate,
+    rebuilt,
+    rename,
+    table_node,
+    with_names,
+)
 from junto.frontends.sql.names import Catalog, Named, fold, nearest
 from junto.plan import expressions
-from junto.types import PartyId
 
 _MOST_SOURCES = 32
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A SELECT over open tables of one party, computed there. Its outputs are called c0, c1, …"""
-
-    owner: PartyId
-    select: exp.Select  # its tables replaced by names of `tables`
-    tables: Mapping[str, Named]
-    columns: tuple[str, ...]  # as the question calls them
-
-
-@dataclass(frozen=True)
-class Source:
-    """One use of a table. `side` and `on` say how it joins those before it; the first has neither."""
-
-    alias: str
-    table: Named | Derived
-    side: str = ""
-    on: exp.Expr | None = None
-
-
-@dataclass
-class Flat:
-    """A bound SELECT: what it reads, what it keeps, and its outputs."""
-
-    sources: list[Source] = field(default_factory=list)
-    where: list[exp.Expr] = field(default_factory=list)
-    outputs: list[tuple[str, exp.Expr]] = field(default_factory=list)
-    group: list[exp.Expr] | None = None
-    having: exp.Expr | None = None
-    order: list[exp.Ordered] = field(default_factory=list)
-    limit: int | None = None
-    offset: int = 0
-    distinct: bool = False
-    lists: dict[str, Derived] = field(default_factory=dict)  # tables of `x IN (SELECT …)`
-
-    @property
-    def plain(self) -> bool:
-        """Whether it only selects and filters."""
-        cut = self.limit is not None or self.offset or self.distinct or self.having is not None
-        return self.group is None and not cut and not any(has_aggregate(e) for _, e in self.outputs)
 
 
 @dataclass
@@ -69,29 +41,6 @@ class _Relation:
     name: str
     columns: list[tuple[str, exp.Expr]]
     hidden: set[str] = field(default_factory=set)  # folded names that USING merged into an earlier relation's
-
-
-Env = Mapping[str, exp.Select]
-"""The WITH names in sight, folded, and their SELECTs."""
-
-
-def has_aggregate(node: exp.Expr) -> bool:
-    """Whether an expression holds an aggregate."""
-    return node.find(*expressions.AGGREGATES) is not None
-
-
-def all_tables(select: exp.Select, catalog: Catalog, env: Env | None = None) -> Iterator[tuple[exp.Table, Named]]:
-    """Every dataset that a SELECT reads, at any depth, with the node that names it."""
-    inner = _with(select, env or {})
-    for node in _own_nodes(select):
-        if isinstance(node, exp.Table):
-            body = None if node.args.get("db") else inner.get(fold(node.name))
-            if body is None:
-                yield node, catalog.find(node)
-        elif isinstance(node, exp.Select):
-            yield from all_tables(node, catalog, inner)
-    for cte in _ctes(select):
-        yield from all_tables(cte.this, catalog, _before(select, cte, env or {}))
 
 
 class Binder:
@@ -107,7 +56,7 @@ class Binder:
 
     def flatten(self, select: exp.Select, env: Env) -> Flat:
         """The SELECT, bound and flat. Raises InvalidInput, UnsupportedSQL."""
-        env = _with(select, env)
+        env = with_names(select, env)
         flat = Flat()
         relations: list[_Relation] = []
         source = select.args.get("from_")
@@ -212,8 +161,8 @@ class Binder:
 
     def _derive(self, select: exp.Select, env: Env, what: str, problem: UnsupportedSQL | None = None) -> Derived:
         """The SELECT as one computed at the one party whose open tables it reads."""
-        complete = _complete(select, env)
-        named = list(all_tables(complete, self._catalog))
+        whole = complete(select, env)
+        named = list(all_tables(whole, self._catalog))
         closed = next((table for _, table in named if not table.open), None)
         if closed is not None:
             if problem is not None:
@@ -229,8 +178,8 @@ class Binder:
                 " so let it read the tables of one, written party.dataset"
             )
         tables: dict[str, Named] = {}
-        rename(complete, named, tables)
-        return Derived(next(iter(owners)), complete, tables, self._names_of(complete, tables))
+        rename(whole, named, tables)
+        return Derived(next(iter(owners)), whole, tables, self._names_of(whole, tables))
 
     def _join_condition(
         self, flat: Flat, before: list[_Relation], relations: list[_Relation], join: exp.Join, env: Env
@@ -389,125 +338,6 @@ class _Scope:
         return nearest(name, (n for relation in relations for n, _ in relation.columns))
 
 
-def bound_column(alias: str, column: str) -> exp.Column:
-    """`"alias"."column"`."""
-    return exp.column(exp.to_identifier(column, quoted=True), exp.to_identifier(alias, quoted=True))
-
-
-def table_node(name: str, alias: str) -> exp.Table:
-    """`"name" AS "alias"`."""
-    return exp.Table(
-        this=exp.to_identifier(name, quoted=True),
-        alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)),
-    )
-
-
-def rebuilt(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
-    """A node of the same class whose children have been changed."""
-    args: dict[str, object] = {}
-    for name, value in node.args.items():
-        if isinstance(value, exp.Expr):
-            args[name] = change(value)
-        elif isinstance(value, list):
-            args[name] = [change(v) if isinstance(v, exp.Expr) else v for v in value]
-        else:
-            args[name] = value
-    return type(node)(**args)
-
-
-def rename(select: exp.Select, named: Sequence[tuple[exp.Table, Named]], tables: dict[str, Named]) -> None:
-    """Give each table in a SELECT the one name under which its fragment reads it; columns keep theirs.
-
-    named: what `all_tables` found in it. tables: filled with what each name stands for.
-    """
-    avoid = frozenset(fold(cte.alias) for cte in select.find_all(exp.CTE))
-    for node, table in named:
-        name = read_name(table, tables, avoid)
-        tables[name] = table
-        if node.args.get("alias") is None:
-            node.set("alias", exp.TableAlias(this=node.this.copy()))
-        node.set("this", exp.to_identifier(name, quoted=True))
-        node.set("db", None)
-
-
-def read_name(table: Named, taken: Mapping[str, Named], avoid: frozenset[str] = frozenset()) -> str:
-    """The name under which a fragment reads a table: its own, or `party.name` where that is somebody else's."""
-    taken_by = next((other for name, other in taken.items() if fold(name) == fold(table.name)), None)
-    if fold(table.name) not in avoid and taken_by in (None, table):
-        return table.name
-    return f"{'+'.join(table.owners)}.{table.name}"
-
-
-def _complete(select: exp.Select, env: Env) -> exp.Select:
-    """A copy of the SELECT that carries the WITH names it uses from around it."""
-    copied = select.copy()
-    own = {fold(cte.alias) for cte in _ctes(copied)}
-    used = {fold(t.name) for t in copied.find_all(exp.Table) if not t.args.get("db")}
-    needed: list[str] = []
-    frontier = [name for name in env if name in used - own]
-    while frontier:
-        name = frontier.pop()
-        if name in needed:
-            needed.remove(name)
-        needed.insert(0, name)
-        used_here = {fold(t.name) for t in env[name].find_all(exp.Table) if not t.args.get("db")}
-        frontier += [n for n in env if n in used_here and n != name and list(env).index(n) < list(env).index(name)]
-    if needed:
-        ordered = [name for name in env if name in needed]
-        ctes = [
-            exp.CTE(this=env[name].copy(), alias=exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
-            for name in ordered
-        ]
-        existing = copied.args.get("with_")
-        copied.set("with_", exp.With(expressions=[*ctes, *(existing.expressions if existing else [])]))
-    return copied
-
-
-def _ctes(select: exp.Select) -> list[exp.CTE]:
-    with_ = select.args.get("with_")
-    return list(with_.expressions) if with_ is not None else []
-
-
-def _with(select: exp.Select, env: Env) -> Env:
-    found = dict(env)
-    for cte in _ctes(select):
-        if not isinstance(cte.this, exp.Select):
-            raise UnsupportedSQL(f"WITH {cte.alias} is not a SELECT: write one SELECT in it")
-        if cte.args["alias"].args.get("columns"):
-            raise UnsupportedSQL(f"WITH {cte.alias}(…) renames columns: name them with AS inside it")
-        if fold(cte.alias) in found:
-            raise UnsupportedSQL(f"WITH names {cte.alias!r} twice: give each its own name")
-        found[fold(cte.alias)] = cte.this
-    return found
-
-
-def _before(select: exp.Select, wanted: exp.CTE, env: Env) -> Env:
-    found = dict(env)
-    for cte in _ctes(select):
-        if cte is wanted:
-            break
-        found[fold(cte.alias)] = cte.this
-    return found
-
-
-def _own_nodes(select: exp.Select) -> Iterator[exp.Expr]:
-    """Tables and SELECTs directly inside a SELECT, WITH left aside."""
-    stack: list[exp.Expr] = [
-        child
-        for name, value in select.args.items()
-        if name != "with_"
-        for child in (value if isinstance(value, list) else [value])
-        if isinstance(child, exp.Expr)
-    ]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, exp.Table | exp.Select):
-            yield node
-            if isinstance(node, exp.Select):
-                continue
-        stack.extend(node.iter_expressions())
-
-
 def _named_select(item: exp.Expr, env: Env) -> tuple[str, exp.Select | None]:
     if isinstance(item, exp.Subquery):
         if not isinstance(item.this, exp.Select):
@@ -595,14 +425,6 @@ def _no_aggregate(node: exp.Expr, clause: str, mend: str) -> None:
 
 def _conjuncts(node: exp.Expr) -> list[exp.Expr]:
     return [*node.flatten()] if isinstance(node, exp.And) else [node]
-
-
-def all_of(conditions: Sequence[exp.Expr]) -> exp.Expr:
-    whole = [exp.paren(c, copy=False) if isinstance(c, exp.Or) else c for c in conditions]
-    result: exp.Expr = whole[0]
-    for condition in whole[1:]:
-        result = exp.And(this=result, expression=condition)
-    return result
 
 
 def _maybe(node: exp.Expr | None) -> list[exp.Expr]:
