@@ -12,12 +12,11 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput, Unavailable
-from junto.link.methods import Status
+from junto.link.methods import LinkStatus, Status
 from junto.node.home import Home as HomeFolder
 
 app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is_help=True)
@@ -138,19 +137,18 @@ def _print_status(status: Status, now: float) -> None:
     console.print(f"datasets     {status.datasets}")
     console.print(f"open tasks   {status.open_tasks}")
     console.print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
-    table = Table("party", "link", "since", "address", "round trip", "in / out", "", show_edge=False)
+    wide = max((len(link.party) for link in status.links), default=0)
     for link in status.links:
-        way = "we dialled" if link.dialled else "it dialled"
-        table.add_row(
-            link.party,
-            f"up, {way}" if link.up else "down",
-            _ago(link.since, now),
-            link.address,
-            f"{link.rtt_seconds * 1000:.1f} ms" if link.up and link.rtt_seconds else "",
-            f"{link.bytes_in:,} / {link.bytes_out:,}",
-            link.detail,
-        )
-    console.print(table)
+        console.print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
+
+
+def _link_words(link: LinkStatus, now: float) -> str:
+    since = _ago(link.since, now)
+    if not link.up:
+        return f"down for {since}: {link.detail}"
+    way = f"dialled {link.address}" if link.dialled else f"dialled by {link.address}"
+    trip = f", round trip {link.rtt_seconds * 1000:.1f} ms" if link.rtt_seconds else ""
+    return f"up for {since}, {way}{trip}, {link.bytes_in:,} bytes in, {link.bytes_out:,} out"
 
 
 def _ago(at: float, now: float) -> str:
