@@ -58,7 +58,8 @@ def select(source: FileSource, database: str = "") -> str:
 def _origin(source: FileSource, database: str) -> str:
     match source.format:
         case "parquet":
-            return f"read_parquet({texts(source.paths)}, hive_partitioning = false)"
+            # A Parquet file's statistics leave NaN out; taken at their word, `v <= 2` lets a NaN pass, and MAX(v) is 1.
+            return f"read_parquet({texts(source.paths)}, hive_partitioning = false, can_have_nan = true)"
         case "csv":
             return f"read_csv({texts(source.paths)}, hive_partitioning = false, {_how(source)})"
         case "duckdb":

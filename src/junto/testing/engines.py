@@ -238,8 +238,23 @@ def runs_many_at_a_time(engine: Engine, folder: Path) -> None:
         _same(list(pool.map(one, range(16))), [1000 * value + 499_500 for value in range(16)])
 
 
+def counts_what_is_no_number(engine: Engine, folder: Path) -> None:
+    """NaN is larger than every number, also where a Parquet file's statistics do not tell of it."""
+    parquet.write_table(pa.table({"v": [float("nan"), 1.0, 3.0]}), folder / "a.parquet")
+    tables: dict[str, Source] = {
+        "t": FileSource("parquet", (str(folder / "a.parquet"),), columns=(("v", "DOUBLE"),)),
+    }
+    counted = "SELECT count(*) FILTER (v > 2) AS up, count(*) FILTER (v <= 2) AS down, max(v) AS most FROM t"
+    found = answer(engine, folder, counted, tables).to_pylist()[0]
+    assert (found["up"], found["down"]) == (2, 1)
+    assert math.isnan(found["most"])
+    for where, rows in (("v > 5", 1), ("v < 1e300", 2), ("v BETWEEN 0 AND 10", 2), ("NOT (v <= 5)", 1)):
+        assert answer(engine, folder, f"SELECT v FROM t WHERE {where}", tables).num_rows == rows
+
+
 CLAIMS: tuple[Claim, ...] = (
     joins_sources_of_every_kind,
+    counts_what_is_no_number,
     gives_each_type_its_arrow_type,
     sums_integers_exactly,
     keeps_nan_infinities_and_edges,
