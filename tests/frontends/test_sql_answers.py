@@ -314,6 +314,12 @@ def test_questions_for_rows_equal_duckdb(question: str, asker: str) -> None:
 
 
 OPEN_ONLY = (
+    "SELECT * FROM weather ORDER BY ALL",
+    "SELECT origin AS month, visib FROM weather ORDER BY month NULLS FIRST, -visib",
+    "SELECT -month AS month, visib FROM weather ORDER BY month + 0, visib",
+    "SELECT month FROM weather ORDER BY visib DESC, origin LIMIT 4",
+    "SELECT origin, SUM(visib) AS s FROM weather GROUP BY ALL ORDER BY COUNT(*) DESC, origin NULLS FIRST",
+    "SELECT DISTINCT month, origin FROM weather ORDER BY 2 DESC, 1",
     "SELECT origin, COUNT(*) AS n FROM weather GROUP BY origin HAVING COUNT(*) > 1 ORDER BY n DESC, origin",
     "SELECT month, n FROM (SELECT month, COUNT(*) AS n FROM weather GROUP BY month) t ORDER BY n DESC, month LIMIT 2",
     "WITH w AS (SELECT month, MAX(visib) AS v FROM weather GROUP BY 1) SELECT p.seats, w.v FROM planes p LEFT JOIN w"

@@ -69,7 +69,7 @@ class ReleaseText:
             position = positions.get(spelled(ordered.this))
             if position is None:
                 raise InvalidInput("with SELECT DISTINCT, ORDER BY goes by outputs: add the expression to the SELECT")
-            found.setdefault(position, _ordered(exp.Literal.number(position), ordered))
+            found.setdefault(position, like(exp.Literal.number(position), ordered))
         for position in range(1, len(self.outputs) + 1):
             found.setdefault(position, exp.Ordered(this=exp.Literal.number(position), nulls_first=False))
         return list(found.values())
@@ -107,12 +107,12 @@ def grouped_text(flat: Flat, keys: Sequence[exp.Expr], finals: Mapping[str, exp.
         return rebuilt(node, change)
 
     having = change(flat.having) if flat.having is not None else None
-    order = [_ordered(change(o.this), o) for o in flat.order]
+    order = [like(change(o.this), o) for o in flat.order]
     ties = [released(f"k{i}") for i in range(len(keys))]
     return ReleaseText(
         outputs=[change(e) for _, e in flat.outputs],
         where=having,
-        order=_with_ties(order, ties),
+        order=with_ties(order, ties),
         limit=flat.limit,
         offset=flat.offset,
         distinct=flat.distinct,
@@ -123,8 +123,8 @@ def rows_text(flat: Flat) -> Gathering:
     """A question for rows: its outputs, and what it is ordered by, are the fragments' outputs."""
     needed = _Needed()
     outputs = [needed.add(e) for _, e in flat.outputs]
-    order = _with_ties([_ordered(needed.add(o.this), o) for o in flat.order], outputs)
-    positions = [_ordered(exp.Literal.number(int(o.this.name[1:]) + 1), o) for o in order]
+    order = with_ties([like(needed.add(o.this), o) for o in flat.order], outputs)
+    positions = [like(exp.Literal.number(int(o.this.name[1:]) + 1), o) for o in order]
     text = ReleaseText(outputs=outputs, order=order, limit=flat.limit, offset=flat.offset, distinct=flat.distinct)
     return Gathering(needed.expressions, positions, text)
 
@@ -145,7 +145,7 @@ def gathered_text(flat: Flat, keys: Sequence[exp.Expr]) -> Gathering:
         outputs=[change(e) for _, e in flat.outputs],
         group=group,
         having=change(flat.having) if flat.having is not None else None,
-        order=_with_ties([_ordered(change(o.this), o) for o in flat.order], group),
+        order=with_ties([like(change(o.this), o) for o in flat.order], group),
         limit=flat.limit,
         offset=flat.offset,
         distinct=flat.distinct,
@@ -171,7 +171,7 @@ class _Needed:
         return released(self._names[key])
 
 
-def _with_ties(order: Sequence[exp.Ordered], ties: Sequence[exp.Expr]) -> list[exp.Ordered]:
+def with_ties(order: Sequence[exp.Ordered], ties: Sequence[exp.Expr]) -> list[exp.Ordered]:
     """The order asked for, and after it what tells equal rows apart."""
     by = {spelled(o.this) for o in order}
     result = list(order)
@@ -182,8 +182,9 @@ def _with_ties(order: Sequence[exp.Ordered], ties: Sequence[exp.Expr]) -> list[e
     return result
 
 
-def _ordered(node: exp.Expr, like: exp.Ordered) -> exp.Ordered:
-    return exp.Ordered(this=node, desc=like.args.get("desc"), nulls_first=like.args.get("nulls_first"))
+def like(node: exp.Expr, ordered: exp.Ordered) -> exp.Ordered:
+    """An order by `node` that goes as another does."""
+    return exp.Ordered(this=node, desc=ordered.args.get("desc"), nulls_first=ordered.args.get("nulls_first"))
 
 
 def _type(type_: str) -> exp.DataType:

@@ -22,7 +22,16 @@ from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
 from junto.errors import InvalidInput, PeerFault, UnsupportedSQL
-from junto.frontends.sql.answer import Gathering, ReleaseText, gathered_text, grouped_text, rows_text, spelled
+from junto.frontends.sql.answer import (
+    Gathering,
+    ReleaseText,
+    gathered_text,
+    grouped_text,
+    like,
+    rows_text,
+    spelled,
+    with_ties,
+)
 from junto.frontends.sql.flat import Flat, Source, all_tables, has_aggregate, rename
 from junto.frontends.sql.fragments import (
     Fragments,
@@ -36,7 +45,7 @@ from junto.frontends.sql.fragments import (
     wrapped,
 )
 from junto.frontends.sql.measures import Measures, aggregates_in, released
-from junto.frontends.sql.names import Catalog, Named
+from junto.frontends.sql.names import Catalog, Named, fold
 from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
@@ -136,10 +145,13 @@ class _Compiler:
         host = next(iter(owners)) if len(owners) == 1 else self._asker
         select, reads = tree.copy(), dict[str, Named]()
         rename(select, list(all_tables(select, self._catalog)), reads)
+        order = _local_order(select, answer)
+        types = described(self._describer, "local", select, reads)
+        columns = tuple(Column(f"c{i}", c.type) for i, c in enumerate(types))
         fragments = Fragments(reads, (host,), self._describer)
-        columns = tuple(Column(f"c{i}", c.type) for i, c in enumerate(answer))
-        query = fragments.query("query", host, wrapped(select, len(answer)), Labels(rows=columns))
-        text = ReleaseText(outputs=[released(c.name) for c in columns])
+        query = fragments.query("query", host, wrapped(select, len(columns)), Labels(rows=columns))
+        outputs: list[exp.Expr] = [released(f"c{i}") for i in range(len(answer))]
+        text = ReleaseText(outputs=outputs, order=with_ties(order, outputs))
         return [*fragments.steps, query, *self._release_rows([query], text, columns, answer)]
 
     def _joint(self, tree: exp.Select, named: Sequence[tuple[exp.Table, Named]]) -> list[AnyStep]:
@@ -295,6 +307,30 @@ class _Compiler:
                 units = max(units, verdict.units, 0 if verdict.allowed else DEFAULT_UNITS)
                 parties = max(parties, verdict.parties)
         return units, parties
+
+
+def _local_order(select: exp.Select, answer: Sequence[Column]) -> list[exp.Ordered]:
+    """ORDER BY of any SELECT, for its release: by its outputs, and by further ones added to it where need be."""
+    names = [fold(column.name) for column in answer]
+    found: list[exp.Ordered] = []
+    added = 0
+    order = select.args.get("order")
+    for ordered in order.expressions if order is not None else ():
+        key = ordered.this
+        if isinstance(key, exp.Var):  # ALL
+            places = list(range(len(answer)))
+        elif isinstance(key, exp.Literal) and not key.is_string and key.name.isdecimal():
+            places = [int(key.name) - 1]
+        elif isinstance(key, exp.Column) and not key.table and fold(key.name) in names:
+            places = [names.index(fold(key.name))]
+        elif select.args.get("distinct") is not None:
+            raise UnsupportedSQL("with SELECT DISTINCT, ORDER BY goes by the names or positions of outputs")
+        else:
+            select.append("expressions", exp.alias_(key.copy(), f"junto order {added}", quoted=True))
+            places = [len(answer) + added]
+            added += 1
+        found += [like(released(f"c{place}"), ordered) for place in places]
+    return found
 
 
 def _mains(flat: Flat) -> list[Source]:
