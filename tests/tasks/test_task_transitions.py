@@ -271,6 +271,13 @@ def test_a_step_that_fails_ends_the_task_naming_whose_doing_it_is() -> None:
     assert instructions[-2:] == [Halt(), Conclude("failed", "unavailable", UNITED, "united hung up")]
 
 
+def test_a_step_that_ran_out_of_time_names_whom_it_waited_for_not_who_noticed() -> None:
+    task = at_state("running")
+    task.handle(finished("q-delta"))
+    task.handle(StepFailed(StepId("t"), "deadline-exceeded", DELTA, "no reply within 59.9 s", DEADLINE - 0.01))
+    assert _outcome(task)[:3] == ("expired", "deadline-exceeded", UNITED)
+
+
 # ── every open state ────────────────────────────────────────────────────────────────────────────────
 
 OPEN: list[State] = ["judging", "proposed", "offered", "running"]

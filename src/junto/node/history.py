@@ -38,8 +38,9 @@ def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[t
     for task in sorted(entries):
         if task in recent or task not in ended:
             try:
-                receipt = next((e.id for e in entries[task] if e.kind == "receipt"), "")
-                yield replay(task, ledger.name.party, entries[task], patience), receipt
+                machine = replay(task, ledger.name.party, entries[task], patience)
+                receipt = next((e.id for e in entries[task] if e.kind == "receipt" and e.party == machine.receiver), "")
+                yield machine, receipt
             except JuntoError as error:
                 _log.warning("a task cannot be shown", task=task, reason=str(error))
 

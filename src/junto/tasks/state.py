@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from junto.errors import InvalidTransition, PeerFault
+from junto.errors import DeadlineExceeded, InvalidTransition, PeerFault
 from junto.plan.steps import Release, parties_of
 from junto.tasks.bodies import (
     Confirm,
@@ -227,6 +227,9 @@ class Task:
                 return self._contract_arrived(event)
             case StepFinished():
                 return self._step_finished(event)
+            case StepFailed() if event.code == DeadlineExceeded.code:
+                # A wait inside the step ran out with the task's own time: name whom the task hung on, not who noticed.
+                return self._stop(*self._lapsed("the deadline", event.at), event.at)
             case StepFailed():
                 return self._stop("failed", event.code, event.party, event.reason, event.at)
             case Released():
