@@ -10,7 +10,12 @@ A grouped question over a joint table becomes, with `others` the owners that are
     Release at the receiver      adds its own Query, evaluates HAVING, ORDER BY, LIMIT and expressions
 
 A question for rows is Query and Move per owner, and a Release that concatenates. An open table that a
-fragment joins is Query and Move to each party that needs it, kept there by version.
+fragment joins is Query and Move to each party that needs it, kept there by version; at its own owner the
+fragment reads the dataset, or the step that computed it.
+
+The table `released` has the columns k0…, then m0… (a count as BIGINT, an integer as DECIMAL(38, scale), a real
+as DOUBLE, a value as its type), then d0… as DOUBLE; of a question for rows, the columns that the rows have.
+A partial sum is 0 where there is nothing to sum; a partial minimum or maximum is NULL.
 """
 
 import hashlib
