@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from junto.node.home import Home
+    from junto.node.node import Node
     from junto.node.settings import NodeSettings
 
 _USER = "analyst"
@@ -44,6 +45,7 @@ class Local:
         self._folder = Path()
         self._desks: dict[str, Desk] = {}
         self._homes: dict[str, Home] = {}
+        self._nodes: dict[str, Node] = {}
 
     def __enter__(self) -> Self:
         """Create and start every party. Raises what starting a node raises; then nothing is left."""
@@ -89,15 +91,19 @@ class Local:
         description.write_text(dataset_file(name, source.name, rules, unit))
         version = desk.publish(description).published[0].version
         self._await(
-            lambda: all(any(d.version == version for d in other.datasets()) for other in self._desks.values()),
+            lambda: all(
+                any((d.party, d.name, d.version) == (party, name, version) for d in other.datasets())
+                for other in self._desks.values()
+            ),
             f"the parties did not all hear of {name}",
         )
 
     async def _start(self) -> None:
         from junto.node.node import Node
 
-        for home in self._homes.values():
-            await self._stack.enter_async_context(Node(home, on_fatal=_fatal, settings=self._settings))
+        for party, home in self._homes.items():
+            node = Node(home, on_fatal=_fatal, settings=self._settings)
+            self._nodes[party] = await self._stack.enter_async_context(node)
 
     def _await_links(self) -> None:
         self._await(

@@ -10,10 +10,11 @@ import msgspec
 import pytest
 from node_fakes import FakeLink
 
-from junto.errors import Cancelled, PeerFault
+from junto.errors import Cancelled, PeerFault, Unavailable
 from junto.link import methods
+from junto.link.connection import Link
 from junto.node.cache import Cache
-from junto.node.exchange import Content, Outbox, Parcel, Pull, decode_pull, fetch, fetch_whole
+from junto.node.exchange import Content, Outbox, Parcel, Pull, Way, decode_pull, fetch, fetch_whole
 from junto.node.spool import CHUNK_BYTES, Spool
 from junto.types import PartyId, StepId, TaskId
 
@@ -192,12 +193,22 @@ def _link(parcel: Parcel | bytes, pieces: tuple[bytes, ...] = ()) -> FakeLink:
     return FakeLink("delta", call, stream)
 
 
+def _way(*links: FakeLink) -> Way:
+    """The links that are up one after the other; the last stays."""
+    waiting = list(links)
+
+    async def way(seconds: float) -> Link:
+        return (waiting.pop(0) if len(waiting) > 1 else waiting[0]).link
+
+    return way
+
+
 def _sha(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
 def _fetched(link: FakeLink, most_bytes: int = 1000) -> bytes:
-    return asyncio.run(fetch_whole(link.link, PULL, timeout_seconds=5.0, most_bytes=most_bytes))
+    return asyncio.run(fetch_whole(_way(link), PULL, timeout_seconds=5.0, most_bytes=most_bytes))
 
 
 def test_what_was_announced_is_fetched_inline_or_streamed() -> None:
@@ -228,10 +239,42 @@ def test_a_message_beyond_the_bound_is_refused_before_it_is_all_here() -> None:
 
     async def claim() -> None:
         link = _link(_parcel(3000, _sha(b"x" * 3000)), (b"x" * 600,) * 5)
-        async for piece in fetch(link.link, PULL, timeout_seconds=5.0):
+        async for piece in fetch(_way(link), PULL, timeout_seconds=5.0):
             taken.append(piece)
 
     asyncio.run(claim())
     assert len(taken) == 5
     with pytest.raises(PeerFault, match="more than 1000 bytes"):
         _fetched(_link(_parcel(3000, _sha(b"x" * 3000)), (b"x" * 600,) * 5))
+
+
+def test_a_link_that_goes_down_is_waited_for_and_the_bytes_go_on_where_they_stopped() -> None:
+    whole = b"abcdefghij"
+    offsets: list[int] = []
+
+    def link(most: int | None, announces: bool = True) -> FakeLink:
+        async def call(method: str, payload: bytes) -> bytes:
+            if not announces:
+                raise Unavailable("the link went down")
+            return msgspec.msgpack.encode(_parcel(len(whole), _sha(whole)))
+
+        async def stream(method: str, payload: bytes) -> AsyncIterator[bytes]:
+            offset = decode_pull(payload).offset
+            offsets.append(offset)
+            yield whole[offset : offset + most if most is not None else None]
+            if most is not None:
+                raise Unavailable("the link went down")
+
+        return FakeLink("delta", call, stream)
+
+    way = _way(link(None, announces=False), link(3), link(4), link(None))
+    assert asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100)) == whole
+    assert offsets == [0, 3, 7]
+
+
+def test_a_party_that_does_not_come_back_ends_the_fetch() -> None:
+    async def way(seconds: float) -> Link:
+        raise Unavailable("delta cannot be reached since 12:00:00 UTC")
+
+    with pytest.raises(Unavailable, match="delta cannot be reached since"):
+        asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A consortium in this process beside all its rows pooled in one DuckDB, which nobody has outside a test."""
+
+import math
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import Self, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from junto.client.question import Answer
+from junto.inprocess import Local
+from junto.node.home import Home
+from junto.node.node import Node
+from junto.node.settings import NodeSettings
+
+T = TypeVar("T")
+
+GROUPED: list[dict[str, object]] = [{"columns": ["*"], "allow": kind} for kind in ("group", "aggregate", "extremes")]
+OPEN: list[dict[str, object]] = [{"columns": ["*"], "allow": "open"}]
+
+
+class Pooled(Local):
+    """A consortium whose published tables are also pooled; `owner_` tells whose a row of a private table is."""
+
+    def __init__(self, parties: Iterable[str], settings: NodeSettings | None = None) -> None:
+        super().__init__(list(parties), settings)
+        self._pool = duckdb.connect(":memory:")
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        super().__exit__(kind, error, tb)
+        self._pool.close()
+
+    def share(
+        self,
+        name: str,
+        tables: Mapping[str, pa.Table],
+        rules: Iterable[Mapping[str, object]] = GROUPED,
+        *,
+        unit: str | None = None,
+    ) -> None:
+        """Publish one table at each of several parties, and pool them."""
+        for party, table in tables.items():
+            self.publish(party, name, table, list(rules), unit=unit)
+        if rules is not OPEN:
+            tables = {p: t.append_column("owner_", pa.array([p] * t.num_rows, pa.string())) for p, t in tables.items()}
+        self._pool.register(name, pa.concat_tables(tables.values()))
+
+    def pooled(self, question: str) -> pa.Table:
+        """DuckDB's answer over the pooled rows."""
+        return self._pool.sql(question).to_arrow_table()
+
+    def ask(self, party: str, question: str, *, purpose: str = "", deadline: str = "20s") -> Answer:
+        """The consortium's answer."""
+        return self[party].sql(question, purpose=purpose).run(deadline=deadline)
+
+    def node(self, party: str) -> Node:
+        """A party's node, to break it."""
+        return self._nodes[party]
+
+    def home(self, party: str) -> Home:
+        """A party's folder."""
+        return self._homes[party]
+
+    def on_loop(self, work: Coroutine[object, object, T]) -> T:
+        """Run something where the nodes run."""
+        return self._portal.run(work)
+
+
+def until(reached: Callable[[], T], what: str, seconds: float = 20.0) -> T:
+    """The first true value of `reached`, asked again and again. Fails, naming `what`, after the time."""
+    end = time.monotonic() + seconds
+    while not (value := reached()):
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def assert_same(found: pa.Table, expected: pa.Table, question: str) -> None:
+    """The same columns, types and rows in the same order; reals within the stated bound."""
+    assert found.schema.names == expected.schema.names, question
+    assert found.schema.types == expected.schema.types, question
+    rows, wanted = (list(zip(*(c.to_pylist() for c in t.columns), strict=True)) for t in (found, expected))
+    assert len(rows) == len(wanted), (question, rows, wanted)
+    for row, want in zip(rows, wanted, strict=True):
+        assert all(map(_same_value, row, want)), (question, row, want)
+
+
+def _same_value(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
+    return one == other

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers over real nodes equal DuckDB's over the pooled rows with the threshold applied, whoever asks whom."""
+
+import random
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from pooled import OPEN, Pooled, assert_same
+
+from junto.errors import InvalidInput, JuntoError, UnsupportedSQL
+from junto.plan.steps import MaskedSum, Threshold
+
+_ORIGINS = ("JFK", "LGA", "Été", "it's", None)
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("origin", pa.string()),
+        ("month", pa.int32()),
+        ("delay", pa.int32()),
+        ("dist", pa.float64()),
+        ("fare", pa.decimal128(12, 2)),
+        ("day", pa.date32()),
+        ("seen", pa.timestamp("us")),
+        ("Straße „α“", pa.string()),
+        ("order", pa.int16()),
+    ]
+)
+
+
+def _flights(seed: int, rows: int, first_id: int) -> pa.Table:
+    rng = random.Random(seed)
+    made = [
+        {
+            "id": first_id + i,
+            "origin": rng.choice(_ORIGINS),
+            "month": rng.randint(1, 4),
+            "delay": None if rng.random() < 0.1 else rng.randint(-60, 600),
+            "dist": rng.uniform(-1e5, 1e5),
+            "fare": Decimal(rng.randint(-99_999_999, 99_999_999)) / 100,
+            "day": rng.choice((date(1, 1, 1), date(1970, 1, 1), date(2012, 2, 29), date(9999, 12, 31))),
+            "seen": datetime(2013, rng.randint(1, 12), 28, 23, 59, 59, 999_999),
+            "Straße „α“": rng.choice(("x", "ß", "東京", "")),
+            "order": rng.randint(-(2**15), 2**15 - 1),
+        }
+        for i in range(rows)
+    ]
+    return pa.Table.from_pylist(made, schema=_SCHEMA)
+
+
+_WEATHER = pa.table(
+    {
+        "origin": ["JFK", "JFK", "LGA", "Été", None],
+        "month": pa.array([1, 2, 1, 3, 1], pa.int32()),
+        "visib": [10.0, 2.5, 10.0, 0.5, 7.0],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[Pooled]:
+    with Pooled(["ann", "bea", "cyd", "dan"]) as consortium:
+        sizes = {"ann": 90, "bea": 40, "cyd": 70}
+        flights = {p: _flights(i, n, 1000 * i) for i, (p, n) in enumerate(sizes.items())}
+        consortium.share("flights", flights, unit="id")
+        consortium.share("pair", {p: flights[p] for p in ("ann", "bea")}, unit="id")
+        consortium.share("solo", {"ann": flights["ann"]}, unit="id")
+        consortium.share("weather", {"dan": _WEATHER}, OPEN)
+        consortium.share("halves", {"bea": _WEATHER.slice(0, 2), "dan": _WEATHER.slice(2)}, OPEN)
+        yield consortium
+
+
+QUESTIONS = (
+    "SELECT origin, month, COUNT(*) AS n, SUM(delay) AS s, AVG(delay) AS a FROM {t} GROUP BY origin, month"
+    " {having} ORDER BY origin, month",
+    "SELECT month, MIN(delay), MAX(delay), MIN(day), MAX(fare), MIN(origin) FROM {t} GROUP BY month {having}"
+    " ORDER BY month",
+    "SELECT VAR_SAMP(delay), VAR_POP(fare), STDDEV(delay), STDDEV_POP(dist), SUM(dist), AVG(fare) FROM {t} {having}",
+    "SELECT month AS m, SUM(fare) AS s FROM {t} WHERE delay > 0 OR delay IS NULL GROUP BY m {having}"
+    " ORDER BY s DESC, m LIMIT 2 OFFSET 1",
+    "SELECT COUNT(DISTINCT id) AS flights, COUNT(delay) AS known FROM {t} WHERE origin IN ('JFK', 'it''s') {having}",
+    'SELECT "Straße „α“" AS "Ort", SUM("order") AS "Σ" FROM {t} GROUP BY "Straße „α“" {having} ORDER BY 1',
+    "SELECT day, COUNT(*) FROM {t} WHERE day < DATE '9999-12-31' GROUP BY day {having} ORDER BY day",
+    "SELECT date_trunc('quarter', seen) AS q, year(day) AS y, COUNT(*) FROM {t} GROUP BY q, y {having} ORDER BY q, y",
+    "WITH late AS (SELECT origin AS o, delay * 2 AS d{owner} FROM {t} WHERE delay BETWEEN 0 AND 300)"
+    " SELECT o, SUM(d) FROM late GROUP BY o {having} ORDER BY o NULLS FIRST",
+    "SELECT CASE WHEN delay > 60 THEN 'late' WHEN delay IS NULL THEN NULL ELSE 'fine' END AS how, COUNT(*)"
+    " FROM {t} GROUP BY how {having} ORDER BY how",
+    "SELECT visib, COUNT(*) AS n, AVG(delay) AS a FROM {t} JOIN weather USING (origin, month)"
+    " GROUP BY visib {having} ORDER BY visib",
+)
+
+
+@pytest.mark.parametrize(
+    ("asker", "table"),
+    [
+        ("dan", "flights"),  # three owners, the asker has no rows
+        ("ann", "flights"),  # two owners compute, the asker adds its own
+        ("dan", "pair"),  # two owners and an asker
+        ("bea", "pair"),  # one other owner and an asker with rows: two parties alone
+        ("dan", "solo"),  # one owner
+    ],
+)
+def test_every_constellation_answers_what_duckdb_does(world: Pooled, asker: str, table: str) -> None:
+    for question in QUESTIONS:
+        asked = question.format(t=table, having="", owner="")
+        threshold = f"HAVING COUNT(*) FILTER (WHERE owner_ <> '{asker}') >= 10"
+        expected = world.pooled(question.format(t=table, having=threshold, owner=", owner_"))
+        assert_same(world.ask(asker, asked).table, expected, f"{asker}: {asked}")
+
+
+def test_groups_that_only_the_asker_has_many_of_are_withheld(world: Pooled) -> None:
+    mine = pa.table({"id": list(range(50)), "k": ["own"] * 40 + ["both"] * 10})
+    theirs = pa.table({"id": list(range(50)), "k": ["own"] * 4 + ["both"] * 46})
+    world.share("lopsided", {"ann": mine, "bea": theirs}, unit="id")
+    answer = world.ask("ann", "SELECT k, COUNT(*) AS n FROM lopsided GROUP BY k")
+    assert answer.table.to_pylist() == [{"k": "both", "n": 56}]
+    assert answer.withheld == 1
+    assert world.ask("dan", "SELECT k, COUNT(*) AS n FROM lopsided GROUP BY k ORDER BY k").table.to_pylist() == [
+        {"k": "both", "n": 56},
+        {"k": "own", "n": 44},
+    ]
+
+
+def test_open_tables_alone_are_answered_whole(world: Pooled) -> None:
+    for question in (
+        "SELECT origin, COUNT(*) AS n FROM weather GROUP BY origin ORDER BY n DESC, origin",
+        "SELECT visib FROM halves WHERE month = 1 ORDER BY visib LIMIT 2",
+        "SELECT origin, MAX(visib) AS v FROM halves GROUP BY origin ORDER BY origin",
+    ):
+        for asker in ("ann", "dan"):
+            assert_same(world.ask(asker, question).table, world.pooled(question), question)
+
+
+def test_an_asker_sees_its_own_rows_without_anybody(world: Pooled) -> None:
+    answer = world.ask("ann", "SELECT id, delay FROM ann.flights WHERE id < 3 ORDER BY id")
+    assert answer.progress.participants == ("ann",)
+    assert_same(answer.table, world.pooled("SELECT id, delay FROM flights WHERE id < 3 ORDER BY id"), "own rows")
+
+
+def test_an_open_table_crosses_once_and_is_kept_by_version(world: Pooled) -> None:
+    wide = pa.table({"origin": ["JFK"] * 9999, "pad": [f"{i:060d}" for i in range(9999)]})
+    world.share("bulky", {"dan": wide.slice(0, 1)}, OPEN)
+    question = "SELECT pad, COUNT(*) FROM solo JOIN bulky USING (origin) GROUP BY pad"
+
+    def crossed() -> int:
+        before = next(link for link in world["ann"].status().links if link.party == "dan").bytes_in
+        world.ask("cyd", question)
+        return next(link for link in world["ann"].status().links if link.party == "dan").bytes_in - before
+
+    world.ask("cyd", question)
+    world.publish("dan", "bulky", wide, OPEN)
+    assert crossed() > 500_000
+    assert crossed() < 50_000
+    copies = list(world.home("ann").cache_path.glob("*.arrow"))
+    assert any(copy.stat().st_size > 500_000 for copy in copies)
+
+
+def test_empty_and_all_null_tables_take_part(world: Pooled) -> None:
+    schema = pa.schema([("id", pa.int64()), ("k", pa.string()), ("v", pa.int32())])
+    nothing = schema.empty_table()
+    nulls = pa.table({"id": list(range(20)), "k": [None] * 20, "v": [None] * 20}, schema=schema)
+    some = pa.table({"id": list(range(20)), "k": ["a"] * 20, "v": list(range(20))}, schema=schema)
+    world.share("gaps", {"ann": nothing, "bea": nulls, "cyd": some}, unit="id")
+    question = (
+        "SELECT k, COUNT(*), COUNT(v), SUM(v), AVG(v), MIN(v), MAX(v), STDDEV(v) FROM gaps {} GROUP BY k ORDER BY k"
+    )
+    for where in ("", "WHERE v IS NULL", "WHERE v > 100"):
+        for asker in ("dan", "ann", "cyd"):
+            asked = question.format(where)
+            having = f" HAVING COUNT(*) FILTER (WHERE owner_ <> '{asker}') >= 10 ORDER BY k"
+            assert_same(world.ask(asker, asked).table, world.pooled(asked.replace(" ORDER BY k", having)), asked)
+    world.share("nobody", {"ann": nothing, "bea": nothing}, unit="id")
+    answer = world.ask("dan", "SELECT COUNT(*) AS n, SUM(v) AS s FROM nobody")
+    assert (answer.table.num_rows, answer.withheld) == (0, 1)
+    assert world.ask("dan", "SELECT k, SUM(v) FROM nobody GROUP BY k").table.num_rows == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_named_and_never_summed(world: Pooled, value: float) -> None:
+    clean = pa.table({"id": list(range(20)), "v": [1.5] * 20})
+    broken = pa.table({"id": list(range(20)), "v": [value] + [1.0] * 19})
+    world.share("reals", {"ann": clean, "bea": broken}, unit="id")
+    with pytest.raises(JuntoError, match=r"bea.*NaN or infinity.*filter") as caught:
+        world.ask("dan", "SELECT SUM(v), COUNT(*) FROM reals")
+    assert isinstance(caught.value, InvalidInput)
+    finite = world.ask("dan", "SELECT SUM(v) AS s FROM reals WHERE v BETWEEN -1e300 AND 1e300").table
+    assert finite.to_pylist() == [{"s": 49.0}]
+
+
+def test_integers_and_decimals_are_exact_to_the_end_and_then_named(world: Pooled) -> None:
+    top = 2**63 - 1
+    ints = {p: pa.table({"id": list(range(20)), "v": [sign * top] * 20}) for p, sign in (("ann", 1), ("bea", 1))}
+    world.share("large", ints, unit="id")
+    assert world.ask("dan", "SELECT SUM(v) AS s FROM large").table.to_pylist() == [{"s": 40 * top}]
+    most = Decimal("9" * 36 + ".99")
+    exact = pa.table({"id": list(range(20)), "v": pa.array([most] + [Decimal(0)] * 19, pa.decimal128(38, 2))})
+    world.share("sums", {"ann": exact}, unit="id")
+    assert world.ask("dan", "SELECT SUM(v) AS s FROM sums").table.to_pylist() == [{"s": most}]
+    over = pa.table({"id": list(range(20)), "v": pa.array([most] * 20, pa.decimal128(38, 2))})
+    for name, owners in (("over", {"ann": over}), ("twice", {"ann": exact, "bea": exact})):
+        world.share(name, owners, unit="id")
+        with pytest.raises(JuntoError, match=r"more than 38 digits|out of range"):
+            world.ask("dan", f"SELECT SUM(v) AS s FROM {name}")
+
+
+def test_a_hundred_columns_are_answered_in_one_question(world: Pooled) -> None:
+    columns: dict[str, list[int]] = {f"c{i}": [i * row % 97 for row in range(30)] for i in range(120)}
+    world.share("wide", {p: pa.table({"id": list(range(30)), **columns}) for p in ("ann", "bea")}, unit="id")
+    sums = ", ".join(f"SUM(c{i}) AS s{i}" for i in range(120))
+    question = f"SELECT c1 % 2 AS g, {sums} FROM wide GROUP BY g ORDER BY g"
+    assert_same(world.ask("dan", question).table, world.pooled(question), question)
+
+
+def test_a_name_in_another_script_is_a_name(world: Pooled) -> None:
+    table = pa.table({"id": list(range(30)), "Größe (m²)": [1.5] * 30, 'a"b': ["x"] * 30, "select": [2] * 30})
+    world.share("Reisen 2013", {"ann": table, "bea": table}, unit="id")
+    question = (
+        'SELECT "a""b" AS "c""d", SUM("Größe (m²)") AS "∑", MAX("select") AS "from" FROM "Reisen 2013" GROUP BY "a""b"'
+    )
+    assert_same(world.ask("dan", question).table, world.pooled(question), question)
+
+
+def test_a_threshold_of_parties_hides_what_one_contributor_alone_has(world: Pooled) -> None:
+    rules: list[dict[str, object]] = [
+        {"columns": ["*"], "allow": "group", "parties": 2},
+        {"columns": ["*"], "allow": "aggregate"},
+    ]
+    everyone, alone = ["all"] * 20, ["lone"] * 20
+    tables = {
+        "ann": pa.table({"id": list(range(40)), "k": everyone + alone}),
+        "bea": pa.table({"id": list(range(20)), "k": everyone}),
+        "cyd": pa.table({"id": list(range(20)), "k": everyone}),
+    }
+    world.share("shared", tables, rules, unit="id")
+    for asker in ("dan", "cyd"):
+        answer = world.ask(asker, "SELECT k, COUNT(*) AS n FROM shared GROUP BY k")
+        assert (answer.table.to_pylist(), answer.withheld) == ([{"k": "all", "n": 60}], 1)
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("SELECT SUM(dealy) FROM flights", r"dealy.*'delay'"),
+        ("SELECT COUNT(*) FROM flihgts", r"flihgts.*'flights'"),
+        ("SELECT SUM(origin) FROM flights", "(?i)sum.*varchar"),
+        ("SELECT a.origin, COUNT(*) FROM flights a JOIN pair b ON a.id = b.id GROUP BY 1", "flights"),
+        ("SELECT MEDIAN(delay) FROM flights", "(?i)median"),
+        ("DELETE FROM flights", "(?i)select"),
+        ("SELECT origin, ROW_NUMBER() OVER () FROM flights", "(?i)over|window"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_says_what_and_what_instead(
+    world: Pooled, question: str, names: str
+) -> None:
+    with pytest.raises(InvalidInput, match=names) as caught:
+        world.ask("dan", question)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, UnsupportedSQL | InvalidInput)
+
+
+def test_explain_names_the_protocols_and_runs_nothing(world: Pooled) -> None:
+    before = len(world["dan"].tasks())
+    explained = world["dan"].sql("SELECT origin, SUM(delay) FROM flights GROUP BY origin").explain()
+    assert any(isinstance(step, Threshold) for step in explained.plan.steps)
+    assert any(isinstance(step, MaskedSum) for step in explained.plan.steps)
+    assert len(world["dan"].tasks()) == before
