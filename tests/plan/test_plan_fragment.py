@@ -52,7 +52,8 @@ NEEDS: Mapping[str, set[tuple[str, str]]] = {
     "SELECT SUM(NULLIF(b, 7)) FROM d": {("b", "aggregate"), ("b", "filter")},
     "SELECT SUM(COALESCE(b, c)) FROM d": {("b", "aggregate"), ("c", "aggregate")},
     "SELECT SUM(CASE b WHEN 1 THEN c END) FROM d": {("b", "filter"), ("c", "aggregate")},
-    "SELECT MAX(CASE WHEN a > 3 THEN b ELSE c END) FROM d": {("a", "filter"), ("b", "extremes"), ("c", "extremes")},
+    "SELECT MAX(CASE WHEN a > 3 THEN b ELSE c END) FROM d": {("a", "extremes"), ("b", "extremes"), ("c", "extremes")},
+    "SELECT MIN(b) FILTER (WHERE a > 3) FROM d": {("a", "filter"), ("b", "extremes")},
     "SELECT a, SUM(a) FROM d WHERE a > 1 GROUP BY a": {("a", "group"), ("a", "aggregate")},
     "SELECT a, SUM(b) FROM d GROUP BY a HAVING MAX(c) > 1 ORDER BY AVG(s)": {
         ("a", "group"),
@@ -73,6 +74,15 @@ NEEDS: Mapping[str, set[tuple[str, str]]] = {
     "SELECT w.x, COUNT(*) FROM d JOIN w ON d.a = w.a GROUP BY 1": {("a", "group")},
     "SELECT w.x, COUNT(*) FROM d JOIN w ON d.a > w.a AND d.b = 1 GROUP BY 1": {("a", "group"), ("b", "filter")},
     "SELECT w.x, COUNT(*) FROM d JOIN w ON TRUE WHERE d.a = w.y GROUP BY 1": {("a", "group")},
+    # an open table must not say by another name what a private column holds
+    "SELECT MAX(w.x) FROM d JOIN w ON d.a = w.a WHERE d.b = 1": {("a", "extremes"), ("a", "filter"), ("b", "filter")},
+    "SELECT MAX(w.x) FILTER (WHERE d.a = w.a) FROM d JOIN w ON TRUE": {("a", "extremes"), ("a", "filter")},
+    "SELECT d.b, w.x FROM d JOIN w ON d.a = w.a WHERE d.c = 1": {("a", "rows"), ("b", "rows"), ("c", "filter")},
+    "SELECT d.b FROM d JOIN w ON d.a = w.a": {("a", "filter"), ("b", "rows")},
+    "SELECT w.x, SUM(CASE WHEN d.b = w.x THEN 1 END) FROM d JOIN w ON d.a = w.a GROUP BY 1": {
+        ("a", "group"),
+        ("b", "filter"),
+    },
     "SELECT v.x, COUNT(*) FROM d JOIN w ON d.a = w.a JOIN w v ON v.a = w.x GROUP BY 1": {("a", "group")},
 }
 

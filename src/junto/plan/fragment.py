@@ -13,10 +13,11 @@ that each column's place is plain. The place gives the need:
     grouping key                                           group
     a condition (WHERE, ON, CASE WHEN, FILTER, a comparison) against constants or open columns      filter
     a condition that compares two private columns          group, on both
-    a condition that ties a private column to an open table whose columns are grouping keys         group
     in count, sum, or inside their CASE results            aggregate
-    in min, max                                            extremes
+    anywhere in min, max                                   extremes
     an output of a rows fragment                           rows
+    a condition (ON, WHERE) that ties a private column to an open table whose values are grouping keys,
+    extremes or outputs of rows                            group, extremes or rows, as if it stood there itself
 
 Counting rows and units needs no column. `filter` on a column lets an asker test it against as many constants as it
 has questions; that is what the owner allows with it.
@@ -161,7 +162,7 @@ class _Reader:
     aliases: dict[str, str] = field(default_factory=dict)
     needs: dict[Need, None] = field(default_factory=dict)
     used: dict[str, set[str]] = field(default_factory=dict)
-    conditions: list[_Condition] = field(default_factory=list)
+    ties: list[_Condition] = field(default_factory=list)  # of ON and WHERE
 
     def reading(self, tree: exp.Select) -> Reading:
         """What was found. Where a column must be a key or shown, that it must be a filter goes without saying."""
@@ -184,14 +185,14 @@ class _Reader:
             self._fault("its measures are not named m0, m1, … in order")
         self._check_grouping(tree, len(keys))
         self._sources(tree)
+        self._where(tree)
         outputs = [projection.this for projection in tree.expressions]
         for key in outputs[: len(keys)]:
             self._no_aggregate(key, "a key")
             self._walk(key, "group", f"GROUP BY {expressions.readable(key)}")
         for output, label in zip(outputs[len(keys) + 1 :], query.measures, strict=True):
             self._measure(output, label)
-        self._where(tree)
-        self._tied_keys(outputs[: len(keys)])
+        self._tied(outputs[: len(keys)], "group", self.ties)
         self._units(outputs[len(keys)])
         self._number_of_rows(outputs)
 
@@ -199,9 +200,10 @@ class _Reader:
         """Read a fragment whose rows are its output."""
         self._allow_clauses(tree, ("expressions", "from_", "joins", "where", "order", "limit"))
         self._sources(tree)
+        self._where(tree)
         for projection in tree.expressions:
             self._walk(projection.this, "rows", f"SELECT {expressions.readable(projection.this)}")
-        self._where(tree)
+        self._tied([projection.this for projection in tree.expressions], "rows", self.ties)
         order = tree.args.get("order")
         for ordered in order.expressions if order else ():
             if not _is_position(ordered.this, len(tree.expressions)):
@@ -261,7 +263,7 @@ class _Reader:
             self._source(join.this)
         for join in joins:
             self._no_aggregate(join.args["on"], "ON")
-            self._condition(join.args["on"], "ON")
+            self.ties += self._condition(join.args["on"], "ON")
 
     def _source(self, table: exp.Expr) -> None:
         if not isinstance(table, exp.Table):
@@ -286,7 +288,7 @@ class _Reader:
         where = tree.args.get("where")
         if where is not None:
             self._no_aggregate(where, "WHERE")
-            self._condition(where.this, "WHERE")
+            self.ties += self._condition(where.this, "WHERE")
 
     def _measure(self, output: exp.Expr, label: Measure) -> None:
         combine, encoding, scale, call = _measure_shape(output, self._fault)
@@ -295,9 +297,10 @@ class _Reader:
                 f"measure {label.name} is labelled {label.combine} {label.encoding}; its SQL is {combine} {encoding}"
             )
         clause = expressions.readable(call)
+        ties = list(self.ties)
         if isinstance(call, exp.Filter):
             self._no_aggregate(call.expression, "FILTER")
-            self._condition(call.expression.this, clause, whole=True)
+            ties += self._condition(call.expression.this, clause, whole=True)
             call = call.this
         operand = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
         if isinstance(operand, exp.Star):
@@ -307,6 +310,8 @@ class _Reader:
             return
         self._no_aggregate(operand, "an aggregate")
         self._walk(operand, "extremes" if combine != "sum" else "aggregate", clause)
+        if combine != "sum":
+            self._tied([operand], "extremes", ties)
 
     def _units(self, output: exp.Expr) -> None:
         """Whether `units` counts the privacy units of every private table, and nothing else."""
@@ -346,18 +351,18 @@ class _Reader:
             if dataset is not None and dataset.name not in spoken and counts_rows:
                 self._need(name, EVERY_COLUMN, "aggregate", "COUNT(*)")
 
-    def _tied_keys(self, keys: Sequence[exp.Expr]) -> None:
-        """A key from an open table shows what ties its rows to ours: those columns are keys too."""
-        shown = {c.table for key in keys for c in key.find_all(exp.Column) if not self._is_private(c)}
+    def _tied(self, shown: Sequence[exp.Expr], place: Allow, ties: Sequence[_Condition]) -> None:
+        """Values of an open table show what ties its rows to ours: those columns are in the same place."""
+        tables = {c.table for node in shown for c in self._columns(node) if not self._is_private(c)}
         grown = True
         while grown:
-            tied = {t for c in self.conditions if c.open_tables & shown for t in c.open_tables}
-            grown = not tied <= shown
-            shown |= tied
-        for condition in self.conditions:
-            if condition.private and condition.open_tables & shown:
+            tied = {t for c in ties if c.open_tables & tables for t in c.open_tables}
+            grown = not tied <= tables
+            tables |= tied
+        for condition in ties:
+            if condition.private and condition.open_tables & tables:
                 for alias, column in sorted(condition.private):
-                    self._need(self.aliases[alias], column, "group", condition.clause)
+                    self._need(self.aliases[alias], column, place, condition.clause)
 
     def _walk(self, node: exp.Expr, place: Allow, clause: str) -> None:
         """Note what an expression in a place needs of each column in it."""
@@ -365,8 +370,8 @@ class _Reader:
             self._column(node)
             if self._is_private(node):
                 self._need(self.aliases[node.table], node.name, place, clause)
-        elif place in ("group", "rows"):
-            # Every part of a key or an output shows in its value.
+        elif place in ("group", "rows", "extremes"):
+            # Every part of a key, an output or an extreme shows in its value.
             for column in self._columns(node):
                 if self._is_private(column):
                     self._need(self.aliases[column.table], column.name, place, clause)
@@ -391,8 +396,9 @@ class _Reader:
         if default is not None:
             self._walk(default, place, clause)
 
-    def _condition(self, node: exp.Expr, clause: str, *, whole: bool = False) -> None:
+    def _condition(self, node: exp.Expr, clause: str, *, whole: bool = False) -> list[_Condition]:
         """Note what a condition needs, comparison by comparison. `whole`: the clause is told as it is."""
+        found = []
         for atom in _atoms(node):
             columns = list(self._columns(atom))
             private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
@@ -400,7 +406,8 @@ class _Reader:
             told = clause if whole else f"{clause} {expressions.readable(atom, self._table_names(columns))}"
             for alias, column in sorted(private):
                 self._need(self.aliases[alias], column, "filter" if len(private) == 1 else "group", told)
-            self.conditions.append(_Condition(private, opened, told))
+            found.append(_Condition(private, opened, told))
+        return found
 
     def _table_names(self, columns: Sequence[exp.Column]) -> Mapping[str, str]:
         """How a message tells columns of several tables apart; nothing if they are of one."""
