@@ -12,7 +12,9 @@ Invariants:
   read. It cannot come again with other bytes, so the machine has failed; every later event is InvalidTransition.
 - a message is identified by sender and name. The same bytes again are ignored; other bytes are a PeerFault.
 
-A machine serves one attempt. To try again, build another one with another `context`.
+A machine serves one attempt. If any party loses its machine, all of them must begin anew, with another `context`: a
+party that drew fresh randomness while others hold messages of its first attempt would make masks fail to cancel and
+shares fail to add up, and that is not always noticed.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable
