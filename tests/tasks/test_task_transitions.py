@@ -2,6 +2,7 @@
 """Events in, instructions out: every transition of a task, seen from the asker and from an owner."""
 
 import pytest
+from msgspec.structs import replace
 from task_world import (
     BTS,
     CONTRACT,
@@ -9,11 +10,13 @@ from task_world import (
     OTHER_DIGEST,
     PARTIES,
     PATIENCE,
+    PLAN,
     PLAN_DIGEST,
     PROPOSAL,
     RESULT,
     SECONDS,
     START,
+    TASK,
     UNITED,
     after,
     all_of,
@@ -38,9 +41,12 @@ from task_world import (
     without_wakes,
 )
 
+from junto.plan import steps
+from junto.plan.steps import Plan, Release
 from junto.tasks.bodies import Confirm, Receipt, Refusal, Stop
 from junto.tasks.events import (
     CancelAsked,
+    ContractArrived,
     Event,
     Forbidden,
     OfferArrived,
@@ -194,6 +200,31 @@ def test_of_two_silent_the_one_that_cannot_be_reached_is_named_first() -> None:
         UNITED,
         "the time for offers passed waiting 10 s for united, delta: its offer (connection refused)",
     )
+
+
+def test_a_refusal_just_before_the_limit_for_offers_is_a_refusal_still() -> None:
+    task = asker(refused(UNITED, OFFERS_DUE - 0.1))
+    assert task.handle(Ticked(OFFERS_DUE)) == []
+    task.handle(Ticked(OFFERS_DUE - 0.1 + PATIENCE.refusal_seconds))
+    assert _outcome(task)[:3] == ("refused", "refused", UNITED)
+
+
+def test_the_first_offer_of_a_party_is_the_one_that_counts() -> None:
+    task = asker(offered(UNITED), OfferArrived(UNITED, offer_of(UNITED), "another envelope", START))
+    assert without_wakes(task.handle(offered(DELTA)))[0] == Publish(CONTRACT, (DELTA, UNITED))
+
+
+def test_a_receiver_that_did_not_ask_names_the_versions_in_the_contract() -> None:
+    plan = Plan("SELECT 1", BTS, (*PLAN.steps[:2], Release(StepId("r"), DELTA, "SELECT 1")))
+    digest = steps.digest(plan)
+    task = Task(TASK, DELTA, BTS, replace(proposal(), plan=plan, plan_digest=digest), PATIENCE)
+    task.handle(Opened(PROPOSAL, START))
+    task.handle(permitted(DELTA))
+    offers = tuple((party, offer_of(party, plan=digest)) for party in PARTIES)
+    task.handle(ContractArrived(BTS, "contract-1", replace(CONTRACT, plan_digest=digest), offers, START))
+    task.handle(released(START + 1))
+    assert task.receipt is not None
+    assert task.receipt.versions == (version_of(DELTA), version_of(UNITED))
 
 
 def test_an_owner_performs_the_contract_it_offered_for() -> None:
