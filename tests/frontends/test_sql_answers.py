@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from junto.catalog.dataset import Dataset
+from junto.errors import InvalidInput
 from junto.frontends.sql import compile_sql
 from junto.plan.explain import explain
 from junto.plan.steps import Plan, Threshold
@@ -404,6 +405,15 @@ def test_the_threshold_is_the_strictest_that_the_rules_ask() -> None:
     plan = compile_sql("SELECT origin, SUM(delay) FROM flights GROUP BY origin", datasets, PartyId("bts"))
     (threshold,) = (step for step in plan.steps if isinstance(step, Threshold))
     assert (threshold.units, threshold.parties) == (25, 2)
+
+
+def test_rules_that_ask_for_more_parties_than_there_are_are_told_before_anything_is_proposed() -> None:
+    world = World(4, (1, 1, 1))
+    strict = (Rule(("*",), "group", parties=3),)
+    datasets = [published(p, "flights", t, strict, "id") for p, t in world.tables.items()]
+    compile_sql("SELECT origin FROM flights GROUP BY origin", datasets, PartyId("bts"))
+    with pytest.raises(InvalidInput, match="at least 3 parties beside the asker; 2 hold data"):
+        compile_sql("SELECT origin FROM flights GROUP BY origin", datasets, PartyId("united"))
 
 
 def test_names_are_found_in_any_case_and_answers_are_named_as_duckdb_names_them() -> None:

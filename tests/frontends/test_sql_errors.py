@@ -251,11 +251,11 @@ def mutated(rng: random.Random) -> str:
     return "".join(tokens)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_mutated_question_is_a_plan_that_every_owner_accepts_or_bad_input(seed: int) -> None:
     rng = random.Random(seed)
     plans = 0
-    for _ in range(120):
+    for _ in range(80):
         question = reworded(rng) if rng.random() < 0.5 else mutated(rng)
         try:
             plan = compiled(question)
@@ -264,7 +264,7 @@ def test_a_mutated_question_is_a_plan_that_every_owner_accepts_or_bad_input(seed
         plans += 1
         for party in plan.parties:
             review.review(plan, party, DATASETS)
-    assert 0 < plans < 120
+    assert 0 < plans < 80
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

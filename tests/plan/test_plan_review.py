@@ -232,6 +232,12 @@ FRAGMENTS: Mapping[str, Callable[[Plan], Plan]] = {
     "a sample": lambda p: with_sql(p, '"flights" AS "t0"', '"flights" AS "t0" TABLESAMPLE (1 ROWS)'),
     "a real sum labelled a count": lambda p: with_sql(p, 'COUNT(*) AS "m6"', 'COALESCE(FSUM("t0"."fare"), 0) AS "m6"'),
     "an aggregate in a condition": lambda p: with_sql(p, '"t0"."delay" > 3', "COUNT(*) > 3"),
+    "ten thousand terms": lambda p: with_sql(p, '"t0"."delay" > 3', '"t0"."delay" > 3' + " + 1" * 10_000),
+    "a thousand terms": lambda p: with_sql(p, '"t0"."delay" > 3', '"t0"."delay" > 3' + " + 1" * 1000),
+    "a hundred nested cases": lambda p: with_sql(
+        p, '"t0"."delay" > 3', '"t0"."delay" > ' + "CASE WHEN TRUE THEN " * 130 + "3" + " END" * 130
+    ),
+    "ten thousand conditions": lambda p: with_sql(p, '"t0"."delay" > 3', '"t0"."delay" > 3' + " AND TRUE" * 10_000),
     "another version of the dataset": lambda p: with_step(
         p,
         "query-delta",

@@ -63,8 +63,8 @@ AGGREGATES: tuple[type[exp.Expr], ...] = (
 )
 
 _ARITHMETIC: tuple[type[exp.Expr], ...] = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod)
-_CHAINS = (exp.And, exp.Or, exp.Add, exp.Sub, exp.Mul, exp.DPipe)
-"""A list of operands held as nested nodes counts as one level."""
+_CHAINS = (exp.And, exp.Or)
+"""A list of conditions, held as nested nodes, counts as one level: it is walked without recursion."""
 
 _FIELDS: tuple[type[exp.Expr], ...] = (
     exp.Year,

@@ -71,15 +71,21 @@ def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset]) -> Review:
     check(plan)
     own = {dataset.name: dataset for dataset in datasets if dataset.party == party}
     demands: list[Demand] = []
-    for step in plan.steps:
-        if isinstance(step, Query) and step.party == party:
-            demands += _demands(plan, step, own)
+    try:
+        for step in plan.steps:
+            if isinstance(step, Query) and step.party == party:
+                demands += _demands(plan, step, own)
+    except RecursionError as error:
+        raise PeerFault("the plan holds SQL that is nested too deeply") from error
     return Review(party, tuple(demands))
 
 
 def check(plan: Plan) -> None:
     """Raises PeerFault unless the plan is of a shape Junto runs."""
-    _Structure(plan).check()
+    try:
+        _Structure(plan).check()
+    except RecursionError as error:
+        raise PeerFault("the plan holds SQL that is nested too deeply") from error
 
 
 def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> list[Demand]:
