@@ -8,7 +8,7 @@ together, and is turned away.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -115,13 +115,7 @@ class Binder:
         relations.append(relation)
         if join is not None:
             on = self._join_condition(flat, before, relations, join, env)
-            extra, flat.sources[first:] = _take_on(flat.sources[first:])
-            last = len(flat.sources) - 1
-            for i in range(first, last):
-                old = flat.sources[i]
-                flat.sources[i] = Source(old.alias, old.table, "INNER", old.on or exp.true())
-            old = flat.sources[last]
-            flat.sources[last] = Source(old.alias, old.table, side, all_of([on, *extra]))
+            flat.sources[first:] = _joined(flat.sources[first:], side, on)
 
     def _source(
         self, flat: Flat, table: Named | Derived, real: list[str], shown: list[str]
@@ -148,7 +142,7 @@ class Binder:
             moved = list(inner.sources)
             if join is not None and inner.where:
                 last = moved[-1]
-                moved[-1] = Source(last.alias, last.table, last.side, all_of([*_maybe(last.on), *inner.where]))
+                moved[-1] = replace(last, on=all_of([*_maybe(last.on), *inner.where]))
             else:
                 flat.where += inner.where
             flat.sources += moved
@@ -367,10 +361,11 @@ def _mergeable(inner: Flat, join: exp.Join | None) -> bool:
     return all(source.side != "LEFT" for source in inner.sources)
 
 
-def _take_on(sources: list[Source]) -> tuple[list[exp.Expr], list[Source]]:
-    """The conditions of the first and last of merged sources, which join the ON that brings them in."""
-    last = sources[-1]
-    return _maybe(last.on), [*sources[:-1], Source(last.alias, last.table, last.side, None)]
+def _joined(sources: list[Source], side: str, on: exp.Expr) -> list[Source]:
+    """The tables of a FROM item as they join those before; the last, which has all in sight, takes the condition."""
+    *first, last = sources
+    inner = [replace(source, side="INNER", on=source.on or exp.true()) for source in first]
+    return [*inner, replace(last, side=side, on=all_of([on, *_maybe(last.on)]))]
 
 
 def _side(join: exp.Join | None) -> str:
