@@ -85,7 +85,7 @@ class Desk:
         from junto.frontends.sql import compile_sql
         from junto.types import PartyId
 
-        plan = compile_sql(text, self.datasets(), PartyId(self.party))
+        plan = compile_sql(text, self.datasets(), PartyId(self.party), purpose=purpose, now=time.time())
         return Question(text, plan, purpose, self)
 
     def datasets(self) -> "list[Dataset]":

@@ -121,6 +121,17 @@ def read_table(content: pa.Table | Spooled | Copy, spool: Spool) -> pa.Table:
         raise PeerFault("rows arrived that are no Arrow file") from error
 
 
+def check_copy(copy: Copy) -> None:
+    """Raises PeerFault unless the file, which came from another party, is an Arrow file that holds together."""
+    try:
+        with pa.memory_map(str(copy.path)) as mapped:
+            reader = pa.ipc.open_file(mapped)
+            for index in range(reader.num_record_batches):
+                reader.get_batch(index).validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise PeerFault("a copy of an open table arrived that is no Arrow file") from error
+
+
 def source_of(content: object) -> Source:
     """What an engine reads of an earlier step's output."""
     match content:
@@ -214,10 +225,8 @@ def fingerprint(content: object) -> bytes:
         case pa.Table():
             for piece in ipc_pieces(content.schema, iter(content.to_batches())):
                 digest.update(piece)
-        case Copy():
+        case Copy() | Spooled():
             return content.sha256
-        case Spooled():
-            digest.update(content.id)
         case Selection():
             digest.update(content.passed.tobytes())
         case PassedKeys():

@@ -93,6 +93,7 @@ class Node:
         try:
             await self._assemble(signed)
             await self.links.__aenter__()
+            self._repeat_last_words()
         except BaseException:
             self.journal.close()
             raise
@@ -188,6 +189,14 @@ class Node:
 
     def _admits(self, name: Name) -> bool:
         return name.user in self.home.user_names()
+
+    def _repeat_last_words(self) -> None:
+        """Ends of tasks that we wrote and perhaps never delivered; who has them already, drops them."""
+        now = time.time()
+        for entry in self.journal.entries(kinds=("receipt", "stop", "refusal"), author=self.identity.name.uri):
+            live = self.runner.live.get(entry.task)
+            if live is not None and now < live.task.deadline:
+                self.courier.send(entry.envelope, live.task.others, live.task.deadline - now)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ Every statement is checked and durable before it has an effect, and before its s
 
 import asyncio
 import time
+from collections.abc import Set
 
 import msgspec
 
@@ -76,10 +77,12 @@ class Peers:
             raise InvalidInput(f"{sender} brought {len(brought)} statements at once; at most {_STATEMENTS}")
         refusal: JuntoError | None = None
         opened: list[tuple[bytes, Statement, Body | None]] = []
+        known = set(self._runner.live)
         for envelope in brought:
             try:
                 statement = self._ledger.open(envelope, sender)
-                opened.append((envelope, statement, self._checked(sender, statement)))
+                opened.append((envelope, statement, self._checked(sender, statement, known)))
+                known.add(statement.task)  # what follows its proposal in one list is of a known task
             except (InvalidInput, PeerFault) as error:
                 refusal = refusal or error
         keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
@@ -117,7 +120,7 @@ class Peers:
             raise Cancelled(f"task {task} has ended at {self._ledger.name.party} ({live.task.state})")
         return live
 
-    def _checked(self, sender: PartyId, statement: Statement) -> Body | None:
+    def _checked(self, sender: PartyId, statement: Statement, known: Set[TaskId]) -> Body | None:
         """The body of a task's statement, well-formed and in order; facts are checked by the view."""
         shape = BODIES.get(statement.kind)
         if shape is None:
@@ -127,7 +130,7 @@ class Peers:
         body = body_of(statement, shape)
         if isinstance(body, Proposal):
             self._check_proposal(sender, statement, body)
-        elif statement.task not in self._runner.live:
+        elif statement.task not in known:
             raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
         return body
 
@@ -166,12 +169,20 @@ class Peers:
             case Confirm():
                 self._runner.dispatch(live, ConfirmArrived(sender, body, now))
             case Receipt():
-                live.receipt_statement = statement.id
-                self._runner.dispatch(live, ReceiptArrived(sender, body, now))
+                self._receipt(live, sender, statement.id, body)
             case Stop():
                 self._runner.dispatch(live, StopArrived(sender, body, now))
             case _:
                 raise PeerFault(f"{sender} brought a statement of kind {statement.kind} about a task")
+
+    def _receipt(self, live: Live, sender: PartyId, statement: str, body: Receipt) -> None:
+        """Watchers hear of the receipt with its statement's name, or, if it is refused, not at all."""
+        before, live.receipt_statement = live.receipt_statement, statement
+        try:
+            self._runner.dispatch(live, ReceiptArrived(sender, body, time.time()))
+        except JuntoError:
+            live.receipt_statement = before
+            raise
 
     def _offers(self, task: TaskId, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
         """The offers in a contract, each signed by the participant it is of."""

@@ -6,6 +6,7 @@ between files. Each file has a key of its own, derived from the spool key and th
 """
 
 import errno
+import hashlib
 import os
 import secrets
 import struct
@@ -26,10 +27,11 @@ _TAG_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A finished output: where it lies, and how many bytes it holds in clear."""
+    """A finished output: where it lies, the digest of its clear bytes and how many they are."""
 
     path: Path
     id: bytes
+    sha256: bytes
     bytes: int
 
 
@@ -51,10 +53,12 @@ class Spool:
         path = self._folder / f"{id.hex()}.out"
         box = self._box(id)
         total = 0
+        digest = hashlib.sha256()
         try:
             with open(path, "xb", opener=_private) as file:
                 for index, chunk in enumerate(_chunks(pieces)):
                     file.write(box.encrypt(_nonce(index), chunk, id))
+                    digest.update(chunk)
                     total += len(chunk)
         except OSError as error:
             path.unlink(missing_ok=True)
@@ -62,7 +66,7 @@ class Spool:
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        return Spooled(path, id, total)
+        return Spooled(path, id, digest.digest(), total)
 
     def read(self, spooled: Spooled, offset: int = 0) -> Iterator[bytes]:
         """The clear bytes from `offset` on. Raises StorageFailed if the file was altered or is gone."""

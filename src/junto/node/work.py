@@ -197,7 +197,7 @@ class Work:
                 content = rows
             else:
                 raise PeerFault(f"step {step.id} moves the groups of step {step.input} without a threshold")
-            sha256 = await asyncio.to_thread(_sha256, tools.spool, content)
+            sha256 = hashlib.sha256(content).digest() if isinstance(content, bytes) else content.sha256
             for party in step.to:
                 if party != tools.me:
                     tools.outbox.put(self._task, step.id, "rows", party, content, sha256)
@@ -207,8 +207,18 @@ class Work:
         pull = Pull(self._task, step.id, "rows")
         if isinstance(query, Query) and step.threshold is None and tools.is_open(query):
             key = cache_key(query)
-            return tools.cache.get(key) or await self._bring(step.sender, pull, lambda p: tools.cache.put(key, p))
+            return tools.cache.get(key) or await self._copy(step, pull, key)
         return await self._bring(step.sender, pull, tools.spool.write)
+
+    async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
+        """A copy of an open table, whole and sound, kept for the next question."""
+        copy = await groups.write_streamed(self._pieces(step.sender, pull), partial(self._tools.cache.put, key))
+        try:
+            await asyncio.to_thread(groups.check_copy, copy)
+        except PeerFault as error:
+            self._tools.cache.remove(copy)
+            raise StepError(Failure(step.id, step.sender, error)) from error
+        return copy
 
     async def _bring(self, sender: PartyId, pull: Pull, keep: Callable[[Iterator[bytes]], Rows]) -> Rows:
         """An output of another party, written as it comes."""
@@ -333,18 +343,3 @@ def _of_kind(local: Local, step: Release, *kinds: type) -> Any:  # the caller's 
     if local is not None and not isinstance(local, kinds):
         raise PeerFault(f"step {step.id} releases what an earlier step does not give")
     return local
-
-
-def _sha256(spool: Spool, content: Content) -> bytes:
-    match content:
-        case bytes():
-            return hashlib.sha256(content).digest()
-        case Copy():
-            return content.sha256
-        case Spooled():
-            digest = hashlib.sha256()
-            for piece in spool.read(content):
-                digest.update(piece)
-            return digest.digest()
-        case _:
-            assert_never(content)
