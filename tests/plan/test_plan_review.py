@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,7 +19,7 @@ from junto.plan import steps
 from junto.plan.review import check, review
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Read, Release, Threshold
 from junto.testing.plans import published
-from junto.trust.rules import Rule, judge
+from junto.trust.rules import Rule, Verdict, judge
 from junto.types import DatasetName, Digest, PartyId, StepId
 
 FLIGHTS = pa.table({"id": [1], "origin": ["JFK"], "delay": [2], "fare": [1.5], "tail": ["N1"]})
@@ -325,6 +326,15 @@ def test_a_threshold_below_the_owners_rules_is_refused(units: int, parties: int)
     assert verdict.allowed
     with pytest.raises(Refused, match=f"{units} units of {parties} parties"):
         demand.check(verdict)
+
+
+def test_extremes_show_one_owner_and_are_refused_where_rules_ask_for_several() -> None:
+    (demand,) = review(plan_of(GROUPED), DELTA, DATASETS).demands
+    several = Verdict(BTS, True, demand.units or 0, 2, (), (), ())
+    assert demand.alone == any(isinstance(step, Move) for step in plan_of(GROUPED).steps)
+    with pytest.raises(Refused, match="minima and maxima show each owner's own"):
+        replace(demand, alone=True).check(several)
+    replace(demand, alone=False).check(several)
 
 
 def test_an_asker_demands_nothing_of_itself() -> None:

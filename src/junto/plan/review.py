@@ -40,6 +40,7 @@ class Demand:
     recipients: tuple[PartyId, ...]
     units: int | None  # groups of fewer units stay hidden; None: the rows themselves are seen
     parties: int
+    alone: bool = False  # minima or maxima of groups show as this party's own
 
     def check(self, verdict: Verdict) -> None:
         """Raises Refused if the plan's threshold is lower than the rules that served its needs ask for."""
@@ -47,6 +48,11 @@ class Demand:
             raise Refused(
                 f"the plan shows groups of {self.units} units of {self.parties} parties; the rules of {self.dataset}"
                 f" ask for {verdict.units} units of {verdict.parties} parties: compile the question again"
+            )
+        if self.alone and verdict.parties > 1:
+            raise Refused(
+                f"minima and maxima show each owner's own, and the rules of {self.dataset} show only what"
+                f" {verdict.parties} parties have together: leave MIN and MAX out"
             )
 
 
@@ -101,6 +107,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> li
         _fault(query, f"its outputs are {_listed(reading.columns)}; it says {_listed(query.columns)}")
     threshold = next((s for s in plan.steps if isinstance(s, Threshold) and query.id in s.inputs), None)
     recipients = _recipients(plan, query)
+    alone = any(isinstance(s, Move) and s.input == query.id and s.threshold is not None for s in plan.steps)
     found = []
     for read in query.reads:
         dataset = tables[read.name].dataset
@@ -114,6 +121,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> li
                     recipients,
                     threshold.units if threshold is not None else None,
                     threshold.parties if threshold is not None else 1,
+                    alone,
                 )
             )
     return found
