@@ -2,6 +2,7 @@
 """A consortium in this process beside all its rows pooled in one DuckDB, which nobody has outside a test."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
@@ -12,6 +13,8 @@ import pyarrow as pa
 
 from junto.client.question import Answer
 from junto.inprocess import Local
+from junto.journal.reading import Reader
+from junto.journal.statement import Statement
 from junto.node.home import Home
 from junto.node.node import Node
 from junto.node.settings import NodeSettings
@@ -96,3 +99,16 @@ def _same_value(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
     return one == other
+
+
+def command_in(message: str, party: str) -> list[list[str]]:
+    """The commands that a refusal says a party would type, as words after `junto`."""
+    line = next(line for line in message.splitlines() if line.startswith(f"{party} refuses"))
+    _, _, typed = line.partition(f"{party} would type: ")
+    return [shlex.split(command)[1:] for command in typed.split(" && ")]
+
+
+def statements(consortium: Pooled, party: str, task: str) -> list[Statement]:
+    """What a party's journal holds of a task, read from its file."""
+    with Reader(consortium.home(party).journal_path) as reader:
+        return [entry.statement for entry in reader.entries(task=task)]
