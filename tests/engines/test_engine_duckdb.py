@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits
-from junto.engines.duckdb import DuckDB, remove_leftovers
+from junto.engines.duckdb import DuckDB
+from junto.engines.files import remove_leftovers
 from junto.errors import FragmentFailed, InvalidInput
 from junto.testing.engines import CLAIMS, Claim, answer
 

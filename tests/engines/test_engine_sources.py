@@ -17,7 +17,8 @@ from junto.catalog import spec
 from junto.engines.base import FileSource, Limits
 from junto.engines.duckdb import DuckDB
 from junto.engines.files import locate
-from junto.engines.sources import Inspection, inspect, unchanged
+from junto.engines.inspection import Inspection, unchanged
+from junto.engines.sources import inspect
 from junto.errors import DataChanged, InvalidInput
 
 

@@ -10,7 +10,7 @@ import pytest
 from junto.catalog.spec import Source
 from junto.engines import files, sources
 from junto.engines.base import Limits
-from junto.engines.sources import Inspection
+from junto.engines.inspection import Inspection
 from junto.errors import DataChanged, InvalidInput
 from junto.node.shelf import Shelf
 from junto.plan.steps import Read

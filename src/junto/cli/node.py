@@ -11,7 +11,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
@@ -126,6 +125,8 @@ def _last_line(log: Path, began: int) -> str:
 
 
 def _print_status(status: Status, now: float) -> None:
+    from rich.console import Console  # a node in this process has no use for it
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}"

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Format = Literal["csv", "parquet", "duckdb"]
 
@@ -55,7 +56,7 @@ class ArrowSource:
 class TableSource:
     """A small table in memory."""
 
-    table: pa.Table
+    table: "pa.Table"
 
 
 Source = FileSource | ArrowSource | TableSource
@@ -82,16 +83,18 @@ class Stop(Protocol):
 class Rows:
     """A fragment's answer as it arrives: its schema at once, its batches once."""
 
-    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+    def __init__(self, schema: "pa.Schema", batches: "Iterator[pa.RecordBatch]") -> None:
         self.schema = schema
         self._batches = batches
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> "Iterator[pa.RecordBatch]":
         """The batches that are left. Raises FragmentFailed, OutOfMemory, Cancelled."""
         return self._batches
 
-    def table(self) -> pa.Table:
+    def table(self) -> "pa.Table":
         """All that is left, in memory. Raises as iterating does."""
+        import pyarrow as pa  # with the first answer, not with the seam
+
         return pa.Table.from_batches(list(self._batches), self.schema)
 
 

@@ -14,7 +14,6 @@ DuckDB's messages may quote data, so only the class of an error is passed on.
 import hashlib
 import json
 import re
-import shutil
 import threading
 import uuid
 from collections import OrderedDict
@@ -22,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, assert_never
 
 import duckdb
@@ -31,11 +29,11 @@ from pyarrow import ipc
 
 from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource
+from junto.engines.files import SPILL
 from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
 
 BATCH_ROWS = 32 * 2048
 _POLL_SECONDS = 0.05
-_SPILL = "duckdb-"
 
 _SQL_CHARACTERS = 1 << 17  # DuckDB's parser cannot be interrupted, and takes seconds for a megabyte of nonsense
 _SQL_DEPTH = 250  # of brackets; beyond some ten thousand, DuckDB's parser ends the process
@@ -144,12 +142,6 @@ def opened(paths: Iterable[str], attached: Iterable[str], limits: Limits) -> Ite
         database.close()
 
 
-def remove_leftovers(temp_dir: Path) -> None:
-    """Remove what runs of a process that was killed have spilled there. For a node's start, before any run."""
-    for folder in temp_dir.glob(_SPILL + "*"):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def alias(path: str) -> str:
     """The name under which a DuckDB file is attached."""
     return "file_" + hashlib.sha256(path.encode()).hexdigest()[:32]
@@ -165,7 +157,7 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "threads": str(limits.threads),
             "async_threads": "1",
             # Each database names its spilled blocks by number, so each has a folder, which it makes and removes.
-            "temp_directory": str(limits.temp_dir / f"{_SPILL}{uuid.uuid4().hex}"),
+            "temp_directory": str(limits.temp_dir / f"{SPILL}{uuid.uuid4().hex}"),
             "preserve_insertion_order": "false",  # order is what ORDER BY says; keeping it besides costs memory
             # It would read a CSV column as what a query casts it to: CAST(day AS VARCHAR) gave the file's 31/12/2013.
             "disabled_optimizers": "type_pushdown",

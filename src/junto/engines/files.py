@@ -4,7 +4,9 @@
 import glob
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from junto.catalog import spec
 from junto.engines.base import FileSource, Format
@@ -15,6 +17,9 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
     "csv": (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz"),
     "parquet": (".parquet", ".pq"),
 }
+SPILL = "duckdb-"
+"""What the names of folders begin with in which a run spills."""
+
 _MEND = "run `junto dataset publish` again"
 
 
@@ -88,6 +93,12 @@ def no_log(source: FileSource) -> None:
     log = source.paths[0] + ".wal"
     if source.format == "duckdb" and os.path.exists(log) and os.path.getsize(log):
         raise DataChanged(f"{log} holds changes not yet in the file: run CHECKPOINT in DuckDB, then {_MEND[4:]}")
+
+
+def remove_leftovers(temp_dir: Path) -> None:
+    """Remove what runs of a process that was killed have spilled there. For a node's start, before any run."""
+    for folder in temp_dir.glob(SPILL + "*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder(path: str) -> FileSource:

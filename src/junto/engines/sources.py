@@ -7,7 +7,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import duckdb
 
@@ -15,40 +14,11 @@ from junto.catalog.names import meant
 from junto.engines import files, scan
 from junto.engines.base import FileSource, Limits
 from junto.engines.duckdb import alias, opened
+from junto.engines.inspection import ColumnFacts, Inspection
 from junto.engines.schema import read_schema
 from junto.errors import InvalidInput, OutOfMemory
-from junto.types import Digest
 
 _LONGEST_EXTREME = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnFacts:
-    """What one column holds. The owner's rules decide which of it is published."""
-
-    column: str
-    nulls: int
-    distinct: int  # about
-    min: str | None  # as DuckDB writes it as text; None: no value, a BLOB, or longer than 256 characters
-    max: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """All that publishing needs to know of a source. `source` is what to run on: nothing is guessed again."""
-
-    source: FileSource
-    rows: int
-    bytes: int
-    content: Digest
-    files: tuple[files.FileState, ...]
-    unit_unique: bool
-    facts: tuple[ColumnFacts, ...]
-
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """(name, DuckDB type) in order."""
-        return self.source.columns
 
 
 def inspect(source: FileSource, limits: Limits, unit: str | None = None) -> Inspection:
@@ -75,16 +45,6 @@ def inspect(source: FileSource, limits: Limits, unit: str | None = None) -> Insp
         raise InvalidInput(f"{source.paths[0]} changed while it was read: run `junto dataset publish` again")
     size = sum(file.size for file in states)
     return Inspection(source, rows, size, files.content(source.table, states), states, unique, facts)
-
-
-def unchanged(inspection: Inspection) -> Inspection:
-    """The inspection, with its files' times of now. Fast while they are those seen; else the bytes are read again.
-
-    Raises DataChanged, naming the file, if it is not what was published.
-    """
-    files.no_log(inspection.source)
-    now = tuple(files.still(file) for file in inspection.files)
-    return inspection if now == inspection.files else replace(inspection, files=now)
 
 
 def _facts(

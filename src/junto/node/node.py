@@ -12,13 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from junto import __version__
 from junto.engines.base import Limits
-from junto.engines.duckdb import DuckDB, remove_leftovers
+from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
 from junto.journal.statement import read_statement
 from junto.journal.store import Journal
@@ -47,7 +48,6 @@ from junto.node.shelf import Shelf
 from junto.node.spool import Spool
 from junto.node.users import Users
 from junto.node.waits import first_error
-from junto.node.work import StepError, Tools, Work
 from junto.plan.fragment import is_open
 from junto.plan.steps import Query
 from junto.tasks.bodies import Finished
@@ -60,6 +60,9 @@ from junto.trust.identity import public_key_of
 from junto.trust.identity import verify as verify_certificate
 from junto.trust.names import Name, parse_name
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
+
+if TYPE_CHECKING:
+    from junto.node.work import Tools
 
 _log = logger("junto.node")
 _RENEWAL_CHECK_SECONDS = 600.0
@@ -111,7 +114,8 @@ class Node:
         await self.runner.close()
         await self.courier.close()
         await self.links.close()
-        self.engine.close()
+        if self.tools is not None:
+            self.tools.engine.close()
         self.journal.close()
         _log.info("node stopped", party=self.me)
 
@@ -129,7 +133,6 @@ class Node:
         self.spool.clear()
         remove_leftovers(home.spool_path)
         self.outbox = Outbox(self.spool)
-        self.engine = DuckDB()
         self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
         handlers: dict[str, Handler] = {}
         self.links = Links(
@@ -154,18 +157,8 @@ class Node:
             self.spool,
             self._unreachable,
         )
-        self.tools = Tools(
-            me=self.me,
-            engine=self.engine,
-            limits=self.limits,
-            shelf=self.shelf,
-            outbox=self.outbox,
-            spool=self.spool,
-            cache=Cache(home.cache_path, settings.cache_bytes),
-            links=self.links,
-            salt=spool_key,
-            is_open=self._is_open,
-        )
+        self._salt = spool_key
+        self.tools: Tools | None = None
         peers = Peers(self.ledger, self.facts, self.runner, self.outbox, settings.longest_seconds)
         self._peers = peers
         publishing = Publishing(self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread)
@@ -244,15 +237,40 @@ class Node:
 
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────
 
+    def lend(self) -> "Tools":
+        """What work needs. Engine and arrays are loaded with the first piece of work: an idle node stays small."""
+        if self.tools is None:
+            from junto.engines.duckdb import DuckDB
+            from junto.node.work import Tools
+
+            self.tools = Tools(
+                me=self.me,
+                engine=DuckDB(),
+                limits=self.limits,
+                shelf=self.shelf,
+                outbox=self.outbox,
+                spool=self.spool,
+                cache=Cache(self.home.cache_path, self.settings.cache_bytes),
+                links=self.links,
+                salt=self._salt,
+                is_open=self._is_open,
+            )
+        return self.tools
+
     async def _perform(self, live: Live) -> None:
         """Do our part of a contracted plan, and tell the task how it went."""
+        if self.tools is None:
+            await asyncio.to_thread(import_module, "junto.node.work")
+        tools = self.lend()
+        from junto.node.work import StepError, Work
+
         task = live.task
 
         def finished(done: Finished) -> None:
             if task.state not in ENDED:
                 self.runner.dispatch(live, StepFinished(done, time.time()))
 
-        work = Work(self.tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
+        work = Work(tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
         try:
             await self.judgement.begin(task.id)
             answer = await work.run()

@@ -9,9 +9,9 @@ from pathlib import Path
 from junto.catalog.check import check_grant, check_spec
 from junto.catalog.dataset import Column, Dataset, Statistics, Withdrawal, permitted, version_of
 from junto.catalog.spec import DatasetSpec, parse
-from junto.engines import files, sources
+from junto.engines import files
 from junto.engines.base import Limits
-from junto.engines.sources import Inspection
+from junto.engines.inspection import Inspection
 from junto.errors import InvalidInput
 from junto.link import methods
 from junto.node.facts import Facts
@@ -87,6 +87,8 @@ class Publishing:
         self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, time.time())))
 
     def _inspect(self, spec: DatasetSpec) -> Inspection:
+        from junto.engines import sources  # an engine is loaded when it is used
+
         inspection = sources.inspect(files.locate(spec.source), self._limits, spec.unit)
         check_spec(spec, [Column(name, type) for name, type in inspection.columns], self._parties)
         return inspection

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from junto.engines import sources
 from junto.engines.base import FileSource
-from junto.engines.sources import Inspection
+from junto.engines.inspection import Inspection, unchanged
 from junto.errors import DataChanged, InvalidInput
 from junto.logs import logger
 from junto.node.files import read_bounded, write_whole
@@ -58,7 +57,7 @@ class Shelf:
         if placed.version != version:
             raise DataChanged(f"dataset {name} has a new version since the question was compiled: ask again")
         try:
-            now = sources.unchanged(placed.inspection)
+            now = unchanged(placed.inspection)
         except DataChanged as error:
             _log.warning("a published source has changed", dataset=name, reason=str(error))
             # What we raise may reach other parties; where the files lie is nobody's business but ours.

@@ -16,7 +16,7 @@ from typing import NoReturn, assert_never
 from sqlglot import exp
 
 from junto.catalog.dataset import Dataset
-from junto.errors import InvalidInput, PeerFault, Refused
+from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
 from junto.plan import expressions, fragment
 from junto.plan.fragment import Table
 from junto.plan.steps import AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
@@ -70,7 +70,8 @@ class Review:
 
 
 def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset]) -> Review:
-    """What `plan` asks of `party`, whose own published datasets are given. Raises PeerFault if it is malformed.
+    """What `plan` asks of `party`, whose own published datasets are given. Raises PeerFault if it is malformed,
+    DataChanged if it was compiled before a dataset's present version.
 
     What the party's own fragments give to itself alone, as the asker's do, is a demand with the party as recipient.
     """
@@ -135,8 +136,8 @@ def _table(plan: Plan, query: Query, read: Read, own: Mapping[DatasetName, Datas
     if dataset is None:
         _fault(query, f"{query.party} has no dataset {(read.dataset or '')[:60]!r}")
     if dataset.version != read.version:
-        _fault(
-            query, f"it reads version {(read.version or '')[:19]}… of {dataset.name}; it is now {dataset.version[:19]}…"
+        raise DataChanged(
+            f"dataset {dataset.name} of {query.party} has a new version since the question was compiled: ask again"
         )
     return Table(tuple(column.name for column in dataset.columns), dataset)
 

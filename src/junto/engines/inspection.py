@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an inspection found of a source, and whether its files are still so. Loads no engine."""
+
+from dataclasses import dataclass, replace
+
+from junto.engines import files
+from junto.engines.base import FileSource
+from junto.types import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFacts:
+    """What one column holds. The owner's rules decide which of it is published."""
+
+    column: str
+    nulls: int
+    distinct: int  # about
+    min: str | None  # as DuckDB writes it as text; None: no value, a BLOB, or longer than 256 characters
+    max: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that publishing needs to know of a source. `source` is what to run on: nothing is guessed again."""
+
+    source: FileSource
+    rows: int
+    bytes: int
+    content: Digest
+    files: tuple[files.FileState, ...]
+    unit_unique: bool
+    facts: tuple[ColumnFacts, ...]
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """(name, DuckDB type) in order."""
+        return self.source.columns
+
+
+def unchanged(inspection: Inspection) -> Inspection:
+    """The inspection, with its files' times of now. Fast while they are those seen; else the bytes are read again.
+
+    Raises DataChanged, naming the file, if it is not what was published.
+    """
+    files.no_log(inspection.source)
+    now = tuple(files.still(file) for file in inspection.files)
+    return inspection if now == inspection.files else replace(inspection, files=now)
