@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from junto.errors import PeerFault, Refused
+from junto.errors import DataChanged, PeerFault, Refused
 from junto.frontends.sql import compile_sql
 from junto.plan import steps
 from junto.plan.review import check, review
@@ -239,14 +239,6 @@ FRAGMENTS: Mapping[str, Callable[[Plan], Plan]] = {
         p, '"t0"."delay" > 3', '"t0"."delay" > ' + "CASE WHEN TRUE THEN " * 130 + "3" + " END" * 130
     ),
     "ten thousand conditions": lambda p: with_sql(p, '"t0"."delay" > 3', '"t0"."delay" > 3' + " AND TRUE" * 10_000),
-    "another version of the dataset": lambda p: with_step(
-        p,
-        "query-delta",
-        reads=tuple(
-            msgspec.structs.replace(r, version=Digest("sha256:" + "1" * 64)) if r.dataset else r
-            for r in query(p, "query-delta").reads
-        ),
-    ),
     "a dataset that is not there": lambda p: with_step(
         p,
         "query-delta",
@@ -291,6 +283,14 @@ def test_a_fragment_that_does_other_than_its_label_is_refused_by_its_owner(name:
     assert altered != plan_of(GROUPED)
     with pytest.raises(PeerFault):
         reviewed_by_all(altered)
+
+
+def test_a_plan_for_another_version_of_a_dataset_is_to_be_compiled_again() -> None:
+    plan = plan_of(GROUPED)
+    reads = query(plan, "query-delta").reads
+    other = tuple(msgspec.structs.replace(r, version=Digest("sha256:" + "1" * 64)) if r.dataset else r for r in reads)
+    with pytest.raises(DataChanged, match="delta has a new version since the question was compiled: ask again"):
+        reviewed_by_all(with_step(plan, "query-delta", reads=other))
 
 
 def test_rows_moved_need_rows_for_everybody_who_comes_to_see_them() -> None:
