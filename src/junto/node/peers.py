@@ -6,7 +6,7 @@ Every statement is checked and durable before it has an effect, and before its s
 
 import asyncio
 import time
-from collections.abc import Set
+from collections.abc import Mapping
 
 import msgspec
 
@@ -77,12 +77,14 @@ class Peers:
             raise InvalidInput(f"{sender} brought {len(brought)} statements at once; at most {_STATEMENTS}")
         refusal: JuntoError | None = None
         opened: list[tuple[bytes, Statement, Body | None]] = []
-        known = set(self._runner.live)
+        proposed: dict[TaskId, Proposal] = {}  # what follows its proposal in one list is of a known task
         for envelope in brought:
             try:
                 statement = self._ledger.open(envelope, sender)
-                opened.append((envelope, statement, self._checked(sender, statement, known)))
-                known.add(statement.task)  # what follows its proposal in one list is of a known task
+                body = self._checked(sender, statement, proposed)
+                opened.append((envelope, statement, body))
+                if isinstance(body, Proposal):
+                    proposed[statement.task] = body
             except (InvalidInput, PeerFault) as error:
                 refusal = refusal or error
         keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
@@ -92,7 +94,7 @@ class Peers:
                     raise kept
                 if kept.new:
                     self._act(sender, kept, body)
-            except (InvalidInput, PeerFault, InvalidTransition) as error:
+            except (InvalidInput, PeerFault) as error:
                 _log.warning("a statement had no effect", party=sender, reason=str(error))
                 refusal = refusal or error
         if refusal is not None:
@@ -120,8 +122,8 @@ class Peers:
             raise Cancelled(f"task {task} has ended at {self._ledger.name.party} ({live.task.state})")
         return live
 
-    def _checked(self, sender: PartyId, statement: Statement, known: Set[TaskId]) -> Body | None:
-        """The body of a task's statement, well-formed and in order; facts are checked by the view."""
+    def _checked(self, sender: PartyId, statement: Statement, proposed: Mapping[TaskId, Proposal]) -> Body | None:
+        """The body of a task's statement, well-formed and of a participant; facts are checked by the view."""
         shape = BODIES.get(statement.kind)
         if shape is None:
             if statement.kind not in (CERTIFICATE, *FACTS):
@@ -130,8 +132,13 @@ class Peers:
         body = body_of(statement, shape)
         if isinstance(body, Proposal):
             self._check_proposal(sender, statement, body)
-        elif statement.task not in known:
+            return body
+        live = self._runner.live.get(statement.task)
+        proposal = live.task.proposal if live is not None else proposed.get(statement.task)
+        if proposal is None:
             raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
+        if sender not in proposal.participants:
+            raise PeerFault(f"{sender} takes no part in task {statement.task}")
         return body
 
     def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
@@ -145,6 +152,8 @@ class Peers:
             raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
         if proposal.plan.asker != sender or proposal.participants != proposal.plan.parties:
             raise PeerFault(f"{sender} proposes task {statement.task} with other participants than its plan has")
+        if self._ledger.name.party not in proposal.participants:
+            raise InvalidInput(f"{sender} proposes task {statement.task} to us, who have no part in it")
 
     def _act(self, sender: PartyId, kept: Kept, body: Body | None) -> None:
         statement = kept.statement
@@ -157,6 +166,15 @@ class Peers:
                 _log.warning("a dataset differs from another of its name", difference=line)
             return
         live = self._runner.find(statement.task)
+        try:
+            self._feed(live, sender, kept, body, now)
+        except InvalidTransition as error:  # of ours it would be our bug; a peer's is out of turn
+            raise PeerFault(
+                f"{sender} brought its {statement.kind} out of turn: task {statement.task} is {live.task.state} here"
+            ) from error
+
+    def _feed(self, live: Live, sender: PartyId, kept: Kept, body: Body, now: float) -> None:
+        statement = kept.statement
         match body:
             case Offer():
                 event = OfferArrived(sender, body, kept.envelope.decode(), now)
