@@ -40,7 +40,7 @@ def test_an_id_is_26_letters_and_digits_that_cannot_be_misread() -> None:
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     settings = read_settings(tmp_path / "node.toml")
-    assert (settings.memory_bytes, settings.threads, settings.longest_seconds) == (300_000_000, 2, 3600.0)
+    assert (settings.memory_bytes, settings.threads, settings.longest_seconds) == (200_000_000, 2, 3600.0)
     assert settings.patience == Patience()
 
 

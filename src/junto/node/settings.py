@@ -29,7 +29,7 @@ _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    memory: str = "300MB"
+    memory: str = "200MB"
     threads: int = 2
     spill: str = "64GB"
     cache: str = "4GB"

@@ -24,7 +24,7 @@ from junto.link.links import Links
 from junto.node import groups
 from junto.node.answer import Answered, Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
-from junto.node.exchange import INLINE_BYTES, Content, Outbox, Pull, fetch, fetch_whole
+from junto.node.exchange import Content, Outbox, Pull, fetch, fetch_whole
 from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
@@ -302,10 +302,8 @@ class Work:
 
     def _sender(self, step: StepId) -> Callable[[PartyId, str, bytes], None]:
         def send(to: PartyId, name: str, payload: bytes) -> None:
-            content: Content = payload if len(payload) <= INLINE_BYTES else self._tools.spool.write([payload])
-            sha256 = hashlib.sha256(payload).digest()
-            self._tools.outbox.put(self._task, step, name, to, content, sha256)
-            self._count(step, content)
+            self._tools.outbox.put(self._task, step, name, to, payload, hashlib.sha256(payload).digest())
+            self._count(step, payload)
 
         return send
 
