@@ -3,8 +3,7 @@
 
 import math
 import shlex
-import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -74,15 +73,6 @@ class Pooled(Local):
     def on_loop(self, work: Coroutine[object, object, T]) -> T:
         """Run something where the nodes run."""
         return self._portal.run(work)
-
-
-def until(reached: Callable[[], T], what: str, seconds: float = 20.0) -> T:
-    """The first true value of `reached`, asked again and again. Fails, naming `what`, after the time."""
-    end = time.monotonic() + seconds
-    while not (value := reached()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.01)
-    return value
 
 
 def assert_same(found: pa.Table, expected: pa.Table, question: str) -> None:

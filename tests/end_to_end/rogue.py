@@ -6,7 +6,7 @@ import time
 from typing import TypeVar
 
 import msgspec
-from pooled import Pooled, until
+from pooled import Pooled
 
 from junto.journal.statement import Statement, body_of, read_statement, sign
 from junto.link import methods
@@ -17,6 +17,7 @@ from junto.node.ids import new_id
 from junto.plan import steps
 from junto.plan.steps import Plan
 from junto.tasks.bodies import Body, Offer, Proposal, kind_of
+from junto.testing.until import until
 from junto.types import Digest, PartyId, StepId, TaskId
 
 B = TypeVar("B", bound=Body)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from pooled import GROUPED, Pooled, until
+from pooled import GROUPED, Pooled
 
 import junto
 from junto.client.question import Answer
@@ -23,6 +23,7 @@ from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
 from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import ENDED, Task
+from junto.testing.until import until
 from junto.types import PartyId, TaskId
 
 _TABLE = pa.table({"id": list(range(40)), "k": ["a", "b"] * 20, "v": list(range(40))})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, Pooled, statements, until
+from pooled import GROUPED, Pooled, statements
 from rogue import Rogue, offer_of, proposal_of
 
 from junto.catalog.dataset import Dataset, Withdrawal
@@ -23,6 +23,7 @@ from junto.plan.disclosure import digest_of, disclosures
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.tasks.bodies import Confirm, Contract, Finished, Offer, Receipt, Stop, Version
 from junto.tasks.state import ENDED
+from junto.testing.until import until
 from junto.trust.grants import Grant, GrantId
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 

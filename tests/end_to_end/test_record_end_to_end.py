@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, Pooled, statements, until
+from pooled import GROUPED, Pooled, statements
 
 from junto.errors import Refused
 from junto.journal.statement import body_of
@@ -16,6 +16,7 @@ from junto.node.judge import Decision
 from junto.plan.disclosure import digest_of, disclosures
 from junto.plan.steps import digest
 from junto.tasks.bodies import Contract, Receipt
+from junto.testing.until import until
 
 _TABLE = pa.table({"id": list(range(30)), "k": ["a", "b", "c"] * 10, "v": list(range(30))})
 _QUESTION = "SELECT k, SUM(v) AS s FROM t GROUP BY k ORDER BY k"
