@@ -23,7 +23,10 @@ from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
 from junto.trust.grants import GrantId
 from junto.trust.rules import Verdict, judge, refused_line
-from junto.types import Digest, PartyId, TaskId
+from junto.types import DatasetName, Digest, PartyId, TaskId
+
+_KNOWN_PLANS = 256
+_Key = tuple[Digest, tuple[tuple[DatasetName, Digest], ...]]
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +49,7 @@ class Judgement:
         self._facts = facts
         self._shelf = shelf
         self._ledger = ledger
+        self._known: dict[_Key, tuple[Review, Digest]] = {}
         self._resting: dict[TaskId, tuple[GrantId, ...]] = {}
 
     async def of(self, task: Task) -> Permitted | Forbidden:
@@ -57,8 +61,7 @@ class Judgement:
         versions: tuple[Version, ...] = ()
         rows = size = 0
         try:
-            found = review(proposal.plan, self._me, self._facts.view.of(self._me))
-            digest = digest_of(disclosures(proposal.plan))
+            found, digest = self._read(proposal)
             versions = tuple(Version(self._me, name, version) for name, version in found.versions)
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
@@ -101,6 +104,21 @@ class Judgement:
             raise InvalidInput(f"{self._me} has no dataset {version.dataset}; `junto dataset ls` lists them")
         await asyncio.to_thread(self._shelf.check, version.dataset, version.version)
         return dataset
+
+    def _read(self, proposal: Proposal) -> tuple[Review, Digest]:
+        """What a plan asks of us and discloses; read once for the same plan over the same datasets.
+
+        Raises PeerFault, InvalidInput as `review` does.
+        """
+        own = self._facts.view.of(self._me)
+        # The digest was compared with the plan when the proposal came; rules are part of a version.
+        key = (proposal.plan_digest, tuple((dataset.name, dataset.version) for dataset in own))
+        if key not in self._known:
+            found = review(proposal.plan, self._me, own), digest_of(disclosures(proposal.plan))
+            if len(self._known) >= _KNOWN_PLANS:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = found
+        return self._known[key]
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> list[Verdict]:
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}

@@ -36,6 +36,7 @@ from junto.types import PartyId, TaskId
 
 _log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
+_TURNS_TO_SEND = 4  # of the event loop: carrier, link, flush, socket
 _ENDED_TASKS = 200  # kept at hand, answers included
 
 
@@ -207,6 +208,10 @@ class Runner:
     async def _do(self, live: Live, instruction: Instruction) -> None:
         match instruction:
             case Judge():
+                for _ in range(_TURNS_TO_SEND):
+                    await asyncio.sleep(
+                        0
+                    )  # judging takes this thread for milliseconds: what was published leaves first
                 verdict = await self._verdict(live.task)
                 if live.task.state == "judging":
                     self.dispatch(live, verdict)
