@@ -230,8 +230,8 @@ def fingerprint(content: object) -> bytes:
         case Selection():
             digest.update(content.passed.tobytes())
         case PassedKeys():
-            for key in content.keys:
-                digest.update(len(key).to_bytes(4, "big") + key)
+            digest.update(np.fromiter(map(len, content.keys), dtype=">u4", count=len(content.keys)).tobytes())
+            digest.update(b"".join(content.keys))
         case np.ndarray():
             digest.update(content.tobytes())
         case _:
