@@ -55,7 +55,8 @@ class Doctor:
         """The other direction: the peer tries us, over the link that is up."""
         link = self._links.now_to(party)
         if link is None:
-            return [Line("back", "", False, f"{party} cannot be asked to try us: no link is up", "mend the way there")]
+            mend = f"mend our way to {party} first: the lines above"
+            return [Line("back", "", False, f"{party} cannot be asked to try us: no link is up", mend)]
         try:
             return await ask_back(link, _BACK_SECONDS)
         except JuntoError as error:
