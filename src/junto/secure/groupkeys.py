@@ -119,8 +119,7 @@ def token_key(contributions: Mapping[PartyId, bytes], context: bytes) -> bytes:
 def tokens(key: bytes, group_keys: Sequence[bytes]) -> tuple[Rows, Positions]:
     """The tokens in ascending order, shape (n, 16), and which group each is of."""
     rows = np.frombuffer(b"".join(_hmacs(key, group_keys)), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
-    high, low = _words(rows)
-    order = np.lexsort((low, high))
+    order = _ascending(*_words(rows))
     return rows[order], order
 
 
@@ -138,12 +137,8 @@ def read_tokens(sender: PartyId, payload: bytes) -> tuple[Rows, int]:
 def merge(sorted_tokens: Mapping[PartyId, Rows]) -> tuple[int, dict[PartyId, Positions]]:
     """How many different tokens there are, and where in their ascending order each party's tokens stand."""
     high, low = _words(np.concatenate(list(sorted_tokens.values())))
-    order = np.argsort(high, kind="stable")  # of sorted runs: a merge
-    same_high = high[order][1:] == high[order][:-1]
-    same = same_high & (low[order][1:] == low[order][:-1])
-    if not np.array_equal(same, same_high):
-        order = np.lexsort((low, high))
-        same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
+    order = _ascending(high, low)
+    same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
     rank = np.cumsum(np.concatenate(([True], ~same))[: order.size]) - 1
     positions = np.empty(order.size, dtype=np.int64)
     positions[order] = rank
@@ -166,7 +161,12 @@ def to_rows(group_keys: Sequence[bytes], width: int) -> Rows:
     rows = np.empty((len(group_keys), width), dtype=np.uint8)
     lengths = np.fromiter(map(len, group_keys), dtype="<u2", count=len(group_keys))
     rows[:, :2] = lengths.view(np.uint8).reshape(-1, 2)
-    rows[:, 2:] = np.array(group_keys, dtype=f"S{width - 2}").view(np.uint8).reshape(-1, width - 2)
+    length = _common(lengths)
+    if length:
+        rows[:, 2 : 2 + length] = np.frombuffer(b"".join(group_keys), dtype=np.uint8).reshape(-1, length)
+        rows[:, 2 + length :] = 0
+    else:
+        rows[:, 2:] = np.array(group_keys, dtype=f"S{width - 2}").view(np.uint8).reshape(-1, width - 2)
     return rows
 
 
@@ -174,14 +174,17 @@ def from_rows(sender: PartyId, rows: Rows) -> list[bytes]:
     """The keys in the rows. Raises PeerFault where a row is not well-formed or two are the same."""
     count, width = rows.shape
     lengths = np.ascontiguousarray(rows[:, :2]).view("<u2").reshape(-1)
-    padding = np.arange(2, width) >= lengths[:, None].astype(np.int64) + 2
-    if np.any(lengths > width - 2) or np.any(rows[:, 2:][padding]):
+    length = _common(lengths)
+    padding = np.arange(2, width) >= (length or lengths[:, None].astype(np.int64)) + 2
+    if np.any(lengths > width - 2) or np.any(rows[:, 2:] & -padding.astype(np.uint8)):
         raise PeerFault(f"{sender}'s {count} group keys of width {width} are not well-formed")
-    data = rows.tobytes()
-    keys = [
-        data[start : start + length]
-        for start, length in zip(range(2, 2 + count * width, width), lengths.tolist(), strict=True)
-    ]
+    keys: list[bytes]
+    if length:
+        keys = np.ascontiguousarray(rows[:, 2 : 2 + length]).view(f"V{length}").reshape(-1).tolist()
+    else:
+        data = rows.tobytes()
+        starts = range(2, 2 + count * width, width)
+        keys = [data[start : start + length] for start, length in zip(starts, lengths.tolist(), strict=True)]
     if len(set(keys)) != count:
         raise PeerFault(f"{sender}'s {count} group keys hold one twice")
     return keys
@@ -221,6 +224,20 @@ def _check_rows(count: int, width: int) -> None:
         raise InvalidInput(
             f"{count} group keys of {width} bytes are more than {ROWS_BYTES_MAX} bytes: group by shorter expressions"
         )
+
+
+def _ascending(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Positions:
+    """The order in which the pairs ascend; among equal ones, as they stand."""
+    order: Positions = np.argsort(high, kind="stable")  # of sorted runs: a merge
+    ties = high[order][1:] == high[order][:-1]
+    if np.any(low[order][1:][ties] < low[order][:-1][ties]):
+        order = np.lexsort((low, high))
+    return order
+
+
+def _common(lengths: NDArray[np.uint16]) -> int:
+    """The length that all have; 0 if they differ, or there are none."""
+    return int(lengths[0]) if lengths.size and np.all(lengths == lengths[0]) else 0
 
 
 def _words(rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

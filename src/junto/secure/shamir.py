@@ -26,6 +26,7 @@ Field = NDArray[np.uint64]
 """Field elements, each in [0, P)."""
 
 _P = np.uint64(P)
+_P32 = np.uint32(P)
 _BITS = np.uint64(31)
 
 
@@ -63,15 +64,18 @@ def multiply(a: Field, b: Field) -> Field:
 
 def uniform(shape: tuple[int, ...], random_bytes: RandomBytes) -> Field:
     """Independent uniform field elements: 31 random bits each, drawn again where they come out as P."""
-    count = int(np.prod(shape, dtype=np.int64))
-    drawn = _draw(count, random_bytes)
-    while (again := np.flatnonzero(drawn == _P)).size:
+    return _uniform(shape, random_bytes).astype(np.uint64)
+
+
+def _uniform(shape: tuple[int, ...], random_bytes: RandomBytes) -> NDArray[np.uint32]:
+    drawn = _draw(int(np.prod(shape, dtype=np.int64)), random_bytes)
+    while (again := np.flatnonzero(drawn == _P32)).size:
         drawn[again] = _draw(again.size, random_bytes)
     return drawn.reshape(shape)
 
 
-def _draw(count: int, random_bytes: RandomBytes) -> Field:
-    return (np.frombuffer(random_bytes(4 * count), dtype="<u4") & np.uint32(P)).astype(np.uint64)
+def _draw(count: int, random_bytes: RandomBytes) -> NDArray[np.uint32]:
+    return (np.frombuffer(random_bytes(4 * count), dtype="<u4") & _P32).astype(np.uint32, copy=False)
 
 
 def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -> Field:
@@ -84,8 +88,15 @@ def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -
     """
     if not 0 <= degree < parties < P:
         raise InvalidInput(f"cannot share among {parties} parties with a polynomial of degree {degree}")
-    coefficients = uniform((degree, *secret.shape), random_bytes)
     shares = np.empty((parties, *secret.shape), dtype=np.uint64)
+    if degree == 1:  # a line rises by the same at every step, and the sum of two elements fits 32 bits
+        slope, height = _uniform(secret.shape, random_bytes), secret.astype(np.uint32)
+        for party in range(parties):
+            np.add(height, slope, out=height)
+            np.minimum(height, height - _P32, out=height)
+            shares[party] = height
+        return shares
+    coefficients = uniform((degree, *secret.shape), random_bytes)
     fits = parties ** (degree + 1) < 1 << 31  # then 2³¹ · (1 + x + … + x^degree) stays below 2⁶³ without reducing
     for party in range(parties):
         point = np.uint64(party + 1)

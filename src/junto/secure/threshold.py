@@ -179,11 +179,12 @@ def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: Rand
     mine = np.flatnonzero(selection.own)
     mine = mine[np.argsort(positions[mine])]  # in the union's order
     if party == terms.contributors[0]:
-        rows = groupkeys.to_rows([counts.keys[index] for index in mine], width)
+        rows = groupkeys.to_rows([counts.keys[index] for index in mine.tolist()], width)
         yield from _put_together(terms, others, supplier, rows, size)
     else:
         rank = (np.cumsum(passed) - 1)[positions[mine]]
-        yield from _hand_over(party, terms, context, supplier, [counts.keys[index] for index in mine], rank, width)
+        lacking = mine[supplier[rank] == terms.contributors.index(party)].tolist()
+        yield from _hand_over(party, terms, context, supplier, [counts.keys[index] for index in lacking], width)
     return selection
 
 
@@ -240,17 +241,16 @@ def _hand_over(
     context: bytes,
     supplier: Positions,
     keys: list[bytes],
-    rank: Positions,
     width: int,
 ) -> Script[None]:
     """Any other contributor: send the designated one padded keys that it lacks, and as its helper the pads it needs.
 
-    keys: the own keys of groups that passed. rank: where they stand among all that passed.
+    keys: of the groups that passed, those that this contributor supplies, in their order.
     """
     found = yield from receive("pad", [terms.receiver], partial(_read_key, "pad"))
     pads = groupkeys.pads(found[terms.receiver], context, len(supplier), width)
     index = terms.contributors.index(party)
-    rows = groupkeys.to_rows(keys, width)[supplier[rank] == index]
+    rows = groupkeys.to_rows(keys, width)
     designated = terms.contributors[0]
     yield Send(designated, "masked-keys", pack(rows ^ pads[supplier == index]))
     if index == 1:
