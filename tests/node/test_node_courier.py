@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from node_fakes import FakeLink, FakeLinks
 
-from junto.errors import DeadlineExceeded, PeerFault, Unavailable
+from junto.errors import DeadlineExceeded, JuntoError, PeerFault, StorageFailed, Unavailable
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.courier import Courier
@@ -118,6 +118,33 @@ def test_what_a_party_refuses_is_not_sent_again_and_the_next_goes_out() -> None:
         await courier.flush(5.0)
 
     assert _run(claim, PeerFault("no")).got == {DELTA: [[b"2"]]}
+
+
+def test_who_handed_in_what_a_party_refuses_is_told_and_the_others_go_out_one_by_one() -> None:
+    told: list[tuple[PartyId, str]] = []
+
+    async def claim(world: _World, courier: Courier) -> None:
+        for letter in (b"1", b"2", b"3"):
+            courier.send(letter, (DELTA,), 10.0, lambda party, error: told.append((party, str(error))))
+        await courier.flush(5.0)
+
+    assert _run(claim, PeerFault("one of them"), PeerFault("the first")).got == {DELTA: [[b"2"], [b"3"]]}
+    assert told == [(DELTA, "the first")]
+
+
+def test_a_party_without_room_is_tried_again_but_not_with_what_somebody_waits_for() -> None:
+    told: list[JuntoError] = []
+
+    async def claim(world: _World, courier: Courier) -> None:
+        courier.send(b"1", (DELTA,), 10.0)
+        courier.send(b"awaited", (DELTA,), 10.0, lambda party, error: told.append(error))
+        courier.send(b"2", (DELTA,), 10.0)
+        await courier.flush(5.0)
+
+    world = _run(claim, StorageFailed("full"), StorageFailed("full"))
+    assert world.got == {DELTA: [[b"1", b"2"]]}
+    assert [error.code for error in told] == ["storage-failed"]
+    assert len(world.pauses) == 2
 
 
 def test_a_statement_that_has_expired_is_given_up_and_the_others_go_on() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from junto.errors import InvalidInput, InvalidTransition, PeerFault, StorageFailed
 from junto.journal.statement import Statement
-from junto.node.courier import Courier
+from junto.node.courier import Courier, Refused
 from junto.node.ledger import Kept, Ledger
 from junto.node.runner import Live, Runner
 from junto.node.spool import Spool
@@ -56,6 +56,7 @@ class _World:
     slow_at: str = ""  # the kind of statement whose writing waits for `written`
     written: asyncio.Event = field(default_factory=asyncio.Event)
     down: dict[PartyId, str] = field(default_factory=dict)
+    not_taken_in: Refused | None = None  # whom the courier would tell
     working: asyncio.Event = field(default_factory=asyncio.Event)
     patience: Patience = field(default_factory=Patience)
     spool: Spool = field(default_factory=lambda: Spool(Path("nowhere"), bytes(32)))
@@ -86,8 +87,10 @@ class _World:
         statement = Statement(kind=kind, author=name.uri, id=f"id of {kind}", at=0.0, task=task, body=raw)
         return Kept(statement, kind.encode(), name)
 
-    def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float) -> None:
+    def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float, refused: Refused | None = None) -> None:
         """The courier's."""
+        if refused is not None:
+            self.not_taken_in = refused
         if to:
             self.did.append(f"send {envelope.decode()} to {', '.join(to)}")
 
@@ -203,7 +206,7 @@ def test_an_owner_offers_and_performs_the_contract() -> None:
     ("verdict", "code", "reason"),
     [
         (Forbidden("refused", "column x: no rule", 0.0), "refused", "column x: no rule"),
-        (StorageFailed("no space left"), "storage-failed", "no space left"),
+        (StorageFailed("no space left in /home/4242"), "storage-failed", "the disk of delta is full or failing"),
         (KeyError("4242"), "internal", "a fault of this node (KeyError)"),
     ],
 )
@@ -223,6 +226,23 @@ def test_a_judgement_that_fails_is_told_to_the_asker_like_any_refusal(
 
     _run(world, claim)
     assert world.did == ["judge", "write refusal", "send refusal to bts", "forget"]
+
+
+def test_a_party_that_does_not_take_in_a_proposal_has_refused() -> None:
+    world = _World()
+
+    async def claim(runner: Runner) -> None:
+        live = runner.ask(TASK, _proposal())
+        await _settled(live)
+        assert world.not_taken_in is not None
+        world.not_taken_in(DELTA, StorageFailed("the disk of delta is full"))
+        await _settled(live)
+        assert live.task.outcome is not None
+        assert (live.task.outcome.party, live.task.outcome.code) == (DELTA, "storage-failed")
+        assert live.task.outcome.reason == "delta did not take in the proposal: the disk of delta is full"
+        world.not_taken_in(DELTA, StorageFailed("once more"))  # it has ended
+
+    _run(world, claim)
 
 
 @pytest.mark.parametrize("kind", ["proposal", "offer", "contract"])

@@ -296,8 +296,8 @@ class Journal:
             return StorageFailed(self._broken)
         if self._writer.in_transaction:
             self._writer.rollback()
-        mend = "free some space" if name != "SQLITE_BUSY" else "another program holds the file"
-        return StorageFailed(f"journal {self.path}: nothing was stored in this {doing}, {name}: {mend}")
+        why = "another program holds the file" if name == "SQLITE_BUSY" else "no space left on its disk, free some"
+        return StorageFailed(f"journal {self.path}: nothing was stored in this {doing}, {name}: {why}")
 
 
 # SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.

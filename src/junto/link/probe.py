@@ -176,7 +176,7 @@ _MENDS = {
     "our certificate": "restart this node to renew its certificate; compare the charters and both clocks",
     "clock": "set both clocks by NTP",
     "version": "install the same version of Junto on both sides",
-    "charter": "hand the newer charter to the side that has the older one",
+    "charter": "hand the newer charter to the side that has the older: `junto node start --charter FILE` adopts it",
     "call": "look at the peer's log: it refused after the greeting",
 }
 

@@ -98,5 +98,5 @@ def cache_key(query: Query) -> str:
 
 def _why(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left for copies of open tables in {folder}; free some and ask again"
-    return f"copies of open tables cannot be written in {folder}: {os.strerror(error.errno or 0)}"
+        return f"no space left for copies of open tables in {folder.name}/; free some and ask again"
+    return f"copies of open tables cannot be written in {folder.name}/: {os.strerror(error.errno or 0)}"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Delivers our statements to other parties: in order per party, together when several wait, again until they expire.
 
-The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm.
+The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm. What a party
+refuses is not sent again; whoever handed it in may ask to be told.
 """
 
 import asyncio
@@ -9,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import islice
 
 import msgspec
 
-from junto.errors import JuntoError, Unavailable
+from junto.errors import JuntoError, StorageFailed, Unavailable
 from junto.link import methods
 from junto.link.links import Links
 from junto.logs import logger
@@ -21,12 +23,17 @@ from junto.types import PartyId
 _log = logger("junto.courier")
 _BATCH_BYTES = 2 << 20
 _PAUSE_SECONDS = 0.2
+_FULL_PAUSE_SECONDS = 1.0  # before another attempt at a party that has no room
+
+Refused = Callable[[PartyId, JuntoError], None]
+"""Told which party did not take a statement in, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
     envelope: bytes
     expires: float  # monotonic seconds
+    refused: Refused | None
 
 
 class Courier:
@@ -45,10 +52,10 @@ class Courier:
         self._queues: dict[PartyId, deque[_Letter]] = {}
         self._carriers: dict[PartyId, asyncio.Task[None]] = {}
 
-    def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float) -> None:
-        """Deliver a durable statement; after `seconds` it is given up."""
+    def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float, refused: Refused | None = None) -> None:
+        """Deliver a durable statement; after `seconds` it is given up. `refused` hears of a party that will not."""
         for party in to:
-            self._queues.setdefault(party, deque()).append(_Letter(envelope, self._clock() + seconds))
+            self._queues.setdefault(party, deque()).append(_Letter(envelope, self._clock() + seconds, refused))
             carrier = self._carriers.get(party)
             if carrier is None or carrier.done():
                 self._carriers[party] = asyncio.create_task(self._carry(party))
@@ -67,12 +74,13 @@ class Courier:
 
     async def _carry(self, party: PartyId) -> None:
         queue = self._queues[party]
+        alone = 0  # so many go one by one: some of them was refused
         while queue:
             now = self._clock()
             while queue and queue[0].expires <= now:
                 queue.popleft()
                 _log.warning("a statement was not delivered in time", party=party)
-            batch = _batch(queue)
+            batch = _batch(queue, 1 if alone else len(queue))
             if not batch:
                 continue
             patience = max(letter.expires for letter in batch) - now
@@ -83,16 +91,35 @@ class Courier:
             except Unavailable:
                 await self._pause(_PAUSE_SECONDS)
                 continue
+            except StorageFailed as error:
+                # It may have room before they expire. Who must know now is told, and does not go on with it.
+                for _ in batch:
+                    queue.popleft()
+                queue.extendleft(letter for letter in reversed(batch) if letter.refused is None)
+                for letter in batch:
+                    _refuse(letter, party, error)
+                await self._pause(_FULL_PAUSE_SECONDS)
+                continue
             except JuntoError as error:
-                _log.warning("a statement was not accepted", party=party, code=error.code, reason=str(error))
+                if len(batch) > 1:
+                    alone = len(batch)
+                    continue
+                _refuse(batch[0], party, error)
             for _ in batch:
                 queue.popleft()
+            alone = max(0, alone - 1)
 
 
-def _batch(queue: deque[_Letter]) -> list[_Letter]:
+def _refuse(letter: _Letter, party: PartyId, error: JuntoError) -> None:
+    _log.warning("a statement was not accepted", party=party, code=error.code, reason=str(error))
+    if letter.refused is not None:
+        letter.refused(party, error)
+
+
+def _batch(queue: deque[_Letter], most: int) -> list[_Letter]:
     batch: list[_Letter] = []
     size = 0
-    for letter in queue:
+    for letter in islice(queue, most):
         size += len(letter.envelope)
         if batch and size > _BATCH_BYTES:
             break

@@ -7,10 +7,13 @@ lists, `operator.` methods those users who may publish and grant in its name. Wh
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from junto.errors import Refused
+from junto.errors import Refused, StorageFailed
 from junto.link.connection import Answer, Caller, Handler
+from junto.logs import logger
 from junto.trust.names import Name
 from junto.types import PartyId
+
+_log = logger("junto.routes")
 
 Method = Callable[[Caller, bytes], Awaitable[Answer]]
 
@@ -39,6 +42,13 @@ def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: 
             raise Refused(f"{method} is for users of {me}; {name} is not one, or was removed")
         if audience == "operator" and not operates(name):
             raise Refused(f"{method} is for operators of {me}: `junto user add {name.user} --operator` makes one")
-        return await handler(caller, payload)
+        try:
+            return await handler(caller, payload)
+        except StorageFailed as error:
+            if audience not in ("peer", "link"):
+                raise
+            # Our own people are told where; another party only that we have no room.
+            _log.error("nothing could be stored for a peer", party=name.party, method=method, reason=str(error))
+            raise StorageFailed(f"the disk of {me} is full or failing: it can record nothing; its log says where") from None
 
     return answer

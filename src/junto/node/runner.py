@@ -10,14 +10,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
-from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault, StorageFailed
+from junto.journal.statement import Statement
 from junto.logs import logger
 from junto.node.courier import Courier
 from junto.node.ledger import Kept, Ledger
 from junto.node.spool import Spool, Spooled
-from junto.tasks.bodies import Body, Contract, Offer, Proposal, Receipt, kind_of
+from junto.tasks.bodies import Body, Contract, Offer, Proposal, Receipt, Refusal, kind_of
 from junto.tasks.events import (
     CancelAsked,
     Event,
@@ -27,12 +29,14 @@ from junto.tasks.events import (
     PartyDown,
     PartyUp,
     Permitted,
+    RefusalArrived,
     Restarted,
+    StepFailed,
     Ticked,
 )
 from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
 from junto.tasks.state import ENDED, Patience, Task
-from junto.types import PartyId, TaskId
+from junto.types import PartyId, StepId, TaskId
 
 _log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
@@ -199,6 +203,10 @@ class Runner:
         """Our judgement. One that fails is a refusal too: whoever asked is told, and need not wait for a deadline."""
         try:
             return await self._judge(task)
+        except StorageFailed as error:  # its message says where, which is nobody else's business
+            _log.error("a judgement could not be recorded", task=task.id, reason=str(error))
+            why = f"the disk of {self._me} is full or failing: it can record nothing; its log says where"
+            return Forbidden(error.code, why, time.time())
         except JuntoError as error:
             return Forbidden(error.code, str(error), time.time())
         except Exception as error:  # noqa: BLE001  # the same, for a fault of ours
@@ -240,8 +248,21 @@ class Runner:
         task = live.task
         kept = await self._ledger.write(kind_of(body), body, task.id)
         left = max(task.deadline - time.time(), 0.0)
-        self._courier.send(kept.envelope, to, max(left, _STOP_DELIVERY_SECONDS) if task.state in ENDED else left)
+        seconds = max(left, _STOP_DELIVERY_SECONDS) if task.state in ENDED else left
+        needed = isinstance(body, Proposal | Contract)  # who does not take these in will do nothing for the task
+        refused = partial(self._not_taken_in, live, kept.statement) if needed else None
+        self._courier.send(kept.envelope, to, seconds, refused)
         self._own(live, body, kept)
+
+    def _not_taken_in(self, live: Live, told: Statement, party: PartyId, error: JuntoError) -> None:
+        """A participant answered our proposal or contract with an error: what it is, without anybody's signature."""
+        now = time.time()
+        reason = f"{party} did not take in the {told.kind}: {error}"
+        if live.task.state in ("judging", "proposed"):
+            refusal = Refusal(told.id, live.task.proposal.plan_digest, error.code, reason)
+            self.dispatch(live, RefusalArrived(party, refusal, now))
+        elif live.task.state == "running":
+            self.dispatch(live, StepFailed(StepId(""), error.code, party, reason, now))
 
     def _own(self, live: Live, body: Body, kept: Kept) -> None:
         """What our own statement means to our machine, now that it is durable."""

@@ -83,7 +83,9 @@ class Spool:
                     skip = 0
                     index += 1
         except (OSError, InvalidTag) as error:
-            raise StorageFailed(f"an output in {self._folder} is gone or was altered; run the task again") from error
+            raise StorageFailed(
+                f"an output in {self._folder.name}/ is gone or was altered; run the task again"
+            ) from error
 
     def remove(self, spooled: Spooled) -> None:
         """Forget an output."""
@@ -114,5 +116,5 @@ def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _why(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left for outputs in {folder}; free some and ask again"
-    return f"outputs cannot be written in {folder}: {os.strerror(error.errno or 0)}"
+        return f"no space left for outputs in {folder.name}/; free some and ask again"
+    return f"outputs cannot be written in {folder.name}/: {os.strerror(error.errno or 0)}"
