@@ -49,6 +49,7 @@ def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: 
                 raise
             # Our own people are told where; another party only that we have no room.
             _log.error("nothing could be stored for a peer", party=name.party, method=method, reason=str(error))
-            raise StorageFailed(f"the disk of {me} is full or failing: it can record nothing; its log says where") from None
+            told = f"the disk of {me} is full or failing: it can record nothing; its log says where"
+            raise StorageFailed(told) from None
 
     return answer
