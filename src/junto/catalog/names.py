@@ -22,4 +22,6 @@ def meant(name: str, among: Iterable[str]) -> str:
     if not names:
         return "there are none"
     shown = ", ".join(sorted(names)[:8])
-    return f"there are {shown}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"there {'is' if len(names) == 1 else 'are'} {shown}" + (
+        f" and {len(names) - 8} more" if len(names) > 8 else ""
+    )

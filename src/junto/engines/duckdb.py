@@ -167,8 +167,6 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "allow_persistent_secrets": "false",
             "python_enable_replacements": "false",
             "enable_external_file_cache": "false",
-            "allocator_background_threads": "true",
-            "allocator_flush_threshold": "16MB",
         },
     )
     try:

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the datasets that a table's name in a question stands for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from string import ascii_lowercase, ascii_uppercase
 
 from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
+from junto.catalog.names import meant
 from junto.errors import InvalidInput, UnsupportedSQL
 from junto.plan.fragment import is_open
 from junto.types import PartyId
@@ -19,18 +19,6 @@ _FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
 def fold(name: str) -> str:
     """A name as DuckDB compares it: without the case of ASCII letters."""
     return name.translate(_FOLD)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A suggestion for a message: the known names nearest to one that is not, or all of a few."""
-    names = sorted(set(known))
-    by_fold = {fold(n): n for n in names}
-    close = get_close_matches(fold(name), list(by_fold), n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {by_fold[close[0]]!r}?"
-    if not names:
-        return ""
-    return f"; there {'is' if len(names) == 1 else 'are'} {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
 
 @dataclass(frozen=True)
@@ -79,11 +67,11 @@ class Catalog:
         name, party = table.name, table.text("db")
         found = self._of_name(name)
         if not found:
-            raise InvalidInput(f"no dataset {name!r}{nearest(name, (d.name for d in self._datasets))}")
+            raise InvalidInput(f"no dataset {name!r}; {meant(name, sorted({d.name for d in self._datasets}))}")
         if party:
             own = [d for d in found if fold(d.party) == fold(party)]
             if not own:
-                raise InvalidInput(f"{party} has no dataset {name!r}{nearest(party, (d.party for d in found))}")
+                raise InvalidInput(f"{party} has no dataset {name!r}; {meant(party, sorted({d.party for d in found}))}")
             return Named(tuple(own))
         _check_one_schema(found)
         return Named(tuple(found))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
+from junto.catalog.names import meant
 from junto.errors import InvalidInput, UnsupportedSQL
 from junto.frontends.sql.flat import (
     Derived,
@@ -28,7 +29,7 @@ from junto.frontends.sql.flat import (
     table_node,
     with_names,
 )
-from junto.frontends.sql.names import Catalog, Named, fold, nearest
+from junto.frontends.sql.names import Catalog, Named, fold
 from junto.plan import expressions
 
 _MOST_SOURCES = 32
@@ -298,7 +299,7 @@ class _Scope:
         for relation in self._relations:
             if relation.name == fold(name):
                 return relation
-        raise InvalidInput(f"no table {name!r} in FROM{nearest(name, (r.name for r in self._relations))}")
+        raise InvalidInput(f"no table {name!r} in FROM; {meant(name, [r.name for r in self._relations])}")
 
     def _column(self, column: exp.Column) -> exp.Expr:
         if isinstance(column.this, exp.Star):
@@ -329,7 +330,7 @@ class _Scope:
         raise InvalidInput(f"no column {column.name!r}{self._nearest(column.name, self._relations)}")
 
     def _nearest(self, name: str, relations: list[_Relation]) -> str:
-        return nearest(name, (n for relation in relations for n, _ in relation.columns))
+        return "; " + meant(name, sorted({n for relation in relations for n, _ in relation.columns}))
 
 
 def _named_select(item: exp.Expr, env: Env) -> tuple[str, exp.Select | None]:
