@@ -123,8 +123,9 @@ def _grouped_query(inputs: Inputs) -> Query | None:
 
 def _placement(query: Query, own: pa.Table, keys: PassedKeys) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """For each group that passed, the row of our own table that holds it, or -1."""
-    rows = {key: row for row, key in enumerate(groups.keys_of(query, own))}
-    return np.array([rows.get(key, -1) for key in keys.keys], dtype=np.int64)
+    wanted = pa.array(keys.keys, pa.large_binary())
+    held = key_bytes.encoded_column(own.select(list(query.keys or ())), query.key_types)
+    return np.asarray(pc.index_in(wanted, value_set=held).fill_null(-1).to_numpy(), dtype=np.int64)
 
 
 def _taken(column: pa.ChunkedArray, place: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pa.Array:

@@ -187,12 +187,14 @@ async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterato
 
 async def fetch_whole(way: Way, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
     """One output of a party's, in memory. Raises PeerFault if it is larger than `most_bytes`."""
-    held = bytearray()
+    held: list[bytes] = []
+    size = 0
     async for piece in fetch(way, pull, timeout_seconds=timeout_seconds):
-        held += piece
-        if len(held) > most_bytes:
+        held.append(piece)
+        size += len(piece)
+        if size > most_bytes:
             raise PeerFault(f"the output for step {pull.step} has more than {most_bytes} bytes")
-    return bytes(held)
+    return held[0] if len(held) == 1 else b"".join(held)
 
 
 async def _parcel(link: Link, pull: Pull, seconds: float) -> Parcel:

@@ -83,20 +83,34 @@ class _Pieces(io.RawIOBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held = bytearray()
+        self._held: list[bytes] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # RawIOBase takes a buffer
-        piece = bytes(data)
-        self._held += piece
-        return len(piece)
+        self._held.append(bytes(data))
+        return len(self._held[-1])
 
     def take(self) -> bytes:
-        held = bytes(self._held)
+        taken = b"".join(self._held)
         self._held.clear()
-        return held
+        return taken
+
+
+class _Digest(io.RawIOBase):
+    """A sink that digests what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # RawIOBase takes a buffer
+        self.sha256.update(data)
+        return len(data)
 
 
 def ipc_bytes(table: pa.Table) -> bytes:
@@ -223,8 +237,10 @@ def fingerprint(content: object) -> bytes:
         case None:
             pass
         case pa.Table():
-            for piece in ipc_pieces(content.schema, iter(content.to_batches())):
-                digest.update(piece)
+            sink = _Digest()
+            with pa.ipc.new_file(sink, content.schema) as writer:
+                writer.write_table(content)
+            return sink.sha256.digest()
         case Copy() | Spooled():
             return content.sha256
         case Selection():
@@ -233,7 +249,7 @@ def fingerprint(content: object) -> bytes:
             digest.update(np.fromiter(map(len, content.keys), dtype=">u4", count=len(content.keys)).tobytes())
             digest.update(b"".join(content.keys))
         case np.ndarray():
-            digest.update(content.tobytes())
+            digest.update(np.ascontiguousarray(content).data)
         case _:
             raise TypeError(f"a step gave a {type(content).__name__}")
     return digest.digest()
