@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.figures import figure
 from junto.demo.consortium import consortium
 
 RUNS = 7
@@ -21,14 +22,14 @@ def run() -> list[dict[str, object]]:
     rows = []
     bare = _wall("pass")
     imported = _wall("import junto")
-    rows.append(_row("import junto", imported - bare, "s", "a bare python", bare, "≤ 0.2 s", imported - bare <= 0.2))
+    rows.append(figure("import junto", imported - bare, "s", "≤ 0.2 s", imported - bare <= 0.2, "a bare python", bare))
     with consortium(("a", "b", "c"), "bench") as running:
         time.sleep(SETTLE_SECONDS)
         idle = max(memory_mb(home, "VmRSS") for home in running.homes.values())
-        rows.append(_row("node, idle memory", idle, "MB", "", None, "≤ 120 MB", idle <= 120))
+        rows.append(figure("node, idle memory", idle, "MB", "≤ 120 MB", idle <= 120))
         starts = [_restart(running.homes["a"]) for _ in range(RUNS)]
         start = statistics.median(starts)
-        rows.append(_row("node, start to first answer", start, "s", "", None, "≤ 1 s", start <= 1.0))
+        rows.append(figure("node, start to first answer", start, "s", "≤ 1 s", start <= 1.0))
     return rows
 
 
@@ -65,16 +66,6 @@ def _wall(code: str) -> float:
         subprocess.run([sys.executable, "-c", code], check=True)
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
-
-
-def _row(
-    name: str, value: float, unit: str, peer: str, peer_value: float | None, aim: str, met: bool
-) -> dict[str, object]:
-    ratio = value / peer_value if peer_value else None
-    return {
-        "name": name, "value": value, "unit": unit, "peer": peer, "peer_value": peer_value,
-        "ratio": ratio, "aim": aim, "met": met,
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

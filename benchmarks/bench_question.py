@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole questions over real node processes: the smallest one, and 20 M rows beside DuckDB over the pooled files.
 
-    python benchmarks/bench_question.py [FOLDER]   the files (290 MB) are made in FOLDER once; else in a temporary one
+    python -m benchmarks.bench_question [FOLDER]   the files (290 MB) are made in FOLDER once; else in a temporary one
 
 Three owners and nobody else: one of them asks. Everything a user gets is in: signatures, syncs, TLS, thresholds,
 receipt. The time of the large question is from the client's `run` to the table in its hands; the pooled DuckDB gives an
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.bench_node import memory_mb
+from benchmarks.figures import figure
 from junto.client import Desk
 from junto.demo.consortium import Consortium, consortium, junto
 
@@ -82,12 +83,12 @@ def _small(desk: Desk) -> list[dict[str, object]]:
         compiled.append(time.perf_counter() - began)
     p50, p99 = (float(np.percentile(walls, q)) * 1e3 for q in (50, 99))
     rows = [
-        _row("smallest joint question, p50", p50, "ms", "≤ 60 ms", p50 <= 60),
-        _row("smallest joint question, p99", p99, "ms", "≤ 150 ms", p99 <= 150),
-        _row("  compiling it, p50 (once per question)", statistics.median(compiled) * 1e3, "ms", "", None),
+        figure("smallest joint question, p50", p50, "ms", "≤ 60 ms", p50 <= 60),
+        figure("smallest joint question, p99", p99, "ms", "≤ 150 ms", p99 <= 150),
+        figure("  compiling it, p50 (once per question)", statistics.median(compiled) * 1e3, "ms", "", None),
     ]
     for kind, seconds in steps.items():
-        rows.append(_row(f"  of it, {kind}, p50", statistics.median(seconds) * 1e3, "ms", "", None))
+        rows.append(figure(f"  of it, {kind}, p50", statistics.median(seconds) * 1e3, "ms", "", None))
     return rows
 
 
@@ -111,9 +112,9 @@ def _large(desk: Desk, folder: Path, running: Consortium) -> list[dict[str, obje
         wall, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
         met = wall <= 1.3 * peer + 0.15
         name = f"joint aggregate, {ROWS // 1_000_000} M rows, {groups:,} groups"
-        rows.append(_row(name, wall, "s", "≤ 1.3 × + 0.15 s", met, "DuckDB over the pooled files", peer))
+        rows.append(figure(name, wall, "s", "≤ 1.3 × + 0.15 s", met, "DuckDB over the pooled files", peer))
     peak = max(memory_mb(home, "VmHWM") for home in running.homes.values())
-    rows.append(_row(f"peak memory of a node, {ROWS // 1_000_000} M rows", peak, "MB", "≤ 400 MB", peak <= 400))
+    rows.append(figure(f"peak memory of a node, {ROWS // 1_000_000} M rows", peak, "MB", "≤ 400 MB", peak <= 400))
     return rows
 
 
@@ -162,16 +163,6 @@ def _write_large(folder: Path) -> None:
         columns["i"] = rng.integers(0, 1000, share, dtype=np.int32)
         columns["x"] = rng.normal(100, 15, share)
         pq.write_table(pa.table(columns), target, compression="zstd", row_group_size=1 << 20)
-
-
-def _row(
-    name: str, value: float, unit: str, aim: str, met: bool | None, peer: str = "", peer_value: float | None = None
-) -> dict[str, object]:
-    ratio = value / peer_value if peer_value else None
-    return {
-        "name": name, "value": value, "unit": unit, "peer": peer, "peer_value": peer_value,
-        "ratio": ratio, "aim": aim, "met": met,
-    }  # fmt: skip
 
 
 if __name__ == "__main__":
