@@ -173,6 +173,19 @@ def test_a_participant_that_never_offers_is_named(world: Pooled, monkeypatch: py
     _whole(world)
 
 
+def test_a_participant_that_does_not_take_a_proposal_in_is_named_at_once_with_its_reason(
+    world: Pooled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.node("bea")._peers, "_longest", 5.0)
+    task = _submit(world)
+    error = _error(lambda: world["cyd"].wait(task))
+    assert isinstance(error, InvalidInput)
+    assert "bea did not take in the proposal: cyd proposes a deadline of 20 s; at most 5 s here" in str(error)
+    assert _ended_everywhere(world, task, ("ann", "cyd"))["ann"] == ("failed", "invalid-input", "bea")
+    monkeypatch.undo()
+    _whole(world)
+
+
 def test_the_deadline_ends_a_task_and_names_whose_step_was_missing(world: Pooled) -> None:
     with held(world.node("bea")) as engine:
         began = time.monotonic()

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source
-from junto.errors import JuntoError, PeerFault, Unavailable
+from junto.errors import InvalidInput, JuntoError, PeerFault, Unavailable
 from junto.link.links import Links
 from junto.node import groups
 from junto.node.answer import Answered, Inputs, release
@@ -29,6 +29,7 @@ from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import first_error
+from junto.node.wording import in_question_words
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
@@ -124,6 +125,9 @@ class Work:
         sent = self._sent.setdefault(step.id, _Sent())
         try:
             local = await self._perform(step)
+        except InvalidInput as error:
+            told = type(error)(in_question_words(str(error), self._plan))
+            raise StepError(Failure(step.id, self._tools.me, told)) from error
         except JuntoError as error:
             raise StepError(Failure(step.id, self._tools.me, error)) from error
         digest = self._commitment(step.id, local)

@@ -126,7 +126,8 @@ def decode_words(measure: str, lanes: Lanes) -> NDArray[np.uint64]:
 def encode_reals(measure: str, values: NDArray[np.float64]) -> Lanes:
     """Finite reals below 2⁷⁹ in magnitude as lanes, in multiples of 2⁻⁶⁴, the nearest one."""
     if not np.all(np.isfinite(values)):
-        raise InvalidInput(f"measure {measure!r} holds NaN or infinity: filter them out in the question")
+        mend = "filter them out in the question, as by x BETWEEN -1e300 AND 1e300"
+        raise InvalidInput(f"measure {measure!r} holds NaN or infinity: {mend}")
     rest = np.abs(values)
     if not np.all(rest < REAL_BOUND):
         raise InvalidInput(f"measure {measure!r} holds a magnitude of 2^79 or more: scale it down in the question")
