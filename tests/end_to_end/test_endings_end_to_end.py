@@ -72,7 +72,7 @@ def held(node: Node) -> Iterator[Held]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> NodeSettings:
     file = tmp_path_factory.mktemp("settings") / "node.toml"
-    file.write_text('offers = "1s"\nabsence = "700ms"\n')
+    file.write_text('offers = "3s"\nabsence = "1500ms"\n')
     return read_settings(file)
 
 
@@ -189,9 +189,9 @@ def test_a_participant_that_does_not_take_a_proposal_in_is_named_at_once_with_it
 def test_the_deadline_ends_a_task_and_names_whose_step_was_missing(world: Pooled) -> None:
     with held(world.node("bea")) as engine:
         began = time.monotonic()
-        task = _submit(world, deadline="1500ms")
+        task = _submit(world, deadline="2500ms")
         ends = _ended_everywhere(world, task)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         assert {state for state, _, _ in ends.values()} == {"expired"}
         assert {party for _, _, party in ends.values()} == {"bea"}
         assert engine.stopped.wait(10)
@@ -226,7 +226,7 @@ def test_a_link_that_stays_down_ends_the_task_and_names_the_party(
         for other in ("ann", "cyd"):
             _cut(world, other, "bea")
         ends = _ended_everywhere(world, task)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         assert ends["ann"][::2] == ends["cyd"][::2] == ("failed", "bea")
         assert ends["bea"][0] == "failed"
     error = _error(lambda: world["cyd"].wait(task))
