@@ -3,6 +3,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -55,6 +56,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with Node(home, on_fatal=die, settings=settings) as node:
+        _collect_rarely()
         listening = ", ".join(str(address) for address in node.links.listening)
         sys.stderr.write(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C\n")
         if ready is not None:
@@ -92,6 +94,15 @@ def _keep_memory_together() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pool keeps what it frees
     with suppress(OSError, AttributeError):  # another C library: nothing to set
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _collect_rarely() -> None:
+    """Have Python look for cycles of garbage rarely, and not among what stays anyway: our own code makes hardly any.
+
+    Measured on questions over 100,000 groups: 3 % of all time was spent looking through lists of keys.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
