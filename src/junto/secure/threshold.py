@@ -176,15 +176,15 @@ def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: Rand
     selection = Selection(size, passed, positions)
 
     supplier = groupkeys.senders_of([held[other] for other in terms.contributors], size)[passed]
-    mine = np.flatnonzero(selection.own)
-    mine = mine[np.argsort(positions[mine])]  # in the union's order
+    mine = order[passed[held[party]]]  # the own groups that passed, in the union's order
     if party == terms.contributors[0]:
-        rows = groupkeys.to_rows([counts.keys[index] for index in mine.tolist()], width)
+        rows = groupkeys.rows_of(counts.keys, mine, width)
         yield from _put_together(terms, others, supplier, rows, size)
     else:
         rank = (np.cumsum(passed) - 1)[positions[mine]]
-        lacking = mine[supplier[rank] == terms.contributors.index(party)].tolist()
-        yield from _hand_over(party, terms, context, supplier, [counts.keys[index] for index in lacking], width)
+        lacking = mine[supplier[rank] == terms.contributors.index(party)]
+        rows = groupkeys.rows_of(counts.keys, lacking, width)
+        yield from _hand_over(party, terms, context, supplier, rows)
     return selection
 
 
@@ -240,17 +240,15 @@ def _hand_over(
     terms: Terms,
     context: bytes,
     supplier: Positions,
-    keys: list[bytes],
-    width: int,
+    rows: Rows,
 ) -> Script[None]:
     """Any other contributor: send the designated one padded keys that it lacks, and as its helper the pads it needs.
 
-    keys: of the groups that passed, those that this contributor supplies, in their order.
+    rows: the keys of the groups that passed which this contributor supplies, in their order.
     """
     found = yield from receive("pad", [terms.receiver], partial(_read_key, "pad"))
-    pads = groupkeys.pads(found[terms.receiver], context, len(supplier), width)
+    pads = groupkeys.pads(found[terms.receiver], context, len(supplier), rows.shape[1])
     index = terms.contributors.index(party)
-    rows = groupkeys.to_rows(keys, width)
     designated = terms.contributors[0]
     yield Send(designated, "masked-keys", pack(rows ^ pads[supplier == index]))
     if index == 1:
