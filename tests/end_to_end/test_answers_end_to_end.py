@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from pooled import OPEN, Pooled, assert_same
 
 from junto.errors import InvalidInput, JuntoError, UnsupportedSQL
 from junto.plan.steps import MaskedSum, Threshold
+from junto.testing.until import until
 
 _ORIGINS = ("JFK", "LGA", "Été", "it's", None)
 _SCHEMA = pa.schema(
@@ -259,6 +261,28 @@ def test_a_question_that_cannot_be_answered_says_what_and_what_instead(
         world.ask("dan", question)
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, UnsupportedSQL | InvalidInput)
+
+
+def test_many_questions_at_once_are_each_answered_right_and_leave_only_their_answers(world: Pooled) -> None:
+    questions = [q.format(t="flights", having="", owner="") for q in QUESTIONS[:2]]
+    pairs = [(asker, question) for asker in world.parties for question in questions]
+    expected = {pair: world.ask(*pair).table for pair in pairs}
+    before = {party: _spooled(world, party) for party in world.parties}
+    with ThreadPoolExecutor(16) as pool:
+        asked = [(pair, pool.submit(world.ask, *pair)) for pair in pairs * 3]
+    for pair, answer in asked:
+        assert_same(answer.result().table, expected[pair], pair[1])
+    for party in world.parties:
+        _await_idle(world, party)
+        assert _spooled(world, party) - before[party] == len(questions) * 3, party
+
+
+def _await_idle(world: Pooled, party: str) -> None:
+    until(lambda: not world.node(party).runner.open, f"{party} has no open task")
+
+
+def _spooled(world: Pooled, party: str) -> int:
+    return len(list(world.home(party).spool_path.glob("*.out")))
 
 
 def test_explain_names_the_protocols_and_runs_nothing(world: Pooled) -> None:

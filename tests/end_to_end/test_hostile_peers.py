@@ -18,6 +18,7 @@ from junto.journal.statement import read_statement
 from junto.journal.verify import verify_journal
 from junto.link import methods
 from junto.node.ids import new_id
+from junto.node.node import Node
 from junto.plan import steps
 from junto.plan.disclosure import digest_of, disclosures
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold
@@ -455,3 +456,23 @@ def test_after_all_this_the_journal_proves_itself_and_the_node_lives(scene: Scen
     report = verify_journal(scene.world.home("ann").journal_path, scene.world.home("ann").charter())
     assert [str(problem) for problem in report.problems] == []
     assert scene.world.ask("ann", "SELECT COUNT(*) AS n FROM ann.t").table.to_pylist() == [{"n": 40}]
+
+
+def test_a_restart_believes_none_of_what_was_refused(scene: Scene) -> None:
+    before = scene.tasks()
+    node = scene.world.node("ann")
+
+    async def restarted() -> dict[str, tuple[str, str]]:
+        await node.__aexit__(None, None, None)
+        async with Node(scene.world.home("ann"), on_fatal=_dies) as again:
+            tasks = {id: live.task for id, live in again.runner.live.items()}
+            return {id: (t.state, t.outcome.code if t.outcome is not None else "") for id, t in tasks.items()}
+
+    after = scene.world.on_loop(restarted())
+    assert after.keys() == before.keys()
+    for task, (state, code) in before.items():
+        assert after[task] == ((state, code) if state in ENDED else ("failed", "unavailable")), task
+
+
+def _dies(reason: str) -> None:
+    raise AssertionError(reason)

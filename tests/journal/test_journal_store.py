@@ -161,7 +161,9 @@ def test_a_full_disk_refuses_the_batch_and_later_appends_work(consortium: Consor
         limits.append("PRAGMA max_page_count = 1")  # SQLite rounds up to the pages there are
         journal.submit(*said[0]).result(10)
         failed = [future for future in (settled(journal, each) for each in said[1:]) if future.exception(0)]
-        with pytest.raises(StorageFailed, match="nothing was stored in this append, SQLITE_FULL: no space left on its disk, free some"):
+        with pytest.raises(
+            StorageFailed, match="nothing was stored in this append, SQLITE_FULL: no space left on its disk, free some"
+        ):
             failed[0].result(0)
         size, root = journal.head()
         assert size == len(said) - len(failed) == len(list(journal.entries()))

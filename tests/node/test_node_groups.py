@@ -270,3 +270,20 @@ def test_what_blocking_work_gives_or_raises_comes_back() -> None:
 
     with pytest.raises(StorageFailed):
         asyncio.run(groups.in_thread(fails))
+
+
+def test_arrivals_that_wait_for_other_parties_leave_the_threads_of_the_pool_free() -> None:
+    async def claim() -> None:
+        come = asyncio.Event()
+
+        async def late() -> AsyncIterator[bytes]:
+            await come.wait()
+            yield b"rows"
+
+        arrivals = [asyncio.create_task(groups.write_streamed(late(), b"".join)) for _ in range(64)]
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(*(asyncio.to_thread(lambda: 1) for _ in range(64))) == [1] * 64
+            come.set()
+            assert await asyncio.gather(*arrivals) == [b"rows"] * 64
+
+    asyncio.run(claim())

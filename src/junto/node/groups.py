@@ -7,6 +7,8 @@ import io
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
@@ -36,9 +38,7 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([job])
-        if not job.cancelled():
-            job.exception()  # retrieved: the caller is gone
+        await _ended(job)
         raise
 
 
@@ -158,7 +158,10 @@ def source_of(content: object) -> Source:
 
 
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
-    """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing."""
+    """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing.
+
+    The thread is its own: it waits for another party, and threads of the pool may be what that party waits for.
+    """
     handed: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
     room = asyncio.Semaphore(_QUEUED_PIECES)
     loop = asyncio.get_running_loop()
@@ -170,7 +173,9 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
             loop.call_soon_threadsafe(room.release)
             yield item
 
-    job = asyncio.ensure_future(asyncio.to_thread(keep, taken()))
+    thread = ThreadPoolExecutor(1, "arrival")
+    job = asyncio.ensure_future(loop.run_in_executor(thread, keep, taken()))
+    thread.shutdown(wait=False)  # it ends with its one job
     job.add_done_callback(lambda _: room.release())  # a keeper that failed takes no more pieces: stop handing them over
     try:
         async for piece in pieces:
@@ -178,14 +183,21 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
             if job.done():
                 break
             handed.put(piece)
+        handed.put(None)
+        return await asyncio.shield(job)
     except BaseException as error:
         handed.put(error)
-        await asyncio.wait([job])
-        if not job.cancelled():
-            job.exception()  # it is `error` again
+        await _ended(job)  # by `error`, if not before
         raise
-    handed.put(None)
-    return await job
+
+
+async def _ended(job: asyncio.Future[R]) -> None:
+    """Wait until a thread has ended, however often we are told not to."""
+    while not job.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([job])
+    if not job.cancelled():
+        job.exception()  # retrieved: nobody asks for it any more
 
 
 def counts_of(step: Query, table: pa.Table) -> GroupCounts:

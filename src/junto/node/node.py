@@ -289,7 +289,9 @@ class Node:
             reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
             self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, time.time()))
         else:
-            if answer is not None and task.state not in ENDED:
+            if answer is not None and task.state in ENDED:
+                self.spool.remove(answer.result)
+            elif answer is not None:
                 live.result = answer.result
                 self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, time.time()))
 

@@ -107,6 +107,7 @@ class Work:
         self._finished = finished
         self._locals: dict[StepId, asyncio.Task[Local]] = {}
         self._sent: dict[StepId, _Sent] = {}
+        self._written: list[Spooled] = []  # what lies on disk for this task alone
         self.answer: Answered | None = None
 
     async def run(self) -> Answered | None:
@@ -118,6 +119,9 @@ class Work:
                     self._locals[step.id] = group.create_task(self._timed(step))
         except BaseExceptionGroup as error:
             raise first_error(error) from error
+        finally:
+            for spooled in self._written:
+                self._tools.spool.remove(spooled)
         return self.answer
 
     async def _timed(self, step: AnyStep) -> Local:
@@ -185,7 +189,7 @@ class Work:
         if open_rows:
             key = cache_key(step)
             return await groups.run_rows(tools.engine, step, tables, tools.limits, lambda p: tools.cache.put(key, p))
-        return await groups.run_rows(tools.engine, step, tables, tools.limits, tools.spool.write)
+        return await groups.run_rows(tools.engine, step, tables, tools.limits, self._write)
 
     async def _move(self, step: Move) -> Local:
         tools = self._tools
@@ -204,6 +208,7 @@ class Work:
             sha256 = hashlib.sha256(content).digest() if isinstance(content, bytes) else content.sha256
             for party in step.to:
                 if party != tools.me:
+                    self._written = [own for own in self._written if own != content]  # the outbox's now
                     tools.outbox.put(self._task, step.id, "rows", party, content, sha256)
                     self._count(step.id, content)
             return None if tools.me not in step.to else await self._local(step.input)
@@ -212,7 +217,7 @@ class Work:
         if isinstance(query, Query) and step.threshold is None and tools.is_open(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
-        return await self._bring(step.sender, pull, tools.spool.write)
+        return await self._bring(step.sender, pull, self._write)
 
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
@@ -296,6 +301,11 @@ class Work:
             moves=[_of_kind(move, step, pa.Table, Spooled, Copy) for move in moves],
         )
         return await release(self._tools.engine, self._tools.spool, self._tools.limits, inputs)
+
+    def _write(self, pieces: Iterator[bytes]) -> Spooled:
+        written = self._tools.spool.write(pieces)
+        self._written.append(written)
+        return written
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────────
 
