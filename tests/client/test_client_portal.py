@@ -21,7 +21,7 @@ def portal() -> Iterator[Portal]:
 
 
 def _interrupt() -> None:
-    """What Ctrl-C does: the main thread is woken from whatever it waits for."""
+    """What Ctrl-C does: the main thread is woken from whatever it does."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 

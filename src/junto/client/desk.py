@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's place at their own party's node: what `junto.connect()` returns."""
 
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from junto.catalog.dataset import Dataset
+    from junto.frontends.sql.typing import Describer
     from junto.link.connection import Link
     from junto.plan.explain import Explanation
     from junto.plan.steps import Plan
@@ -40,6 +42,8 @@ class Desk:
         self._portal = Portal()
         self._link: Link | None = None
         self._open = False
+        self._compiling = threading.Lock()
+        self._describer: Describer | None = None
 
     @property
     def party(self) -> str:
@@ -67,6 +71,9 @@ class Desk:
         """Disconnect. Tasks go on without us."""
         if self._open:
             self._open = False
+            if self._describer is not None:
+                self._describer.close()
+                self._describer = None
             if self._link is not None:
                 self._portal.run(self._link.close())
                 self._link = None
@@ -83,9 +90,15 @@ class Desk:
     def sql(self, text: str, *, purpose: str = "") -> Question:
         """Compile a question against the datasets known now. Raises InvalidInput, UnsupportedSQL."""
         from junto.frontends.sql import compile_sql
+        from junto.frontends.sql.typing import Describer
         from junto.types import PartyId
 
-        plan = compile_sql(text, self.datasets(), PartyId(self.party), purpose=purpose, now=time.time())
+        datasets = self.datasets()
+        with self._compiling:
+            self._describer = self._describer or Describer()
+            plan = compile_sql(
+                text, datasets, PartyId(self.party), purpose=purpose, now=time.time(), describer=self._describer
+            )
         return Question(text, plan, purpose, self)
 
     def datasets(self) -> "list[Dataset]":

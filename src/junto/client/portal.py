@@ -4,10 +4,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_LOOK_SECONDS = 0.5
+"""A thread that waits for a lock does not see a signal that came a moment before; so it looks up now and then."""
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
@@ -18,6 +22,39 @@ def event_loop() -> asyncio.AbstractEventLoop:
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop
+
+
+class _Job(Generic[T]):
+    """A coroutine for the loop, there before it is handed over: an interrupt at any moment can cancel it."""
+
+    def __init__(self, work: Coroutine[object, object, T]) -> None:
+        self.result: Future[T] = Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._cancelled = False
+
+    def start(self) -> None:
+        """In the loop: begin, unless it was cancelled before."""
+        if not self._cancelled:
+            self._task = asyncio.ensure_future(self._work)
+            self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        """In the loop: end it, also if it never began."""
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._work.close()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.result.cancel()
+            self.result.set_running_or_notify_cancel()  # which wakes whoever waits for it
+        elif (error := task.exception()) is not None:
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(task.result())
 
 
 class Portal:
@@ -49,11 +86,14 @@ class Portal:
         if self._loop is None:
             work.close()
             raise RuntimeError("the desk is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        job = _Job(work)
         try:
-            return future.result()
+            self._loop.call_soon_threadsafe(job.start)
+            while not wait([job.result], _LOOK_SECONDS).done:
+                pass  # a signal that came just before the wait began is noticed now
+            return job.result.result()
         except BaseException:
-            future.cancel()
+            self._loop.call_soon_threadsafe(job.cancel)
             raise
 
     def iterate(self, stream: Callable[[], AsyncIterator[T]]) -> Iterator[T]:

@@ -16,6 +16,7 @@ reals keep the error bound of their encoding; rows that ORDER BY leaves equal co
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -73,19 +74,21 @@ def compile_sql(
     purpose: str = "",
     grants: Sequence[Grant] = (),
     now: float = 0.0,
+    describer: Describer | None = None,
 ) -> Plan:
     """The plan that answers `question` for `asker`.
 
     datasets: what every party has published, the newest version of each. purpose, grants and now (UTC, Unix seconds)
     serve to find the threshold that the owners' rules will ask for; they decide nothing here.
+    describer: one that is kept between questions, which saves opening another.
     Raises InvalidInput (unknown names, with the nearest; types), UnsupportedSQL (naming the clause and what to write).
     """
     try:
         tree = expressions.parse(question)
         expressions.check(tree)
-        with Describer() as describer:
+        with nullcontext(describer) if describer is not None else Describer() as describe:
             permissions = _Permissions(purpose, grants, now)
-            return _Compiler(question, Catalog(datasets), asker, describer, permissions).plan(tree)
+            return _Compiler(question, Catalog(datasets), asker, describe, permissions).plan(tree)
     except RecursionError as error:
         raise InvalidInput("the SQL is nested too deeply: write it in simpler parts") from error
     except PeerFault as error:

@@ -17,32 +17,37 @@ def quoted(name: str) -> str:
 
 
 class Describer:
-    """An empty DuckDB with tables of the schemas named; close it after use."""
+    """An empty DuckDB with tables of the schemas named. One may serve many questions, one at a time; close it after."""
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(
             ":memory:",
             config={"enable_external_access": "false", "threads": "1", "python_enable_replacements": "false"},
         )
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
 
     def __enter__(self) -> "Describer":
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
         self._connection.close()
 
     def add(self, schema: str, name: str, columns: Sequence[tuple[str, str]]) -> None:
-        """Create an empty table, unless it is there. Raises InvalidInput if a column's type is not one of DuckDB's."""
-        if (schema, name) in self._known:
+        """Have an empty table of that name and these columns. Raises InvalidInput for a type that is not DuckDB's."""
+        wanted = tuple(columns)
+        if self._known.get((schema, name)) == wanted:
             return
-        self._known.add((schema, name))
         fields = ", ".join(f"{quoted(column)} {_type(column, type, name)}" for column, type in columns)
         try:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
-            self._connection.execute(f"CREATE TABLE {quoted(schema)}.{quoted(name)} ({fields})")
+            self._connection.execute(f"CREATE OR REPLACE TABLE {quoted(schema)}.{quoted(name)} ({fields})")
         except duckdb.Error as error:
             raise InvalidInput(f"the schema of {name} is not one DuckDB can hold: {_line(error)}") from error
+        self._known[schema, name] = wanted
 
     def describe(self, schema: str, sql: str, what: str = "the question") -> tuple[Column, ...]:
         """Names and types of the columns that `sql` gives over the tables of a schema. Raises InvalidInput."""
