@@ -148,15 +148,15 @@ def _guarded(method: str) -> dict[str, Handler]:
 
 def test_where_our_disk_is_full_is_told_to_our_own_people_only() -> None:
     async def full(caller: Caller, payload: bytes) -> Answer:
-        raise StorageFailed("journal /home/delta/journal.db: no space left")
+        raise StorageFailed("journal /srv/delta/journal.db: no space left")
 
-    for method, who, told in (("peer.tell", "a peer", "the disk of"), ("user.ask", "a user", "/home/delta/journal.db")):
+    for method, who, told in (("peer.tell", "a peer", "the disk of"), ("user.ask", "a user", "/srv/delta/journal.db")):
         name = next(name for label, name in CALLERS.items() if label in MAY[method.partition(".")[0]])
         handler = guarded(ME, {method: full}, lambda name: True, lambda name: True)[method]
         with pytest.raises(StorageFailed) as caught:
             asyncio.run(_answer(handler(cast(Caller, _Caller(name)), b"")))
         assert told in str(caught.value), who
-        assert ("/home" in str(caught.value)) == (who == "a user")
+        assert ("/srv" in str(caught.value)) == (who == "a user")
 
 
 def test_a_method_for_nobody_cannot_be_offered() -> None:

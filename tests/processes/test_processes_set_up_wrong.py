@@ -132,8 +132,10 @@ def test_a_certificate_from_a_wrong_clock_is_renewed_when_the_clock_is_right(thr
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
-    """The folder's content on a file system of 6 MB of its own. Skips where nothing can be mounted."""
+def _small_disk(three: Parties, party: str) -> Iterator[None]:
+    """A party's folder on a file system of 6 MB of its own. Skips where nothing can be mounted."""
+    folder = three.home(party)
+    assert three.type(party, "node", "stop").code == 0
     kept = folder.with_name(folder.name + ".kept")
     folder.rename(kept)
     folder.mkdir()
@@ -143,7 +145,10 @@ def _small_disk(folder: Path) -> Iterator[None]:
     try:
         if mounting.returncode == 0:
             shutil.copytree(kept, folder, dirs_exist_ok=True)
-            yield
+            try:
+                yield
+            finally:
+                three.type(party, "node", "stop")
             shutil.rmtree(kept)
             shutil.copytree(folder, kept)
     finally:
@@ -165,8 +170,7 @@ def _fill(file: Path) -> None:
 
 
 def test_a_full_disk_refuses_work_in_one_line_and_nothing_else(three: Parties) -> None:
-    assert three.type("bea", "node", "stop").code == 0
-    with _small_disk(three.home("bea")):
+    with _small_disk(three, "bea"):
         three.whole()
         _answers(three)
         pid = three.pid("bea")
@@ -189,7 +193,6 @@ def test_a_full_disk_refuses_work_in_one_line_and_nothing_else(three: Parties) -
         until(lambda: three.type("cyd", "sql", _QUESTION, "--quiet", "--deadline", "20s").code == 0, "bea works again")
         _answers(three)
         assert three.pid("bea") == pid
-        assert three.type("bea", "node", "stop").code == 0
     home = homes.load(three.home("bea"))
     assert [str(problem) for problem in verify_journal(home.journal_path, home.charter()).problems] == []
     three.whole()
