@@ -24,7 +24,7 @@ from junto.errors import (
 from junto.link import events
 from junto.link.frames import Hello
 from junto.link.serving import Answer, Caller, Handler, Outlet, Serving
-from junto.link.session import Session
+from junto.link.session import TIME_PASSED, Session
 from junto.link.settings import LinkSettings
 from junto.link.tls import ALPN, VerifyPeer, in_plain_words
 from junto.trust.names import Name
@@ -311,7 +311,8 @@ class Link(asyncio.BufferedProtocol):
                     future.set_result(event.payload)
                 self._wake_room()
             case events.ErrorArrived():
-                self._fail_asked(event.id, error_from_code(event.code, event.message))
+                late = event.code == DeadlineExceeded.code and event.message == TIME_PASSED
+                self._fail_asked(event.id, _Expired() if late else error_from_code(event.code, event.message))
                 self._wake_room()
             case events.WaitExpired():
                 self._fail_asked(event.id, _Expired())

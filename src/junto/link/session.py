@@ -58,6 +58,9 @@ from junto.link.greeting import difference
 from junto.link.moves import ASKED_MOVES, LINK_MOVES, SERVED_MOVES, AskedState, LinkState, ServedState
 from junto.link.settings import LinkSettings
 
+TIME_PASSED = "the time that the caller gave has passed"
+"""What a peer says of a call whose time is over, if its clock rings before the caller's."""
+
 _SEPARATE_BYTES: Final = 32 * 1024  # payloads from this size on are not copied into a frame
 _STALL_SECONDS: Final = 2.0  # a tick so late says that we stood still, not the peer
 _CREDIT_BYTES: Final = 2**40  # no stream may be owed more
@@ -311,7 +314,7 @@ class Session:
                 wake_at = min(wake_at, asked.deadline)
         for served_id, served in list(self._served.items()):
             if served.deadline <= now:
-                self.fail(served_id, DeadlineExceeded.code, "the time that the caller gave has passed")
+                self.fail(served_id, DeadlineExceeded.code, TIME_PASSED)
                 events.append(Dropped(served_id, expired=True))
             else:
                 wake_at = min(wake_at, served.deadline)
