@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from link_world import World, echo, free_addresses, links_of
@@ -16,7 +17,7 @@ from junto.link.links import Links, PartyStatus
 from junto.link.settings import LinkSettings
 from junto.trust.charter import Charter
 from junto.trust.names import Address
-from junto.types import PartyId
+from junto.types import Digest, PartyId
 
 DELTA, UNITED = PartyId("delta"), PartyId("united")
 SWIFT = LinkSettings(first_retry_seconds=0.02, longest_retry_seconds=0.05)
@@ -385,3 +386,16 @@ def test_a_proxy_that_refuses_is_named(answer: bytes, says: str) -> None:
 def test_no_proxy_names_hosts_and_their_domains(host: str, *, through: bool) -> None:
     proxies = Proxies.of({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".inside.example, 10.0.0.1"})
     assert bool(proxies.proxy_of(host)) == through
+
+
+def test_a_peer_that_dials_and_is_turned_away_is_the_latest_news_of_it() -> None:
+    async def turned_away() -> None:
+        pair = Pair(settings=LinkSettings(first_retry_seconds=3600.0, longest_retry_seconds=3600.0))
+        newer = replace(pair.world.here("united", pair.charter), charter_version=9, charter_digest=Digest("sha256:9"))
+        async with pair.node("delta") as delta:
+            await until(lambda: "refuses connections" in up(delta).error)
+            with suppress(JuntoError):
+                await dial(newer, delta.listening[0])
+            await until(lambda: "charter differs" in up(delta).error)
+
+    run(turned_away)

@@ -92,6 +92,7 @@ def test_nodes_with_different_charters_say_what_differs_on_both_sides(three: Par
         assert re.search(rf"failed {party} → {other}  charter .*{told.pattern}", checked.out)
         assert "mend: hand the newer charter" in checked.out
         assert "`junto node start --charter FILE`" in checked.out
+    _await_status(three, "cyd", re.compile("bea.*charter differs"))
     refused = three.type("cyd", "sql", _QUESTION, "--deadline", "20s")
     assert refused.code == 4
     assert "bea cannot be reached" in refused.err.splitlines()[-1]

@@ -72,7 +72,7 @@ class Link(asyncio.BufferedProtocol):
         self.bytes_out = 0
         self.clock_ahead_seconds = 0.0
         self._connected = False
-        self._name: Name | None = None
+        self.name: Name | None = None  # known once its certificate proved it
         self._successor: Link | None = None
         self._reason = ""
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -89,9 +89,9 @@ class Link(asyncio.BufferedProtocol):
     @property
     def peer(self) -> Name:
         """Who is at the other end, as its certificate proved."""
-        if self._name is None:
+        if self.name is None:
             raise Unavailable(f"{self.address} has not proven who it is")
-        return self._name
+        return self.name
 
     @property
     def hello(self) -> Hello | None:
@@ -245,24 +245,24 @@ class Link(asyncio.BufferedProtocol):
             leaf = tls.getpeercert(binary_form=True)
             if not leaf:
                 raise Refused(f"{self.address} showed no certificate")
-            self._name = opening.verify_peer(leaf)
-            if opening.expected is not None and self._name.party != opening.expected:
+            self.name = opening.verify_peer(leaf)
+            if opening.expected is not None and self.name.party != opening.expected:
                 raise Refused(
-                    f"{self.address} answers as {self._name}, not {opening.expected}: "
+                    f"{self.address} answers as {self.name}, not {opening.expected}: "
                     "the charter's address leads to the wrong node"
                 )
         except JuntoError as error:
             refusal = error
-        uri = self._name.uri if self._name is not None else ""
+        uri = self.name.uri if self.name is not None else ""
         self._session = Session(opening.greet(), uri, opening.settings, time.monotonic())
         wire.set_write_buffer_limits(high=1024 * 1024)
-        if self._name is None or refusal is not None:
+        if self.name is None or refusal is not None:
             refusal = refusal or Refused(f"{self.address} has no name")
             self._session.refuse(refusal.code, str(refusal))
             self._end(str(refusal), refusal.code)
             return
         outlet = Outlet(self._flush, self._flush_soon, self._writable)
-        self._serving = Serving(self, self._name, self._session, opening.handlers, outlet)
+        self._serving = Serving(self, self.name, self._session, opening.handlers, outlet)
         self._flush()
         self._arm()
 
@@ -483,7 +483,7 @@ class Link(asyncio.BufferedProtocol):
         return DeadlineExceeded(f"{self._who()} did not answer {method} within {timeout_seconds:g} s")
 
     def _who(self) -> str:
-        return str(self._name) if self._name is not None else self.address
+        return str(self.name) if self.name is not None else self.address
 
 
 class _Expired(Exception):

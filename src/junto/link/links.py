@@ -29,7 +29,7 @@ from junto.link.tls import client_context, server_context
 from junto.logs import logger
 from junto.trust.certificates import Identity
 from junto.trust.charter import Member
-from junto.trust.names import Address, parse_address
+from junto.trust.names import Address, Name, parse_address
 from junto.types import NodeId, PartyId
 
 _log = logger("junto.link")
@@ -104,6 +104,7 @@ class Links:
             server_context(here.identity, here.authorities),
             lambda address: opening_of(self.here, self.handlers, self.settings, address),
             self.adopt,
+            self._turned_away,
         )
 
     async def __aenter__(self) -> Self:
@@ -262,6 +263,12 @@ class Links:
             self.adopt(link)
             return True
         return False
+
+    def _turned_away(self, name: Name, reason: str) -> None:
+        """A node dialled us and cannot be a link: that is fresher news than our own last attempt."""
+        party = self._parties.get(name.party)
+        if party is not None and name.node and party.link is None:
+            party.error = reason
 
     def adopt(self, link: Link) -> None:
         """Take an open link into use, beside or instead of the one there is."""

@@ -12,7 +12,7 @@ from junto.link.dial import TLS_GOODBYE_SECONDS, begun, resolve
 from junto.link.settings import LinkSettings
 from junto.link.tls import in_plain_words
 from junto.logs import logger
-from junto.trust.names import Address
+from junto.trust.names import Address, Name
 
 _log = logger("junto.link")
 _BACKLOG = 256
@@ -20,7 +20,10 @@ _OUT_OF_FILES_SECONDS = 0.5
 
 
 class Listener:
-    """Hands every connection that has become an open link to `on_open`."""
+    """Hands every connection that has become an open link to `on_open`.
+
+    Of one that proved who it is and still cannot be a link, `on_refused` hears who and why.
+    """
 
     def __init__(
         self,
@@ -28,12 +31,14 @@ class Listener:
         context: ssl.SSLContext,
         opening: Callable[[str], Opening],
         on_open: Callable[[Link], None],
+        on_refused: Callable[[Name, str], None],
     ) -> None:
         self.context = context  # replaced when the identity rotates
         self.refused = 0
         self._settings = settings
         self._opening = opening
         self._on_open = on_open
+        self._on_refused = on_refused
         self._sockets: list[socket] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._strangers: dict[asyncio.Task[None], None] = {}
@@ -115,6 +120,8 @@ class Listener:
             reason = str(error) if isinstance(error, JuntoError) else in_plain_words(error, address)
             _log.warning("connection refused", address=address, reason=reason)
             if isinstance(error, JuntoError):
+                if link.name is not None:
+                    self._on_refused(link.name, reason)
                 await link.close("it did not open")  # the peer hears why
         except asyncio.CancelledError:
             self.refused += 1
