@@ -3,7 +3,6 @@
 
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import msgspec
 import pyarrow as pa
@@ -13,7 +12,6 @@ from pooled import Pooled, command_in
 import junto.cli
 from junto.errors import InvalidInput, PeerFault, Refused
 from junto.link import methods
-from junto.node import judge
 from junto.trust.grants import GrantState
 
 _TABLE = pa.table({"id": list(range(30)), "tail": [f"N{i}" for i in range(30)], "delay": list(range(30))})
@@ -92,7 +90,8 @@ def test_a_grant_ends_and_says_so(world: Pooled, monkeypatch: pytest.MonkeyPatch
         words = ("--dataset", "flights", "--columns", "tail,delay", "--allow", "rows", "--to", "cyd", "--until", "1d")
         _typed(world, party, "grant", "give", *words)
     world.ask("cyd", _ROWS)
-    monkeypatch.setattr(judge, "time", SimpleNamespace(time=lambda: time.time() + 2 * 86_400))
+    for party in ("ann", "bea"):
+        monkeypatch.setattr(world.node(party).judgement, "_unix_time", lambda: time.time() + 2 * 86_400)
     assert "has ended" in _refusal(world, _ROWS)
     monkeypatch.undo()
     _revoke_all(world)

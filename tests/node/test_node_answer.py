@@ -4,6 +4,7 @@
 import asyncio
 import datetime as dt
 import hashlib
+import os
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -94,7 +95,7 @@ class _Receiver:
     def answer(self, inputs: Inputs) -> tuple[pa.Table, int]:
         engine = DuckDB()
         try:
-            answered = asyncio.run(release(engine, self.spool, self.limits, inputs))
+            answered = asyncio.run(release(engine, self.spool, self.limits, inputs, os.urandom))
         finally:
             engine.close()
         data = b"".join(self.spool.read(answered.result))
@@ -208,7 +209,7 @@ def test_if_nothing_passed_the_answer_is_empty_and_says_how_much_was_withheld(
 def test_the_same_answer_twice_has_two_digests(receiver: _Receiver) -> None:
     engine = DuckDB()
     inputs = _joint(_plan(own=False), PASSED, OWNED)
-    one, other = (asyncio.run(release(engine, receiver.spool, receiver.limits, inputs)) for _ in range(2))
+    one, other = (asyncio.run(release(engine, receiver.spool, receiver.limits, inputs, os.urandom)) for _ in range(2))
     engine.close()
     assert one.digest != other.digest
 

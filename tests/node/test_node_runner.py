@@ -2,6 +2,7 @@
 """What the machines order is done in order, one thing durable before the next; whatever fails ends the task by name."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class _World:
             lambda task: self.did.append("forget"),
             self.spool,
             self.down.get,
+            time.time,
         )
 
     async def write(self, kind: str, body: msgspec.Struct, task: TaskId) -> Kept:

@@ -7,9 +7,8 @@ from a small answer.
 
 import hashlib
 import io
-import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,14 +53,16 @@ class Answered:
     withheld: int
 
 
-async def release(engine: Engine, spool: Spool, limits: Limits, inputs: Inputs) -> Answered:
+async def release(
+    engine: Engine, spool: Spool, limits: Limits, inputs: Inputs, random: Callable[[int], bytes]
+) -> Answered:
     """The answer. Raises what the engine raises, InvalidInput for a sum that overflows, PeerFault."""
 
     def work(stop: threading.Event) -> Answered:
         released = _released(inputs, spool)
         with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
             table = rows.table()
-        data = _stream(table)
+        data = _stream(table, random(32))
         digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
         withheld = inputs.keys.withheld if inputs.keys is not None else 0
         return Answered(spool.write([data]), digest, table.num_rows, withheld)
@@ -69,8 +70,8 @@ async def release(engine: Engine, spool: Spool, limits: Limits, inputs: Inputs) 
     return await groups.in_thread(work)
 
 
-def _stream(table: pa.Table) -> bytes:
-    salted = table.replace_schema_metadata({SALT: secrets.token_bytes(32).hex()})
+def _stream(table: pa.Table, salt: bytes) -> bytes:
+    salted = table.replace_schema_metadata({SALT: salt.hex()})
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, salted.schema) as writer:
         writer.write_table(salted)

@@ -6,7 +6,6 @@ refuses is not sent again; whoever handed it in may ask to be told.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -43,11 +42,11 @@ class Courier:
         self,
         links: Links,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._links = links
-        self._clock = clock
+        self._clock = clock or asyncio.get_running_loop().time
         self._pause = pause
         self._queues: dict[PartyId, deque[_Letter]] = {}
         self._carriers: dict[PartyId, asyncio.Task[None]] = {}

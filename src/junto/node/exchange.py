@@ -7,7 +7,6 @@ before the output is there: its call waits, and its own deadline ends the wait.
 
 import asyncio
 import hashlib
-import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -158,12 +157,13 @@ Way = Callable[[float], Awaitable[Link]]
 async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterator[bytes]:
     """The pieces of one output of a party's. A link that goes down is waited for, and the bytes go on where they
     stopped. Raises what the party answered, PeerFault, at the end, if it is not what was announced; Unavailable."""
-    until = time.monotonic() + timeout_seconds
+    clock = asyncio.get_running_loop().time
+    until = clock() + timeout_seconds
     digest = hashlib.sha256()
     size = 0
     parcel: Parcel | None = None
     while True:
-        left = until - time.monotonic()
+        left = until - clock()
         link = await way(max(left, 0.0))
         try:
             if parcel is None:
@@ -178,7 +178,7 @@ async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterato
         except DeadlineExceeded:
             raise
         except Unavailable:
-            if time.monotonic() + _PAUSE_SECONDS >= until:
+            if clock() + _PAUSE_SECONDS >= until:
                 raise
             await asyncio.sleep(_PAUSE_SECONDS)
     if size != parcel.bytes or digest.digest() != parcel.sha256:

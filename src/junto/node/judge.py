@@ -6,8 +6,7 @@ counted as used when its contract is in force, before our part begins.
 """
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -44,11 +43,12 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Judgement:
     """Judges for one party."""
 
-    def __init__(self, me: PartyId, facts: Facts, shelf: Shelf, ledger: Ledger) -> None:
+    def __init__(self, me: PartyId, facts: Facts, shelf: Shelf, ledger: Ledger, unix_time: Callable[[], float]) -> None:
         self._me = me
         self._facts = facts
         self._shelf = shelf
         self._ledger = ledger
+        self._unix_time = unix_time
         self._known: dict[_Key, tuple[Review, Digest]] = {}
         self._resting: dict[TaskId, tuple[GrantId, ...]] = {}
 
@@ -76,10 +76,10 @@ class Judgement:
         decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants)
         await self._ledger.write("decision", decision, task.id)
         if error is not None or digest is None:
-            return Forbidden(code, reason, time.time())
+            return Forbidden(code, reason, self._unix_time())
         if grants:
             self._resting[task.id] = grants
-        return Permitted(digest, versions, Estimate(rows, size), time.time())
+        return Permitted(digest, versions, Estimate(rows, size), self._unix_time())
 
     async def begin(self, task: TaskId) -> None:
         """Count the grants that a contracted task rests on. Raises Refused if one was used up or revoked meanwhile."""
@@ -89,7 +89,7 @@ class Judgement:
         standing = {grant.id: grant for grant in self._facts.grants}
         used = self._facts.grant_uses
         for id in grants:
-            if id not in standing or not standing[id].in_force(time.time(), used.get(id, 0)):
+            if id not in standing or not standing[id].in_force(self._unix_time(), used.get(id, 0)):
                 raise Refused(f"grant {id} of {self._me} was used up, revoked or has ended since the task was judged")
         self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
 
@@ -122,7 +122,7 @@ class Judgement:
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> list[Verdict]:
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
-        now = time.time()
+        now = self._unix_time()
         verdicts: list[Verdict] = []
         for demand in found.demands:
             verdict = judge(

@@ -4,7 +4,6 @@
 A statement whose id the journal already holds is not new: its effect has happened.
 """
 
-import time
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from junto.journal import statement as statements
 from junto.journal.statement import KeyRing, Statement
 from junto.journal.store import Journal
 from junto.logs import logger
+from junto.node.ground import Ground
 from junto.node.ids import new_id
 from junto.tasks.bodies import Offer
 from junto.trust.charter import Charter, SignedCharter
@@ -40,25 +40,34 @@ class Kept:
 class Ledger:
     """Signs, journals and opens statements for one node."""
 
-    def __init__(self, name: Name, key: Ed25519PrivateKey, journal: Journal, charter: Charter) -> None:
+    def __init__(
+        self,
+        name: Name,
+        key: Ed25519PrivateKey,
+        journal: Journal,
+        charter: Charter,
+        ground: Ground,
+    ) -> None:
         self.name = name
         self.journal = journal
         self.keys = KeyRing()
         self._key = key
         self._charter = charter
+        self._unix_time = ground.unix_time
+        self._random = ground.random
 
     async def write(self, kind: str, body: msgspec.Struct, task: TaskId = _NO_TASK) -> Kept:
         """A statement of ours, signed and durable. Raises StorageFailed."""
-        now = time.time()
+        now = self._unix_time()
         raw = msgspec.Raw(msgspec.json.encode(body))
         return await self._append(
-            Statement(kind=kind, author=self.name.uri, id=new_id(now), at=now, task=task, body=raw)
+            Statement(kind=kind, author=self.name.uri, id=new_id(now, self._random), at=now, task=task, body=raw)
         )
 
     async def certify(self, leaf_pem: str) -> Kept | None:
         """Say in the journal which certificate is ours now; None if it is the last thing it says of it."""
-        now = time.time()
-        statement = statements.certificate_statement(self.name, leaf_pem, id=new_id(now), at=now)
+        now = self._unix_time()
+        statement = statements.certificate_statement(self.name, leaf_pem, id=new_id(now, self._random), at=now)
         self.keys.learn(statements.leaf_of(statement), self._charter, now)
         known = self._last(statements.CERTIFICATE, statements.CertificateBody)
         if known is not None and known.certificate == leaf_pem:
@@ -82,11 +91,11 @@ class Ledger:
 
     async def begin(self, charter: SignedCharter, leaf_pem: str) -> None:
         """Say in the journal which charter and certificate we go by, unless it is the last thing it says."""
-        now = time.time()
+        now = self._unix_time()
         signed = charter.encode()
         known = self._last(statements.CHARTER, statements.CharterBody)
         if known is None or known.charter.encode() != signed:
-            await self._append(statements.charter_statement(self.name, signed, id=new_id(now), at=now))
+            await self._append(statements.charter_statement(self.name, signed, id=new_id(now, self._random), at=now))
         await self.certify(leaf_pem)
 
     async def keep(self, envelope: bytes, statement: Statement) -> Kept:

@@ -8,7 +8,6 @@ Stop: links, work, courier, journal.
 import asyncio
 import os
 import resource
-import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -22,11 +21,9 @@ from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
 from junto.journal.statement import read_statement
-from junto.journal.store import Journal
 from junto.link import methods
 from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
-from junto.link.links import Links
 from junto.link.settings import LinkSettings
 from junto.logs import logger
 from junto.node.cache import Cache
@@ -35,6 +32,7 @@ from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
 from junto.node.facts import FACTS, Facts
 from junto.node.files import read_private, write_whole
+from junto.node.ground import Ground
 from junto.node.history import tasks_in
 from junto.node.home import Home
 from junto.node.judge import Judgement
@@ -71,10 +69,19 @@ _RENEWAL_CHECK_SECONDS = 600.0
 class Node:
     """One node of one party. `async with Node(home)` runs it."""
 
-    def __init__(self, home: Home, *, on_fatal: Callable[[str], None], settings: NodeSettings | None = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        on_fatal: Callable[[str], None],
+        settings: NodeSettings | None = None,
+        ground: Ground | None = None,
+    ) -> None:
         self.home = home
+        self.ground = ground or Ground()
+        self._unix_time = self.ground.unix_time
         self.settings = settings or read_settings(home.path / "node.toml")
-        self.started_at = time.time()
+        self.started_at = self._unix_time()
         self._on_fatal = on_fatal
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -88,10 +95,10 @@ class Node:
         home = self.home
         signed = home.signed_charter()
         self.charter = signed.charter
-        identity = home.node_identity(time.time())
+        identity = home.node_identity(self._unix_time())
         self.identity = identity
         origin = f"junto/{self.charter.consortium}/{identity.name}"
-        self.journal = Journal(home.journal_path, origin=origin, key=identity.key, on_fatal=self._on_fatal)
+        self.journal = self.ground.journal(home.journal_path, origin=origin, key=identity.key, on_fatal=self._on_fatal)
         self.journal.open()
         try:
             await self._assemble(signed)
@@ -121,22 +128,25 @@ class Node:
 
     async def _assemble(self, signed: SignedCharter) -> None:
         home, settings, identity = self.home, self.settings, self.identity
-        self.ledger = Ledger(identity.name, identity.key, self.journal, self.charter)
+        self.ledger = Ledger(identity.name, identity.key, self.journal, self.charter, self.ground)
         self.ledger.learn_known_keys()
         await self.ledger.begin(signed, pem(identity.certificate))
         self.facts = Facts(self.ledger)
         self._recall_facts()
         self.shelf = Shelf(home.data_path / "sources.json")
         self.shelf.load()
-        spool_key = _spool_key(home.path / "keys" / "spool.key")
-        self.spool = Spool(home.spool_path, spool_key)
+        spool_key = _spool_key(home.path / "keys" / "spool.key", self.ground.random)
+        self.spool = Spool(home.spool_path, spool_key, self.ground.files, self.ground.random)
         self.spool.clear()
         remove_leftovers(home.spool_path)
         self.outbox = Outbox(self.spool)
         self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
         handlers: dict[str, Handler] = {}
-        self.links = Links(
-            replace(here_of(identity, self.charter, secrets.token_hex(8)), verify_peer=self._verify_peer),
+        self.links = self.ground.links(
+            replace(
+                here_of(identity, self.charter, self.ground.random(8).hex(), self._unix_time),
+                verify_peer=self._verify_peer,
+            ),
             self.charter.members,
             handlers=handlers,
             listen=home.listen,
@@ -145,7 +155,7 @@ class Node:
         )
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
-        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger)
+        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time)
         self.runner = Runner(
             self.me,
             self.ledger,
@@ -156,12 +166,17 @@ class Node:
             self._forget,
             self.spool,
             self._unreachable,
+            self._unix_time,
         )
         self._salt = spool_key
         self.tools: Tools | None = None
-        peers = Peers(self.ledger, self.facts, self.runner, self.outbox, settings.longest_seconds)
+        peers = Peers(
+            self.ledger, self.facts, self.runner, self.outbox, settings.longest_seconds, self.ground.unix_time
+        )
         self._peers = peers
-        publishing = Publishing(self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread)
+        publishing = Publishing(
+            self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread, self.ground
+        )
         doctor = Doctor(self.me, self.links)
         users = Users(self, publishing)
         routes = {**peers.routes, **users.routes, **doctor.routes}
@@ -173,7 +188,7 @@ class Node:
 
     def _verify_peer(self, leaf: bytes) -> Name:
         """Whom a certificate proves; a user only while our home lists that very key."""
-        name = verify_certificate(leaf, self.charter, time.time())
+        name = verify_certificate(leaf, self.charter, self._unix_time())
         if name.user and not self.home.admits(name, key_id(public_key_of(leaf))):
             raise PeerFault(
                 f"{name} is not a user of {self.me}, or was removed; `junto user add` at {self.me} adds one"
@@ -185,7 +200,7 @@ class Node:
 
     def _repeat_last_words(self) -> None:
         """Ends of tasks that we wrote and perhaps never delivered; who has them already, drops them."""
-        now = time.time()
+        now = self._unix_time()
         for entry in self.journal.entries(kinds=("receipt", "stop", "refusal"), author=self.identity.name.uri):
             live = self.runner.live.get(entry.task)
             if live is not None and now < live.task.deadline:
@@ -212,7 +227,7 @@ class Node:
         self._start(self._learn_facts(party))
 
     def _link_down(self, party: PartyId, reason: str) -> None:
-        self.runner.link_changed(party, f"its link went down at {_clock(time.time())} UTC: {reason}")
+        self.runner.link_changed(party, f"its link went down at {_clock(self._unix_time())} UTC: {reason}")
 
     def _unreachable(self, party: PartyId) -> str | None:
         status = next((status for status in self.links.status() if status.party == party), None)
@@ -240,12 +255,11 @@ class Node:
     def lend(self) -> "Tools":
         """What work needs. Engine and arrays are loaded with the first piece of work: an idle node stays small."""
         if self.tools is None:
-            from junto.engines.duckdb import DuckDB
             from junto.node.work import Tools
 
             self.tools = Tools(
                 me=self.me,
-                engine=DuckDB(),
+                engine=self.ground.engine(),
                 limits=self.limits,
                 shelf=self.shelf,
                 outbox=self.outbox,
@@ -253,6 +267,7 @@ class Node:
                 cache=Cache(self.home.cache_path, self.settings.cache_bytes),
                 links=self.links,
                 salt=self._salt,
+                ground=self.ground,
                 is_open=self._is_open,
             )
         return self.tools
@@ -268,7 +283,7 @@ class Node:
 
         def finished(done: Finished) -> None:
             if task.state not in ENDED:
-                self.runner.dispatch(live, StepFinished(done, time.time()))
+                self.runner.dispatch(live, StepFinished(done, self._unix_time()))
 
         work = Work(tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
         try:
@@ -280,20 +295,21 @@ class Node:
                 # The party has ended the task: its statement says why, is on its way, and ends this work.
                 await asyncio.sleep(self.settings.patience.absence_seconds)
             self._step_failed(
-                live, StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), time.time())
+                live,
+                StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), self._unix_time()),
             )
         except JuntoError as error:
-            self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), time.time()))
+            self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), self._unix_time()))
         except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
             _log.exception("work failed", task=task.id)
             reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
-            self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, time.time()))
+            self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, self._unix_time()))
         else:
             if answer is not None and task.state in ENDED:
                 self.spool.remove(answer.result)
             elif answer is not None:
                 live.result = answer.result
-                self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, time.time()))
+                self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, self._unix_time()))
 
     def _forget(self, task: TaskId) -> None:
         self.outbox.drop(task)
@@ -344,7 +360,7 @@ class Node:
     async def _keep_certificate_fresh(self) -> None:
         while True:
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
-            await self.renew(time.time())
+            await self.renew(self._unix_time())
 
     async def renew(self, now: float) -> None:
         """Issue a new certificate if half the life of the present one has passed, and use it for new handshakes."""
@@ -372,9 +388,9 @@ def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(at))
 
 
-def _spool_key(path: Path) -> bytes:
+def _spool_key(path: Path, random: Callable[[int], bytes]) -> bytes:
     if not path.exists():
-        write_whole(path, secrets.token_bytes(32), private=True)
+        write_whole(path, random(32), private=True)
     return read_private(path, 64, "spool key")
 
 

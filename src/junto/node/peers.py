@@ -5,8 +5,7 @@ Every statement is checked and durable before it has an effect, and before its s
 """
 
 import asyncio
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -41,12 +40,21 @@ _STALE_SECONDS = 60.0
 class Peers:
     """The peers' side of one node."""
 
-    def __init__(self, ledger: Ledger, facts: Facts, runner: Runner, outbox: Outbox, longest_seconds: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        facts: Facts,
+        runner: Runner,
+        outbox: Outbox,
+        longest_seconds: float,
+        unix_time: Callable[[], float],
+    ) -> None:
         self._ledger = ledger
         self._facts = facts
         self._runner = runner
         self._outbox = outbox
         self._longest = longest_seconds
+        self._unix_time = unix_time
 
     @property
     def routes(self) -> dict[str, Method]:
@@ -146,7 +154,7 @@ class Peers:
             raise InvalidInput(
                 f"{sender} proposes a deadline of {proposal.seconds:g} s; at most {self._longest:g} s here"
             )
-        if statement.at + proposal.seconds + _STALE_SECONDS < time.time():
+        if statement.at + proposal.seconds + _STALE_SECONDS < self._unix_time():
             raise InvalidInput(f"{sender} proposes task {statement.task}, whose deadline has passed")
         if steps.digest(proposal.plan) != proposal.plan_digest:
             raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
@@ -157,7 +165,7 @@ class Peers:
 
     def _act(self, sender: PartyId, kept: Kept, body: Body | None) -> None:
         statement = kept.statement
-        now = time.time()
+        now = self._unix_time()
         if isinstance(body, Proposal):
             self._runner.open_proposal(statement.task, sender, statement.id, body)
             return
@@ -197,7 +205,7 @@ class Peers:
         """Watchers hear of the receipt with its statement's name, or, if it is refused, not at all."""
         before, live.receipt_statement = live.receipt_statement, statement
         try:
-            self._runner.dispatch(live, ReceiptArrived(sender, body, time.time()))
+            self._runner.dispatch(live, ReceiptArrived(sender, body, self._unix_time()))
         except JuntoError:
             live.receipt_statement = before
             raise

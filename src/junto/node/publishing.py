@@ -2,7 +2,6 @@
 """Publishing and withdrawing datasets, giving and revoking grants: a user's wish becomes a signed statement."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from junto.errors import InvalidInput
 from junto.link import methods
 from junto.node.facts import Facts
 from junto.node.files import read_bounded
+from junto.node.ground import Ground
 from junto.node.ids import new_id
 from junto.node.ledger import Ledger
 from junto.node.shelf import Shelf
@@ -38,6 +38,7 @@ class Publishing:
         shelf: Shelf,
         limits: Limits,
         spread: Callable[[bytes], None],
+        ground: Ground,
     ) -> None:
         self._me = me
         self._parties = [member.name for member in charter.members]
@@ -46,6 +47,8 @@ class Publishing:
         self._shelf = shelf
         self._limits = limits
         self._spread = spread
+        self._unix_time = ground.unix_time
+        self._random = ground.random
 
     async def publish(self, file: Path) -> methods.Published:
         """Publish every dataset of a file, or none: all are inspected before the first is signed."""
@@ -54,7 +57,7 @@ class Publishing:
         published: list[methods.PublishedDataset] = []
         mismatches: list[str] = []
         for spec, inspection in inspected:
-            dataset = _described(self._me, spec, inspection, time.time())
+            dataset = _described(self._me, spec, inspection, self._unix_time())
             self._shelf.place(dataset.name, dataset.version, inspection)
             kept = await self._ledger.write("dataset", dataset)
             mismatches += self._facts.absorb(kept)
@@ -67,7 +70,7 @@ class Publishing:
         """No new question may read the dataset. Raises InvalidInput if it is not ours."""
         if self._facts.view.get(self._me, name) is None:
             raise InvalidInput(f"{self._me} has not published a dataset {name!r}; `junto dataset ls` lists them")
-        kept = await self._ledger.write("withdrawal", Withdrawal(self._me, name, time.time()))
+        kept = await self._ledger.write("withdrawal", Withdrawal(self._me, name, self._unix_time()))
         self._facts.absorb(kept)
         self._shelf.remove(name)
         self._spread(kept.envelope)
@@ -75,8 +78,8 @@ class Publishing:
     async def grant(self, request: GrantRequest) -> GrantId:
         """Give a grant; its id."""
         check_grant(request, self._facts.view.of(self._me), self._parties)
-        now = time.time()
-        grant = request.grant(GrantId(new_id(now)), self._me, now)
+        now = self._unix_time()
+        grant = request.grant(GrantId(new_id(now, self._random)), self._me, now)
         self._facts.absorb(await self._ledger.write("grant", grant))
         return grant.id
 
@@ -84,7 +87,7 @@ class Publishing:
         """Take a grant back. Raises InvalidInput if there is none of that id that stands."""
         if id not in {grant.id for grant in self._facts.grants}:
             raise InvalidInput(f"no grant {id} stands; `junto grant ls` lists them")
-        self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, time.time())))
+        self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, self._unix_time())))
 
     def _inspect(self, spec: DatasetSpec) -> Inspection:
         from junto.engines import sources  # an engine is loaded when it is used

@@ -6,7 +6,6 @@ what preceded it is durable.
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -73,6 +72,7 @@ class Runner:
         forget: Callable[[TaskId], None],
         spool: Spool,
         unreachable: Callable[[PartyId], str | None],
+        unix_time: Callable[[], float],
     ) -> None:
         """`unreachable` says since when and why a party cannot be reached now; None if it can."""
         self._me = me
@@ -85,6 +85,7 @@ class Runner:
         self._spool = spool
         self.live: dict[TaskId, Live] = {}
         self._unreachable = unreachable
+        self._unix_time = unix_time
 
     @property
     def open(self) -> list[Live]:
@@ -111,7 +112,7 @@ class Runner:
         live = self._admit(task)
         live.receipt_statement = receipt_statement
         if task.state not in ENDED:
-            self.dispatch(live, Restarted(time.time()))
+            self.dispatch(live, Restarted(self._unix_time()))
         return live
 
     def cancel(self, id: TaskId, user: str) -> None:
@@ -119,7 +120,7 @@ class Runner:
         live = self.find(id)
         if live.task.state in ENDED:
             raise InvalidInput(f"task {id} has ended already ({live.task.state})")
-        self.dispatch(live, CancelAsked(user, time.time()))
+        self.dispatch(live, CancelAsked(user, self._unix_time()))
 
     def find(self, id: TaskId) -> Live:
         """The task of that id. Raises InvalidInput."""
@@ -130,7 +131,7 @@ class Runner:
 
     def link_changed(self, party: PartyId, detail: str | None) -> None:
         """A link came up (None), or went down, with the reason."""
-        now = time.time()
+        now = self._unix_time()
         for live in self.open:
             if party in live.task.proposal.participants:
                 self.dispatch(live, PartyUp(party, now) if detail is None else PartyDown(party, detail, now))
@@ -162,7 +163,7 @@ class Runner:
         return live
 
     def _begin(self, live: Live, statement: str) -> None:
-        now = time.time()
+        now = self._unix_time()
         self.dispatch(live, Opened(statement, now))
         for party in live.task.others:
             detail = self._unreachable(party)
@@ -196,7 +197,7 @@ class Runner:
     def _fail(self, live: Live, code: str, reason: str) -> None:
         """The journal or the disk failed us: the task cannot be recorded, so it ends here without a statement."""
         live.lane.clear()
-        live.lane.extend(live.task.abandon(code, reason, time.time()))
+        live.lane.extend(live.task.abandon(code, reason, self._unix_time()))
         self._announce(live)
 
     async def _verdict(self, task: Task) -> Permitted | Forbidden:
@@ -206,12 +207,12 @@ class Runner:
         except StorageFailed as error:  # its message says where, which is nobody else's business
             _log.error("a judgement could not be recorded", task=task.id, reason=str(error))
             why = f"the disk of {self._me} is full or failing: it can record nothing; its log says where"
-            return Forbidden(error.code, why, time.time())
+            return Forbidden(error.code, why, self._unix_time())
         except JuntoError as error:
-            return Forbidden(error.code, str(error), time.time())
+            return Forbidden(error.code, str(error), self._unix_time())
         except Exception as error:  # noqa: BLE001  # the same, for a fault of ours
             _log.exception("a judgement failed", task=task.id)
-            return Forbidden("internal", _fault(error), time.time())
+            return Forbidden("internal", _fault(error), self._unix_time())
 
     async def _do(self, live: Live, instruction: Instruction) -> None:
         match instruction:
@@ -239,7 +240,7 @@ class Runner:
                 self._announce(live)
                 self._trim()
             case Wake():
-                delay = max(0.0, instruction.at - time.time())
+                delay = max(0.0, instruction.at - self._unix_time())
                 live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live, instruction.at))
             case _:
                 assert_never(instruction)
@@ -247,7 +248,7 @@ class Runner:
     async def _publish(self, live: Live, body: Body, to: tuple[PartyId, ...]) -> None:
         task = live.task
         kept = await self._ledger.write(kind_of(body), body, task.id)
-        left = max(task.deadline - time.time(), 0.0)
+        left = max(task.deadline - self._unix_time(), 0.0)
         seconds = max(left, _STOP_DELIVERY_SECONDS) if task.state in ENDED else left
         needed = isinstance(body, Proposal | Contract)  # who does not take these in will do nothing for the task
         refused = partial(self._not_taken_in, live, kept.statement) if needed else None
@@ -256,7 +257,7 @@ class Runner:
 
     def _not_taken_in(self, live: Live, told: Statement, party: PartyId, error: JuntoError) -> None:
         """A participant answered our proposal or contract with an error: what it is, without anybody's signature."""
-        now = time.time()
+        now = self._unix_time()
         reason = f"{party} did not take in the {told.kind}: {error}"
         if live.task.state in ("judging", "proposed"):
             refusal = Refusal(told.id, live.task.proposal.plan_digest, error.code, reason)
@@ -271,7 +272,7 @@ class Runner:
                 live.task.proposed(kept.statement.id)
             case Offer() if live.task.asker == self._me and live.task.state not in ENDED:
                 envelope = kept.envelope.decode()
-                self.dispatch(live, OfferArrived(self._me, body, envelope, time.time()))
+                self.dispatch(live, OfferArrived(self._me, body, envelope, self._unix_time()))
             case Contract():
                 live.task.contracted(kept.statement.id)
                 live.contracted.set()
@@ -284,7 +285,7 @@ class Runner:
         """The moment `due` has come, whatever the wall clock makes of it: timers may fire a little early."""
         if live.task.state not in ENDED:
             try:
-                self.dispatch(live, Ticked(max(due, time.time())))
+                self.dispatch(live, Ticked(max(due, self._unix_time())))
             except InvalidTransition as error:
                 _log.error("a task refused a tick", task=live.task.id, reason=str(error))
 

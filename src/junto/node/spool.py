@@ -10,9 +10,11 @@ import hashlib
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -35,37 +37,100 @@ class Spooled:
     bytes: int
 
 
+class Files(Protocol):
+    """The disk as the spool sees it: whole files that nobody changes."""
+
+    def write(self, path: Path, pieces: Iterable[bytes]) -> None:
+        """A new file, durable with its name when this returns. Raises OSError; then nothing is left behind."""
+
+    def read(self, path: Path, offset: int) -> AbstractContextManager[BinaryIO]:
+        """The file, open, at an offset. Raises OSError."""
+
+    def remove(self, path: Path) -> None:
+        """Forget a file, if it is there."""
+
+    def names(self, folder: Path) -> list[Path]:
+        """The files of a folder, by name."""
+
+
+class SystemFiles:
+    """Files of the operating system."""
+
+    def write(self, path: Path, pieces: Iterable[bytes]) -> None:
+        """See `Files.write`."""
+        try:
+            with open(path, "xb", opener=_private) as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def read(self, path: Path, offset: int) -> Iterator[BinaryIO]:
+        """See `Files.read`."""
+        with path.open("rb") as file:
+            file.seek(offset)
+            yield file
+
+    def remove(self, path: Path) -> None:
+        """See `Files.remove`."""
+        path.unlink(missing_ok=True)
+
+    def names(self, folder: Path) -> list[Path]:
+        """See `Files.names`."""
+        return sorted(folder.iterdir())
+
+
 class Spool:
     """The folder that holds outputs. Writes whole files only; an interrupted one is removed."""
 
-    def __init__(self, folder: Path, key: bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        key: bytes,
+        files: Files | None = None,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         self._folder = folder
         self._key = key
+        self._files = files or SystemFiles()
+        self._random = random
 
-    def clear(self) -> None:
-        """Remove what an earlier process left behind."""
-        for path in self._folder.glob("*.out"):
-            path.unlink(missing_ok=True)
+    def clear(self, but: Collection[Path] = ()) -> None:
+        """Remove what an earlier process left behind and nobody refers to any more."""
+        for path in self._files.names(self._folder):
+            if path.suffix == ".out" and path not in but:
+                self._files.remove(path)
 
     def write(self, pieces: Iterable[bytes]) -> Spooled:
-        """Encrypt the pieces, in order, as one output. Raises StorageFailed; then nothing is left behind."""
-        id = secrets.token_bytes(16)
+        """Encrypt the pieces, in order, as one output, durable when this returns.
+
+        Raises StorageFailed; then nothing is left behind.
+        """
+        id = self._random(16)
         path = self._folder / f"{id.hex()}.out"
         box = self._box(id)
         total = 0
         digest = hashlib.sha256()
+
+        def sealed() -> Iterator[bytes]:
+            nonlocal total
+            for index, chunk in enumerate(_chunks(pieces)):
+                digest.update(chunk)
+                total += len(chunk)
+                yield box.encrypt(_nonce(index), chunk, id)
+
         try:
-            with open(path, "xb", opener=_private) as file:
-                for index, chunk in enumerate(_chunks(pieces)):
-                    file.write(box.encrypt(_nonce(index), chunk, id))
-                    digest.update(chunk)
-                    total += len(chunk)
+            self._files.write(path, sealed())
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise StorageFailed(_why(error, self._folder)) from error
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
         return Spooled(path, id, digest.digest(), total)
 
     def read(self, spooled: Spooled, offset: int = 0) -> Iterator[bytes]:
@@ -73,8 +138,7 @@ class Spool:
         box = self._box(spooled.id)
         index, skip = divmod(offset, CHUNK_BYTES)
         try:
-            with spooled.path.open("rb") as file:
-                file.seek(index * (CHUNK_BYTES + _TAG_BYTES))
+            with self._files.read(spooled.path, index * (CHUNK_BYTES + _TAG_BYTES)) as file:
                 left = spooled.bytes - index * CHUNK_BYTES
                 while left > 0:
                     chunk = box.decrypt(_nonce(index), file.read(min(CHUNK_BYTES, left) + _TAG_BYTES), spooled.id)
@@ -89,7 +153,7 @@ class Spool:
 
     def remove(self, spooled: Spooled) -> None:
         """Forget an output."""
-        spooled.path.unlink(missing_ok=True)
+        self._files.remove(spooled.path)
 
     def _box(self, id: bytes) -> AESGCM:
         return AESGCM(HKDF(hashes.SHA256(), 32, salt=id, info=b"junto spool 1").derive(self._key))

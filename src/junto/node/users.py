@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node answers to its own party's users."""
 
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -104,7 +103,7 @@ class Users:
             seconds=ask.seconds,
             priority=ask.priority,
         )
-        live = self._node.runner.ask(new_task_id(time.time()), proposal)
+        live = self._node.runner.ask(new_task_id(self._node.ground.unix_time(), self._node.ground.random), proposal)
         return msgspec.json.encode(methods.Which(live.task.id))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:

@@ -8,8 +8,6 @@ gives here stays here; only what its `Send`s and `Move`s name is put in the outb
 import asyncio
 import hashlib
 import hmac
-import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +23,7 @@ from junto.node import groups
 from junto.node.answer import Answered, Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
 from junto.node.exchange import Content, Outbox, Pull, fetch, fetch_whole
+from junto.node.ground import Ground
 from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
@@ -54,6 +53,7 @@ class Tools:
     cache: Cache
     links: Links
     salt: bytes
+    ground: Ground
     is_open: Callable[[Query], bool]
 
 
@@ -125,7 +125,8 @@ class Work:
         return self.answer
 
     async def _timed(self, step: AnyStep) -> Local:
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         sent = self._sent.setdefault(step.id, _Sent())
         try:
             local = await self._perform(step)
@@ -135,7 +136,7 @@ class Work:
         except JuntoError as error:
             raise StepError(Failure(step.id, self._tools.me, error)) from error
         digest = self._commitment(step.id, local)
-        seconds = round(time.monotonic() - started, 6)
+        seconds = round(clock() - started, 6)
         if not isinstance(step, Release):
             self._finished(Finished(step.id, digest, sent.rows, sent.bytes, seconds))
         return local
@@ -248,9 +249,9 @@ class Work:
         terms = threshold.Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties)
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
-            contribute = threshold.contribute(tools.me, terms, self._context(step.id), secrets.token_bytes)
+            contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random)
             return await drive(contribute, self._counts(query), self._sender(step.id), self._puller(step.id))
-        receive = threshold.receive_keys(terms, self._context(step.id), secrets.token_bytes)
+        receive = threshold.receive_keys(terms, self._context(step.id), tools.ground.random)
         return await drive(receive, None, self._sender(step.id), self._puller(step.id))
 
     async def _masked_sum(self, step: MaskedSum) -> Local:
@@ -258,7 +259,9 @@ class Work:
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
             context = self._context(step.id)
-            contribute = maskedsum.contribute(tools.me, step.contributors, step.receiver, context, secrets.token_bytes)
+            contribute = maskedsum.contribute(
+                tools.me, step.contributors, step.receiver, context, self._tools.ground.random
+            )
             vector = self._vector(step, query)
             await drive(contribute, vector, self._sender(step.id), self._puller(step.id))
             return None
@@ -300,7 +303,9 @@ class Work:
             sums=_of_kind(sums, step, np.ndarray),
             moves=[_of_kind(move, step, pa.Table, Spooled, Copy) for move in moves],
         )
-        return await release(self._tools.engine, self._tools.spool, self._tools.limits, inputs)
+        return await release(
+            self._tools.engine, self._tools.spool, self._tools.limits, inputs, self._tools.ground.random
+        )
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
         written = self._tools.spool.write(pieces)
@@ -333,7 +338,7 @@ class Work:
         return pull
 
     def _left(self) -> float:
-        left = self._deadline - time.time()
+        left = self._deadline - self._tools.ground.unix_time()
         if left <= 0:
             raise Unavailable(f"task {self._task} is past its deadline")
         return left

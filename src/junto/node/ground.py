@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node stands on: the clock, randomness, its links, its journal, its files and its engine, all handed in.
+
+In production they are the machine's. A simulator gives others, and the node is none the wiser. Durations are measured
+with the event loop's own time (`loop.time()`), threads are the event loop's executor: both come with the loop.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from junto.journal.store import Journal
+from junto.link.links import Links
+from junto.node.spool import Files, SystemFiles
+
+if TYPE_CHECKING:
+    from junto.engines.base import Engine
+
+
+def _duckdb() -> "Engine":
+    from junto.engines.duckdb import DuckDB  # loaded with the first piece of work: an idle node stays small
+
+    return DuckDB()
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The machine's own by default. `unix_time`: the wall clock, which may be wrong and may jump."""
+
+    unix_time: Callable[[], float] = time.time
+    random: Callable[[int], bytes] = secrets.token_bytes
+    files: Files = field(default_factory=SystemFiles)
+    journal: Callable[..., Journal] = Journal
+    links: Callable[..., Links] = Links
+    engine: "Callable[[], Engine]" = _duckdb
