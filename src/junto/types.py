@@ -26,6 +26,22 @@ Digest = NewType("Digest", str)
 RandomBytes = Callable[[int], bytes]
 """Cryptographic randomness as an argument; production passes `secrets.token_bytes`."""
 
+_ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+_TASK_ID = re.compile(rf"[0-7][{_ID_LETTERS}]{{25}}")
+
+
+def spelled_id(now: float, tail: bytes) -> str:
+    """26 characters in the order of `now` (unix seconds): 48 bits of milliseconds and ten bytes that make it unique, in
+    Crockford's base 32, as ULIDs are."""
+    value = (int(now * 1000) & ((1 << 48) - 1)) << 80 | int.from_bytes(tail[:10], "big")
+    return "".join(_ID_LETTERS[value >> shift & 31] for shift in range(125, -5, -5))
+
+
+def is_task_id(text: str) -> bool:
+    """Whether a text is spelled as an id of a task is."""
+    return _TASK_ID.fullmatch(text) is not None
+
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

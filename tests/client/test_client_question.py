@@ -4,13 +4,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import pyarrow as pa
 import pytest
 
-from junto.client.profile import find_profile
-from junto.client.question import Answer, Question, Watcher, ending
+from junto.client.desk import Desk
+from junto.client.profile import Profile, find_profile
+from junto.client.question import Answer, Question, Watcher, answer, ending
 from junto.errors import (
     Cancelled,
     DataChanged,
@@ -24,9 +26,9 @@ from junto.errors import (
     StorageFailed,
     Unavailable,
 )
-from junto.link.methods import Progress, ReceiptView
+from junto.link.methods import Ask, Progress, ReceiptView, Which
 from junto.plan.steps import Plan
-from junto.types import Digest, PartyId, TaskId
+from junto.types import Digest, PartyId, TaskId, is_task_id
 
 if TYPE_CHECKING:
     from junto.plan.explain import Explanation
@@ -190,3 +192,38 @@ def test_a_profile_that_is_none_is_named_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as error:
         find_profile(profile=tmp_path / "missing.json")
     _says(error, "missing.json", "cannot be read")
+
+
+def _desk_whose_link_is_lost(monkeypatch: pytest.MonkeyPatch, times: int) -> tuple[Desk, list[Ask]]:
+    heard: list[Ask] = []
+
+    def request(method: str, body: bytes = b"", *, seconds: float = 0.0) -> bytes:
+        heard.append(msgspec.json.decode(body, type=Ask))
+        if len(heard) <= times:
+            raise Unavailable("the link was lost before the answer came")
+        return msgspec.json.encode(Which(heard[-1].task))
+
+    desk = Desk(cast(Profile, None))
+    monkeypatch.setattr(desk, "request", request)
+    return desk, heard
+
+
+def test_an_ask_whose_answer_was_lost_is_repeated_under_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, heard = _desk_whose_link_is_lost(monkeypatch, 1)
+    task = desk.submit(Plan("SELECT 1", BTS, ()), seconds=60.0, purpose="", priority=0)
+    assert is_task_id(task)
+    assert [ask.task for ask in heard] == [task, task]
+
+
+def test_a_node_that_stays_away_is_named_after_the_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, heard = _desk_whose_link_is_lost(monkeypatch, 9)
+    with pytest.raises(Unavailable, match="link was lost"):
+        desk.submit(Plan("SELECT 1", BTS, ()), seconds=60.0, purpose="", priority=0)
+    assert len(heard) == 2
+
+
+def test_who_waits_for_a_submitted_task_and_is_interrupted_leaves_it_running() -> None:
+    desk = _Desk(_progress("running"), interrupted=True)
+    with pytest.raises(KeyboardInterrupt):
+        answer(desk, TASK, None)
+    assert desk.did == []

@@ -45,7 +45,7 @@ _GROUPS = (
     _Group("dataset", "junto.cli.dataset:app", "Publish data with its rules; list what all parties published."),
     _Group("grant", "junto.cli.grant:app", "Let a party have what the rules would refuse; take it back."),
     _Group("sql", "junto.cli.sql:sql", "Ask a joint question, see who learns what, get the answer."),
-    _Group("task", "junto.cli.task:app", "See and steer tasks: whom they wait for, how they ended."),
+    _Group("task", "junto.cli.task:app", "Start, see and steer tasks: whom they wait for, how they ended."),
     _Group("journal", "junto.cli.journal:app", "Read and verify what happened, offline."),
     _Group("demo", "junto.cli.demo:demo", "Four parties on this machine answer questions on real flights."),
 )

@@ -2,7 +2,6 @@
 """`junto sql`: ask one question, see who learns what, get the answer and its receipt."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,18 +9,8 @@ import typer
 
 from junto.cli.options import Home, Profile, User
 from junto.cli.progress import progress_lines
-from junto.cli.tables import show_receipt, table_text, write_table
+from junto.cli.tables import Format, check_place, print_answer
 from junto.client import connect
-from junto.errors import InvalidInput
-
-
-class Format(StrEnum):
-    """How an answer is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
 
 
 def sql(
@@ -41,8 +30,7 @@ def sql(
 
     Tables are datasets as `junto dataset ls` shows them: one name at several parties is one joint table.
     """
-    if format is Format.PARQUET and out is None:
-        raise InvalidInput("parquet goes to a file: add --out FILE.parquet")
+    check_place(format, out)
     text = sys.stdin.read() if question == "-" else question
     with connect(home, user=user, profile=profile) as desk:
         asked = desk.sql(text, purpose=purpose)
@@ -51,11 +39,4 @@ def sql(
             return
         with progress_lines(sys.stderr, quiet=quiet) as watch:
             answer = asked.run(deadline=deadline, priority=priority, watch=watch)
-    if out is not None:
-        write_table(answer.table, format.value, out)
-    elif format is Format.TABLE:
-        print(table_text(answer.table))
-    else:
-        write_table(answer.table, format.value, None)
-    if not quiet:
-        show_receipt(answer, sys.stderr)
+    print_answer(answer, format, out, quiet=quiet)

@@ -4,6 +4,7 @@
 import sys
 from collections import Counter
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,6 +19,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_ROWS = 40
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def check_place(format: Format, out: Path | None) -> None:
+    """Raises InvalidInput for what no terminal takes, before anything is asked."""
+    if format is Format.PARQUET and out is None:
+        raise InvalidInput("parquet goes to a file: add --out FILE.parquet")
+
+
+def print_answer(answer: Answer, format: Format, out: Path | None, *, quiet: bool) -> None:
+    """The answer to a file or standard output and, unless `quiet`, its receipt to standard error."""
+    if out is None and format is Format.TABLE:
+        print(table_text(answer.table))
+    else:
+        write_table(answer.table, format.value, out)
+    if not quiet:
+        show_receipt(answer, sys.stderr)
 
 
 def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:

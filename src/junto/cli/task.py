@@ -3,6 +3,7 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,13 +12,49 @@ import typer
 from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.cli.progress import progress_lines
+from junto.cli.tables import Format, check_place, print_answer
 from junto.client import connect
 from junto.link.methods import Progress
 from junto.types import TaskId
 
-app = typer.Typer(help="See and steer tasks.", no_args_is_help=True)
+app = typer.Typer(help="Start, see and steer tasks.", no_args_is_help=True)
 
 Task = Annotated[str, typer.Argument(help="The task's id, from `junto task ls`.")]
+
+
+@app.command("submit")
+def submit(
+    question: Annotated[str, typer.Argument(help="One SELECT, in quotes; - reads it from standard input.")],
+    deadline: Annotated[str, typer.Option(help="How long it may take: 30s, 5m, 2h.")] = "10m",
+    purpose: Annotated[str, typer.Option(help="What the answer is for; some rules ask it.")] = "",
+    priority: Annotated[int, typer.Option(help="Higher goes first where nodes are busy.")] = 0,
+    home: Home = None,
+    user: User = None,
+    profile: Profile = None,
+) -> None:
+    """Start a joint question and return at once. Prints the task's id."""
+    text = sys.stdin.read() if question == "-" else question
+    with connect(home, user=user, profile=profile) as desk:
+        task = desk.sql(text, purpose=purpose).submit(deadline=deadline, priority=priority)
+    print(task)
+    print(f"its answer: junto task wait {task}; how it goes: junto task watch {task}", file=sys.stderr)
+
+
+@app.command("wait")
+def wait(
+    task: Task,
+    format: Annotated[Format, typer.Option(help="How to write the answer.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option(help="Write the answer to this file (needed for parquet).")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no receipt: the answer alone.")] = False,
+    home: Home = None,
+    user: User = None,
+    profile: Profile = None,
+) -> None:
+    """Wait for a task's end and print its answer. Interrupted, the task goes on."""
+    check_place(format, out)
+    with connect(home, user=user, profile=profile) as desk, progress_lines(sys.stderr, quiet=quiet) as lines:
+        answer = desk.wait(TaskId(task), lines)
+    print_answer(answer, format, out, quiet=quiet)
 
 
 @app.command("ls")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's place at their own party's node: what `junto.connect()` returns."""
 
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,9 +14,9 @@ import msgspec
 from junto.client.portal import Portal
 from junto.client.profile import Profile, find_profile
 from junto.client.question import Answer, Question, Watcher, answer
-from junto.errors import PeerFault
+from junto.errors import PeerFault, Unavailable
 from junto.link import methods
-from junto.types import TaskId
+from junto.types import TaskId, spelled_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,11 +116,16 @@ class Desk:
         return explain(plan, self.datasets())
 
     def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
-        """Hand a plan to the node; the task's id."""
+        """Hand a plan to the node; the task's id. A link that is lost meanwhile is dialled again: the id is chosen
+        here, so the node takes what it hears twice for one task."""
         from junto.plan import steps
 
-        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority)
-        return self._ask(methods.USER_ASK, ask, methods.Which).task
+        task = TaskId(spelled_id(time.time(), secrets.token_bytes(10)))
+        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task)
+        try:
+            return self._ask(methods.USER_ASK, ask, methods.Which).task
+        except Unavailable:
+            return self._ask(methods.USER_ASK, ask, methods.Which).task
 
     def follow(self, task: TaskId, watch: Watcher | None = None) -> methods.Progress:
         """Wait until the task has ended here, telling `watch` of every change; its last progress."""
@@ -132,7 +138,7 @@ class Desk:
         return progress
 
     def wait(self, task: TaskId, watch: Watcher | None = None) -> Answer:
-        """The answer of a task that was submitted. Raises what ended it otherwise."""
+        """The answer of a task that was submitted. Raises what ended it otherwise. Interrupted, the task goes on."""
         return answer(self, task, watch)
 
     def result(self, task: TaskId) -> "pa.Table":

@@ -25,7 +25,7 @@ class Asker(Protocol):
     """What a question needs of its desk."""
 
     def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
-        """Hand a plan to the node; the task's id."""
+        """Hand a plan to the node, as often as it takes to be sure that it has it once; the task's id."""
 
     def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
         """Wait until the task has ended; its last progress."""
@@ -88,17 +88,17 @@ class Question:
     def run(self, *, deadline: str | float = "60s", priority: int = 0, watch: Watcher | None = None) -> Answer:
         """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task."""
         task = self.submit(deadline=deadline, priority=priority)
-        return answer(self.desk, task, watch)
+        try:
+            return answer(self.desk, task, watch)
+        except KeyboardInterrupt:
+            with suppress(JuntoError):
+                self.desk.cancel(task)  # nobody waits for the answer any more
+            raise
 
 
 def answer(desk: Asker, task: TaskId, watch: Watcher | None) -> Answer:
     """Follow a task to its end. Raises what ended it, if that is not an answer."""
-    try:
-        progress = desk.follow(task, watch)
-    except KeyboardInterrupt:
-        with suppress(JuntoError):
-            desk.cancel(task)  # nobody waits for the answer any more
-        raise
+    progress = desk.follow(task, watch)
     if progress.state != "done" or progress.receipt is None:
         raise ending(progress)
     return Answer(desk.result(task), progress.receipt, progress)

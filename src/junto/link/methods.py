@@ -33,7 +33,7 @@ class Envelopes(Message, frozen=True):
 
 USER_STATUS = "user.status"  # () → Status
 USER_DATASETS = "user.datasets"  # () → the datasets of all parties, as JSON
-USER_ASK = "user.ask"  # Ask → Asked
+USER_ASK = "user.ask"  # Ask → Which
 USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
 USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
 USER_TASKS = "user.tasks"  # () → Tasks
@@ -49,12 +49,17 @@ OPERATOR_REVOKE = "operator.revoke"  # Revoke → ()
 
 
 class Ask(Message, frozen=True):
-    """A compiled question: the plan, for what purpose, and how long it may take."""
+    """A compiled question: the plan, for what purpose, and how long it may take.
+
+    `task` is an id of the asker's choice. Asked again with it, the same question of the same user is the same task, so
+    an ask whose answer was lost may be repeated. Without it the node chooses one.
+    """
 
     plan: msgspec.Raw
     seconds: float
     purpose: str = ""
     priority: int = 0
+    task: TaskId = TaskId("")
 
 
 class Which(Message, frozen=True):

@@ -26,6 +26,7 @@ from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
 from junto.link.settings import LinkSettings
 from junto.logs import logger
+from junto.node.asking import Asking
 from junto.node.cache import Cache
 from junto.node.courier import Courier
 from junto.node.doctor import Doctor
@@ -178,7 +179,8 @@ class Node:
             self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread, self.ground
         )
         doctor = Doctor(self.me, self.links)
-        users = Users(self, publishing)
+        asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground)
+        users = Users(self, publishing, asking)
         routes = {**peers.routes, **users.routes, **doctor.routes}
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
         for task, receipt_statement in tasks_in(self.journal, self.ledger, settings.patience):

@@ -10,14 +10,12 @@ import msgspec
 from junto.errors import InvalidInput, Refused
 from junto.link import methods
 from junto.link.connection import Answer, Caller
-from junto.node.ids import new_task_id
+from junto.node.asking import Asking, Wish
 from junto.node.publishing import Publishing
 from junto.node.routes import Method
 from junto.node.runner import Live
 from junto.node.waits import within
-from junto.plan import steps
 from junto.plan.steps import Plan
-from junto.tasks.bodies import Proposal
 from junto.tasks.state import ENDED
 from junto.trust.grants import GrantId, GrantRequest
 
@@ -31,9 +29,10 @@ _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow vi
 class Users:
     """The users' side of one node."""
 
-    def __init__(self, node: "Node", publishing: Publishing) -> None:
+    def __init__(self, node: "Node", publishing: Publishing, asking: Asking) -> None:
         self._node = node
         self._publishing = publishing
+        self._asking = asking
 
     @property
     def routes(self) -> dict[str, Method]:
@@ -89,22 +88,8 @@ class Users:
         """Begin a task. Answers at once with its id."""
         ask = _decode(payload, methods.Ask)
         plan = _decode(bytes(ask.plan), Plan)
-        longest = self._node.settings.longest_seconds
-        if plan.asker != self._node.me:
-            raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._node.me}")
-        if not 0 < ask.seconds <= longest:
-            raise InvalidInput(f"a deadline of {ask.seconds:g} s: up to {longest:g} s here (`longest` in node.toml)")
-        proposal = Proposal(
-            plan=plan,
-            plan_digest=steps.digest(plan),
-            participants=plan.parties,
-            user=caller.name.user,
-            purpose=ask.purpose,
-            seconds=ask.seconds,
-            priority=ask.priority,
-        )
-        live = self._node.runner.ask(new_task_id(self._node.ground.unix_time(), self._node.ground.random), proposal)
-        return msgspec.json.encode(methods.Which(live.task.id))
+        wish = Wish(plan, caller.name.user, ask.seconds, ask.purpose, ask.priority, ask.task)
+        return msgspec.json.encode(methods.Which(self._asking.begin(wish)))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
         """The task's progress with every change, until it has ended."""

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Begins a task for a user of ours. The same ask with the same id, however often it comes, is one task."""
+
+from dataclasses import dataclass
+
+from junto.errors import InvalidInput
+from junto.journal.statement import body_of
+from junto.journal.store import Journal
+from junto.node.ground import Ground
+from junto.node.ids import new_task_id
+from junto.node.runner import Runner
+from junto.plan import steps
+from junto.plan.steps import Plan
+from junto.tasks.bodies import Proposal
+from junto.types import PartyId, TaskId, is_task_id
+
+_NONE = TaskId("")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a user wants to be asked: the plan, for what, in how many seconds, and under which id, if they chose one."""
+
+    plan: Plan
+    user: str
+    seconds: float
+    purpose: str = ""
+    priority: int = 0
+    task: TaskId = _NONE
+
+
+class Asking:
+    """The way from a wish to a task."""
+
+    def __init__(self, me: PartyId, runner: Runner, journal: Journal, longest_seconds: float, ground: Ground) -> None:
+        self._me = me
+        self._runner = runner
+        self._journal = journal
+        self._longest = longest_seconds
+        self._ground = ground
+
+    def check(self, plan: Plan, seconds: float) -> None:
+        """Raises InvalidInput unless it is a question of ours, with a deadline that this node allows."""
+        if plan.asker != self._me:
+            raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._me}")
+        if not 0 < seconds <= self._longest:
+            raise InvalidInput(f"a deadline of {seconds:g} s: up to {self._longest:g} s here (`longest` in node.toml)")
+
+    def begin(self, wish: Wish) -> TaskId:
+        """The task of a wish: begun now, or the one that was begun when it came before.
+
+        Raises InvalidInput as `check` does, and if the id is none or stands for another question or user.
+        """
+        self.check(wish.plan, wish.seconds)
+        proposal = Proposal(
+            plan=wish.plan,
+            plan_digest=steps.digest(wish.plan),
+            participants=wish.plan.parties,
+            user=wish.user,
+            purpose=wish.purpose,
+            seconds=wish.seconds,
+            priority=wish.priority,
+        )
+        if not wish.task:
+            return self._runner.ask(new_task_id(self._ground.unix_time(), self._ground.random), proposal).task.id
+        if not is_task_id(wish.task):
+            raise InvalidInput(f"{wish.task[:40]!r} is no id of a task: 26 digits and small letters; leave it out")
+        known = self.find(wish.task)
+        if known is None:
+            return self._runner.ask(wish.task, proposal).task.id
+        if (known.plan.asker, *_meant(known)) != (self._me, *_meant(proposal)):
+            raise InvalidInput(f"task {wish.task} is another question, or another user's: ask without naming an id")
+        return wish.task
+
+    def find(self, task: TaskId) -> Proposal | None:
+        """What was proposed under an id, now or in the past; None if nothing was."""
+        live = self._runner.live.get(task)
+        if live is not None:
+            return live.task.proposal
+        found = next(self._journal.entries(kinds=("proposal",), task=task), None)
+        return body_of(found.statement, Proposal) if found is not None else None
+
+
+def _meant(proposal: Proposal) -> tuple[str, str, str]:
+    return proposal.user, proposal.plan_digest, proposal.purpose
