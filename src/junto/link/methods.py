@@ -39,6 +39,7 @@ USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
 USER_TASKS = "user.tasks"  # () → Tasks
 USER_TASK = "user.task"  # Which → Progress
 USER_CANCEL = "user.cancel"  # Which → ()
+USER_NOTICES = "user.notices"  # Follow → Notice, one a piece, streamed without end
 USER_DOCTOR = "user.doctor"  # Doctor → its lines, streamed
 
 OPERATOR_PUBLISH = "operator.publish"  # Publish → Published
@@ -46,6 +47,8 @@ OPERATOR_WITHDRAW = "operator.withdraw"  # Withdraw → ()
 OPERATOR_GRANTS = "operator.grants"  # () → the party's grants, as JSON
 OPERATOR_GRANT = "operator.grant"  # Grant as JSON → Granted
 OPERATOR_REVOKE = "operator.revoke"  # Revoke → ()
+OPERATOR_HOOKS = "operator.hooks"  # () → Hooks
+OPERATOR_HOOK_TEST = "operator.hook-test"  # () → HookTests: a test notice to every webhook
 
 
 class Ask(Message, frozen=True):
@@ -137,6 +140,64 @@ class Tasks(Message, frozen=True):
     """Tasks this node knows, newest first."""
 
     tasks: tuple[Progress, ...]
+
+
+class Follow(Message, frozen=True):
+    """Which notices: of these tasks and kinds, all if none are named, and how many seconds back to begin."""
+
+    past_seconds: float = 0.0
+    tasks: tuple[TaskId, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
+class Notice(Message, frozen=True):
+    """One thing that happened at this node; told again, it has the same id."""
+
+    id: str
+    kind: str
+    task: TaskId  # empty if it is about no task
+    party: PartyId  # whom it concerns
+    by: PartyId
+    text: str
+    at: float
+    severity: str
+
+
+class HookStatus(Message, frozen=True):
+    """One webhook: what it is told, what waits for it, and how its last attempt went."""
+
+    hook: str  # a name made of its address; the address itself may hold a token
+    to: str  # scheme, host and port
+    kinds: tuple[str, ...]
+    pending: int
+    given_up: int
+    failures: int  # in a row
+    next_at: float  # of the next attempt; 0 if none is due
+    last_at: float  # of the last attempt; 0 if there was none
+    last_reply: str
+    gone: bool  # it answered 410: nothing is sent to it any more
+
+
+class Hooks(Message, frozen=True):
+    """The webhooks of this node."""
+
+    hooks: tuple[HookStatus, ...]
+
+
+class HookTest(Message, frozen=True):
+    """What came back from one webhook."""
+
+    hook: str
+    to: str
+    ok: bool
+    reply: str
+    seconds: float
+
+
+class HookTests(Message, frozen=True):
+    """What came back from all."""
+
+    tests: tuple[HookTest, ...]
 
 
 class Publish(Message, frozen=True):
