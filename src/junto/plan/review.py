@@ -19,6 +19,7 @@ from junto.catalog.dataset import Dataset
 from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
 from junto.plan import expressions, fragment
 from junto.plan.fragment import Table
+from junto.plan.graph import reached
 from junto.plan.steps import AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
 from junto.trust.allow import MAX_UNITS, MIN_UNITS, check_parties
 from junto.trust.rules import Need, Verdict
@@ -213,7 +214,7 @@ class _Structure:
         thresholds = [step for step in before if isinstance(step, Threshold)]
         if len(thresholds) > 1 or (thresholds and last.threshold != thresholds[0].id):
             raise PeerFault("a plan has one threshold at most, and releases what passed it")
-        served = _reached(self._plan, last)
+        served = reached(self._plan)
         for step in before:
             if step.id not in served:
                 _fault(step, "nothing comes of it in the answer")
@@ -335,10 +336,12 @@ class _Structure:
         moves = [self._moved(step, id) for id in step.moves]
         if len({move.id for move in moves}) != len(moves):
             _fault(step, "it takes a move twice")
-        if step.threshold is None:
-            held = self._release_of_rows(step, own, moves)
-        else:
+        if step.threshold is not None:
             held = self._release_of_groups(step, self._threshold_of(step, step.threshold), own, moves)
+        elif own is not None and own.keys is not None:
+            held = self._release_of_own_groups(step, own)
+        else:
+            held = self._release_of_rows(step, own, moves)
         _check_release_sql(step, held)
 
     def _release_of_rows(self, step: Release, own: Query | None, moves: Sequence[Move]) -> tuple[str, ...]:
@@ -352,6 +355,12 @@ class _Structure:
             _fault(step, "it takes no rows, or rows of different columns")
         return next(columns for _, columns, _ in shapes)
 
+    def _release_of_own_groups(self, step: Release, own: Query) -> tuple[str, ...]:
+        """Nobody else has a part: groups of the receiver's own, which nothing crosses for."""
+        if step.sums is not None or step.moves:
+            _fault(step, "it takes groups of others without a threshold")
+        return _released_columns(step, own)
+
     def _release_of_groups(
         self, step: Release, threshold: Threshold, own: Query | None, moves: Sequence[Move]
     ) -> tuple[str, ...]:
@@ -364,19 +373,11 @@ class _Structure:
             _fault(step, "extremes come from each contributor, once")
         if any(move.threshold != threshold.id for move in moves):
             _fault(step, "it takes rows beside groups")
-        sums = {m.name: m for m in _summed(first)}
-        if (step.sums is not None) != bool(sums):
+        if (step.sums is not None) != bool(_summed(first)):
             _fault(step, "it takes no sums, or sums that are none")
         if step.sums is not None and not isinstance(self._before(step, step.sums), MaskedSum):
             _fault(step, f"step {step.sums} gives no sums")
-        for i, deviation in enumerate(step.deviations):
-            n, s, ss = (sums.get(name) for name in (deviation.n, deviation.s, deviation.ss))
-            if n is None or s is None or ss is None or deviation.name != f"d{i}":
-                _fault(step, "a deviation is of no sums")
-            if n.encoding != "count" or s.encoding != ss.encoding or s.encoding == "count" or ss.scale != 2 * s.scale:
-                _fault(step, f"deviation {deviation.name} is not of a count, a sum and a sum of squares")
-        deviations = tuple(deviation.name for deviation in step.deviations)
-        return (*(first.keys or ()), *(m.name for m in first.measures), *deviations)
+        return _released_columns(step, first)
 
     def _before(self, step: AnyStep, id: StepId) -> AnyStep:
         found = self._earlier.get(id)
@@ -407,6 +408,19 @@ def _summed(query: Query) -> tuple[Measure, ...]:
     return tuple(measure for measure in query.measures if measure.combine == "sum")
 
 
+def _released_columns(step: Release, query: Query) -> tuple[str, ...]:
+    """The columns of `released` where groups of a fragment are: keys, measures, and deviations that are of its sums."""
+    sums = {m.name: m for m in _summed(query)}
+    for i, deviation in enumerate(step.deviations):
+        n, s, ss = (sums.get(name) for name in (deviation.n, deviation.s, deviation.ss))
+        if n is None or s is None or ss is None or deviation.name != f"d{i}":
+            _fault(step, "a deviation is of no sums")
+        if n.encoding != "count" or s.encoding != ss.encoding or s.encoding == "count" or ss.scale != 2 * s.scale:
+            _fault(step, f"deviation {deviation.name} is not of a count, a sum and a sum of squares")
+    deviations = tuple(deviation.name for deviation in step.deviations)
+    return (*(query.keys or ()), *(m.name for m in query.measures), *deviations)
+
+
 def _check_measures(step: Query) -> None:
     for measure in step.measures:
         exact = measure.encoding == "integer"
@@ -414,35 +428,6 @@ def _check_measures(step: Query) -> None:
             _fault(step, f"measure {measure.name[:20]} has scale {measure.scale}")
         if (measure.combine == "sum") == (measure.encoding == "value"):
             _fault(step, f"measure {measure.name[:20]} cannot be combined by {measure.combine}")
-
-
-def _reached(plan: Plan, release: Release) -> set[StepId]:
-    """The steps that the answer comes of."""
-    by_id = {step.id: step for step in plan.steps}
-    reached: set[StepId] = set()
-    frontier: list[StepId] = [release.id]
-    while frontier:
-        step = by_id[frontier.pop()]
-        if step.id not in reached:
-            reached.add(step.id)
-            frontier += _references(step)
-    return reached
-
-
-def _references(step: AnyStep) -> list[StepId]:
-    match step:
-        case Query():
-            return [read.step for read in step.reads if read.step is not None]
-        case Threshold():
-            return list(step.inputs)
-        case MaskedSum():
-            return [step.threshold, *step.inputs]
-        case Move():
-            return [step.input, *([step.threshold] if step.threshold is not None else [])]
-        case Release():
-            return [id for id in (step.own, step.threshold, step.sums, *step.moves) if id is not None]
-        case _:
-            assert_never(step)
 
 
 def _check_release_sql(step: Release, held: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ A grouped question over a joint table becomes, with `others` the owners that are
     Move per owner               minima and maxima, where rules permit
     Release at the receiver      adds its own Query, evaluates HAVING, ORDER BY, LIMIT and expressions
 
+Where no owner but the receiver is left, its Query and the Release are the whole plan, and nothing is withheld.
 A question for rows is Query and Move per owner, and a Release that concatenates. An open table that a
 fragment joins is Query and Move to each party that needs it, kept there by version; at its own owner the
 fragment reads the dataset, or the step that computed it.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a plan in one process, every party's part in plain DuckDB: what the nodes must come to, without cryptography."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,8 +17,6 @@ from junto.types import DatasetName, Digest, PartyId, StepId
 
 Data = Mapping[tuple[PartyId, DatasetName], pa.Table]
 """The rows of each party's datasets."""
-
-_NO_CONTENT = Digest("sha256:" + "0" * 64)
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,13 @@ def published(
     with duckdb.connect(":memory:") as connection:
         connection.register("t", table)
         columns = tuple(Column(row[0], row[1]) for row in connection.execute("DESCRIBE t").fetchall())
-    version = version_of(columns, unit, _NO_CONTENT, rules)
+    content = _content(table)
+    version = version_of(columns, unit, content, rules)
     return Dataset(
         PartyId(party),
         DatasetName(name),
         version,
-        _NO_CONTENT,
+        content,
         columns,
         table.num_rows,
         table.nbytes,
@@ -50,6 +50,13 @@ def published(
         (),
         0.0,
     )
+
+
+def _content(table: pa.Table) -> Digest:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return Digest("sha256:" + hashlib.sha256(sink.getvalue()).hexdigest())
 
 
 @dataclass
@@ -124,9 +131,18 @@ def _grouped(run: _Run, id: StepId) -> Query:
     return query
 
 
+def _is_grouped(run: _Run, id: StepId) -> bool:
+    step = run.plan.step(id)
+    return isinstance(step, Query) and step.keys is not None
+
+
 def _release(run: _Run, step: Release) -> pa.Table:
     if step.threshold is not None:
         released = _groups(run, step, step.threshold)
+    elif step.own is not None and _is_grouped(run, step.own):
+        released = run.outputs[step.own]
+        for deviation in step.deviations:
+            released = _with_deviation(released, deviation)
     else:
         released = _union(run, [*step.moves, *([step.own] if step.own is not None else [])])
     return run.sql(step.sql, released=released)
@@ -148,8 +164,12 @@ def _groups(run: _Run, step: Release, threshold_id: StepId) -> pa.Table:
     sql = f"SELECT {', '.join(chosen) or '1 AS one'} FROM parts JOIN passed ON {same} {group}"
     table = run.sql(sql, parts=parts, passed=run.passed[threshold_id])
     for deviation in step.deviations:
-        table = table.append_column(deviation.name, pa.array(_deviations(table, deviation), pa.float64()))
+        table = _with_deviation(table, deviation)
     return table
+
+
+def _with_deviation(table: pa.Table, deviation: Deviation) -> pa.Table:
+    return table.append_column(deviation.name, pa.array(_deviations(table, deviation), pa.float64()))
 
 
 def _deviations(table: pa.Table, deviation: Deviation) -> list[float | None]:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the steps of a plan hang together: which earlier steps each refers to, and what its answer comes of."""
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
+from junto.types import StepId
+
+
+def references(step: AnyStep) -> list[StepId]:
+    """The steps that a step refers to, all of them earlier ones."""
+    match step:
+        case Query():
+            return [read.step for read in step.reads if read.step is not None]
+        case Threshold():
+            return list(step.inputs)
+        case MaskedSum():
+            return [step.threshold, *step.inputs]
+        case Move():
+            return [step.input, *([step.threshold] if step.threshold is not None else [])]
+        case Release():
+            return [id for id in (step.own, step.threshold, step.sums, *step.moves) if id is not None]
+        case _:
+            assert_never(step)
+
+
+def reached(plan: Plan, roots: Iterable[StepId] | None = None) -> frozenset[StepId]:
+    """The steps that some come of, themselves included; without `roots`, those that the answer comes of."""
+    by_id = {step.id: step for step in plan.steps}
+    frontier = list(roots) if roots is not None else [plan.steps[-1].id]
+    found: set[StepId] = set()
+    while frontier:
+        step = by_id[frontier.pop()]
+        if step.id not in found:
+            found.add(step.id)
+            frontier += references(step)
+    return frozenset(found)
