@@ -10,6 +10,11 @@ absence  = "5s"        # how long a participant's link may be down before its ta
 longest  = "1h"        # the longest deadline a task may have
 network  = "lan"       # or "wan": the link's patience
 log      = "info"      # or "debug", "warning", "error"
+
+[[webhook]]                            # is told of notices; as many as you like
+url         = "https://ops.example/x"
+secret_file = "keys/hook.key"          # `whsec_…`, beside this file unless the path is absolute
+kinds       = ["ended", "wait"]        # all but "state" and "step" if there are none
 """
 
 import re
@@ -22,10 +27,20 @@ import msgspec
 
 from junto.errors import InvalidInput
 from junto.node.files import in_words
-from junto.tasks.state import Patience
+from junto.node.webhook import Webhook, checked_url, read_secret
+from junto.tasks.notices import KINDS, PROGRESS, Kind
+from junto.tasks.waiting import Patience
 from junto.types import seconds_of
 
+_WEBHOOKS = 16
+
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class _Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    url: str
+    secret_file: str
+    kinds: tuple[Kind, ...] = ()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +53,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest: str = "1h"
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
+    webhook: list[_Webhook] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,7 @@ class NodeSettings:
     longest_seconds: float
     network: Literal["lan", "wan"]
     log: str
+    webhooks: tuple[Webhook, ...] = ()
 
 
 def read_settings(path: Path) -> NodeSettings:
@@ -77,6 +94,7 @@ def read_settings(path: Path) -> NodeSettings:
         longest_seconds=_seconds(path, "longest", file.longest),
         network=file.network,
         log=file.log,
+        webhooks=_webhooks(path, file.webhook),
     )
 
 
@@ -95,3 +113,23 @@ def _seconds(path: Path, key: str, text: str) -> float:
         return seconds_of(text)
     except ValueError as error:
         raise InvalidInput(f"{path}: {key}: {error}") from None
+
+
+def _webhooks(path: Path, given: list[_Webhook]) -> tuple[Webhook, ...]:
+    if len(given) > _WEBHOOKS:
+        raise InvalidInput(f"{path}: {len(given)} webhooks; at most {_WEBHOOKS}")
+    found: dict[str, Webhook] = {}
+    for number, one in enumerate(given, start=1):
+        try:
+            url = checked_url(one.url)
+            hook = Webhook(url, read_secret(path.parent / one.secret_file), frozenset(one.kinds or _called_for()))
+        except InvalidInput as error:
+            raise InvalidInput(f"{path}: webhook {number}: {error}") from None
+        if hook.name in found:
+            raise InvalidInput(f"{path}: webhook {number} has the url of an earlier one; name all its kinds there")
+        found[hook.name] = hook
+    return tuple(found.values())
+
+
+def _called_for() -> frozenset[Kind]:
+    return frozenset(KINDS) - PROGRESS
