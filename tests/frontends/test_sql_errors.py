@@ -33,7 +33,7 @@ DATASETS = [
     published("bts", "weather", WEATHER, OPEN),
     published("faa", "airports", pa.table({"origin": ["JFK"], "name": ["Kennedy"]}), OPEN),
     published("delta", "codes", pa.table({"origin": ["JFK"]}), OPEN),
-    published("united", "codes", pa.table({"origin": ["JFK"]}), OPEN),
+    published("united", "codes", pa.table({"origin": ["LGA"]}), OPEN),
     published("delta", "bags", pa.table({"id": [1]}), RULES),
     published("united", "bags", pa.table({"id": ["1"]}), RULES),
 ]

@@ -3,12 +3,13 @@
 
 Where the rows are decides the kind of plan:
 
-    all of them open, or the asker's own, each table at one party    one Query, at their owner or at the asker
+    all of them open, or the asker's own, each table at one party    one Query, at who holds them, or at the asker
     one table of several parties (or several tables of one), grouped    Query at each, Threshold, MaskedSum, Release
     the same, row by row                                                Query and Move at each, Release
     a table of several parties that the asker may see whole             rows to the asker, which does the rest
 
-Open tables that a fragment joins, and lists that it looks in, come to it by Query and Move.
+Open tables that a fragment joins, and lists that it looks in, come to it by Query and Move; a party that holds one
+itself reads its own. Open datasets of one name and the same content are one table, whose rows count once.
 
 The answer is DuckDB's over the pooled rows, with these differences: groups under the threshold are left out (also the
 one group of a question without GROUP BY); the same unit at two parties counts twice; sums, averages and deviations of
@@ -88,7 +89,7 @@ def compile_sql(
         expressions.check(tree)
         with nullcontext(describer) if describer is not None else Describer() as describe:
             permissions = _Permissions(purpose, grants, now)
-            return _Compiler(question, Catalog(datasets), asker, describe, permissions).plan(tree)
+            return _Compiler(question, Catalog(datasets, asker), asker, describe, permissions).plan(tree)
     except RecursionError as error:
         raise InvalidInput("the SQL is nested too deeply: write it in simpler parts") from error
     except PeerFault as error:
@@ -144,8 +145,7 @@ class _Compiler:
     def _local(self, tree: exp.Select, tables: Sequence[Named]) -> list[AnyStep]:
         """The asker may see all of it: any SELECT, run at the one owner, or else at the asker."""
         answer = self._answer_columns(tree, list(all_tables(tree, self._catalog)))
-        owners = {owner for table in tables for owner in table.owners}
-        host = next(iter(owners)) if len(owners) == 1 else self._asker
+        host = self._catalog.host(tables) or self._asker
         select, reads = tree.copy(), dict[str, Named]()
         rename(select, list(all_tables(select, self._catalog)), reads)
         order = _local_order(select, answer)

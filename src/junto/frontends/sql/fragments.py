@@ -50,11 +50,9 @@ class Fragments:
         return _query(first.id, party, sql, reads, labels)
 
     def dataset(self, name: str, party: PartyId) -> Dataset | None:
-        """The party's own dataset under a name, if it is one."""
+        """The party's own dataset under a name, if it holds one."""
         table = self.tables[name]
-        if isinstance(table, Derived):
-            return None
-        return next((dataset for dataset in table.datasets if dataset.party == party), None)
+        return None if isinstance(table, Derived) else table.at(party)
 
     def _table(self, name: str, party: PartyId) -> Table:
         return Table(columns_of(self.tables[name]), self.dataset(name, party))
@@ -86,7 +84,7 @@ class Fragments:
             query = source.query(id, owner, expressions.text_of(select), Labels(rows=columns))
         self._queries[name] = id
         self.steps.append(query)
-        to = tuple(host for host in self.hosts if host != owner)
+        to = tuple(host for host in self.hosts if host != owner and self.dataset(name, host) is None)
         if to:
             self._moves[name] = StepId(f"copy-{number}")
             self.steps.append(Move(self._moves[name], id, owner, to, query.columns))

@@ -11,6 +11,7 @@ from junto.catalog.dataset import Column, Dataset
 from junto.catalog.names import meant
 from junto.errors import InvalidInput, UnsupportedSQL
 from junto.plan.fragment import is_open
+from junto.plan.placement import same_table
 from junto.types import PartyId
 
 _FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -23,9 +24,13 @@ def fold(name: str) -> str:
 
 @dataclass(frozen=True)
 class Named:
-    """What a table's name stands for: one dataset, or those of several parties that are one joint table."""
+    """What a table's name stands for: one dataset, or those of several parties that are one joint table.
+
+    Open datasets of the same content are one, held several times: its rows count once, whoever serves them.
+    """
 
     datasets: tuple[Dataset, ...]  # in order of their parties
+    copies: tuple[Dataset, ...] = ()  # the same as some of `datasets`, held by others
 
     @property
     def name(self) -> str:
@@ -40,6 +45,15 @@ class Named:
         return tuple(dataset.party for dataset in self.datasets)
 
     @property
+    def holders(self) -> frozenset[PartyId]:
+        """The parties that hold all of it."""
+        return frozenset(d.party for d in (*self.datasets, *self.copies)) if len(self.datasets) == 1 else frozenset()
+
+    def at(self, party: PartyId) -> Dataset | None:
+        """The dataset that a party holds of it, its own part or a copy."""
+        return next((d for d in (*self.datasets, *self.copies) if d.party == party), None)
+
+    @property
     def open(self) -> bool:
         """Whether everybody may see all of it."""
         return all(is_open(dataset) for dataset in self.datasets)
@@ -50,10 +64,11 @@ class Named:
 
 
 class Catalog:
-    """The datasets of all parties, by name."""
+    """The datasets of all parties, by name. Of an open table held several times the asker's is read, or the first."""
 
-    def __init__(self, datasets: Sequence[Dataset]) -> None:
+    def __init__(self, datasets: Sequence[Dataset], asker: PartyId) -> None:
         self._datasets = sorted(datasets, key=lambda d: (d.name, d.party))
+        self._asker = asker
 
     def find(self, table: exp.Table) -> Named:
         """What a table in a question stands for. Raises InvalidInput with the nearest name, UnsupportedSQL."""
@@ -74,7 +89,20 @@ class Catalog:
                 raise InvalidInput(f"{party} has no dataset {name!r}; {meant(party, sorted({d.party for d in found}))}")
             return Named(tuple(own))
         _check_one_schema(found)
-        return Named(tuple(found))
+        return self._named(found)
+
+    def host(self, tables: Sequence[Named]) -> PartyId | None:
+        """The party that holds all of some tables, the asker if it does; None if nobody holds them all."""
+        common = frozenset.intersection(*(table.holders for table in tables)) if tables else frozenset[PartyId]()
+        return min(common, key=lambda party: (party != self._asker, party), default=None)
+
+    def _named(self, found: Sequence[Dataset]) -> Named:
+        kept: list[Dataset] = []
+        copies: list[Dataset] = []
+        for dataset in sorted(found, key=lambda d: d.party != self._asker):
+            known = any(same_table(dataset, other) for other in kept)
+            (copies if known else kept).append(dataset)
+        return Named(tuple(sorted(kept, key=lambda d: d.party)), tuple(copies))
 
     def _of_name(self, name: str) -> list[Dataset]:
         exact = [d for d in self._datasets if d.name == name]

@@ -166,15 +166,16 @@ class Binder:
                 f"{what} aggregates, cuts or lists rows of {closed.name}, which is not open: its rows never come"
                 " together in one place; let subqueries only select and filter it, and aggregate in the outer SELECT"
             )
-        owners = {owner for _, table in named for owner in table.owners}
-        if len(owners) != 1:
+        host = self._catalog.host([table for _, table in named])
+        if host is None:
+            owners = {owner for _, table in named for owner in table.owners}
             raise UnsupportedSQL(
                 f"{what} reads open tables of {', '.join(sorted(owners)) or 'nobody'}: one party computes it,"
                 " so let it read the tables of one, written party.dataset"
             )
         tables: dict[str, Named] = {}
         rename(whole, named, tables)
-        return Derived(next(iter(owners)), whole, tables, self._names_of(whole, tables))
+        return Derived(host, whole, tables, self._names_of(whole, tables))
 
     def _join_condition(
         self, flat: Flat, before: list[_Relation], relations: list[_Relation], join: exp.Join, env: Env
