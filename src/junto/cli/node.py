@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from junto.cli import hook
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput, Unavailable
@@ -19,6 +20,7 @@ from junto.link.methods import LinkStatus, Status
 from junto.node.home import Home as HomeFolder
 
 app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is_help=True)
+app.add_typer(hook.app, name="hook")
 
 Charter = Annotated[Path | None, typer.Option(help="Adopt this charter first; everybody has signed it.")]
 Background = Annotated[bool, typer.Option("--background", help="Return when it is up; it logs to node.log.")]

@@ -13,9 +13,11 @@ from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.cli.progress import progress_lines
 from junto.cli.tables import Format, check_place, print_answer
+from junto.cli.watch import print_notices
 from junto.client import connect
+from junto.errors import InvalidInput
 from junto.link.methods import Progress
-from junto.types import TaskId
+from junto.types import TaskId, seconds_of
 
 app = typer.Typer(help="Start, see and steer tasks.", no_args_is_help=True)
 
@@ -83,11 +85,34 @@ def show(task: Task, home: Home = None, user: User = None, profile: Profile = No
 
 
 @app.command("watch")
-def watch(task: Task, home: Home = None, user: User = None, profile: Profile = None) -> None:
-    """Follow a task until it ends."""
-    with connect(home, user=user, profile=profile) as desk, progress_lines(sys.stderr, quiet=False) as lines:
+def watch(
+    task: Annotated[str, typer.Argument(help="A task to follow to its end; without it, all that happens here.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--task", metavar="ID", help="Only this task; may be repeated.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Only this kind of notice; may be repeated.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="Begin so long ago: 30s, 10m, 2h.")] = "",
+    home: Home = None,
+    user: User = None,
+    profile: Profile = None,
+    json: AsJson = False,
+) -> None:
+    """Follow a task until it ends or, without its id, every task at this node until Ctrl-C.
+
+    Without an id: one line for each notice (a task moved, a step was finished or is tried again, a wait passed its
+    limit, a participant stays away, a task ended), and it goes on when the node restarts.
+    """
+    if not task:
+        with connect(home, user=user, profile=profile) as desk:
+            print_notices(desk, only or (), kind or (), _past(since), json=json)
+        return
+    if only or kind or since:
+        raise InvalidInput("--task, --kind and --since are for watching all tasks: leave out the id")
+    with connect(home, user=user, profile=profile) as desk, progress_lines(sys.stderr, quiet=json) as lines:
         progress = desk.follow(TaskId(task), lines)
-    print(describe(progress, time.time()))
+    print(msgspec.json.encode(progress).decode() if json else describe(progress, time.time()))
 
 
 @app.command("cancel")
@@ -96,6 +121,13 @@ def cancel(task: Task, home: Home = None, user: User = None, profile: Profile = 
     with connect(home, user=user, profile=profile) as desk:
         desk.cancel(TaskId(task))
     print(f"task {task} is cancelled at every participant that can be reached")
+
+
+def _past(since: str) -> float:
+    try:
+        return seconds_of(since) if since else 0.0
+    except ValueError as error:
+        raise InvalidInput(f"--since: {error}") from None
 
 
 def describe(progress: Progress, now: float) -> str:
