@@ -149,7 +149,7 @@ def test_it_is_what_would_be_compiled_of_the_datasets_left(question: str, asker:
                 assert run_plan(plan, TABLES).table == run_plan(compiled, TABLES).table
 
 
-@settings(derandomize=True, max_examples=120, deadline=None)
+@settings(derandomize=True, max_examples=60, deadline=None)
 @given(
     st.sampled_from(QUESTIONS),
     st.sampled_from((BTS, *OWNERS)),
