@@ -27,7 +27,7 @@ from junto.errors import InvalidInput, StorageFailed
 from junto.link import methods
 from junto.link.connection import Caller, Link
 from junto.node import hookstore
-from junto.node.hooks import DELAYS_SECONDS, GIVE_UP_SECONDS, Hooks
+from junto.node.hooks import DELAYS_SECONDS, GIVE_UP_SECONDS, Hooks, Pause
 from junto.node.hookstore import HookStore
 from junto.node.webhook import Reply, Webhook, attempt, checked_url, payload, read_secret, signature
 from junto.tasks.notices import Kind, Notice
@@ -116,23 +116,29 @@ class _World:
         self.paused: list[float] = []
         self.store = HookStore(folder / "notices.db")
         self.taken = asyncio.Event()
+        self.pause: Pause = self._pause
+
+    def new(self) -> Hooks:
+        """The webhooks of a node that starts."""
+        return Hooks(
+            ACME,
+            self.hooks,
+            self.store,
+            unix_time=lambda: self.now,
+            random=lambda count: self.jitter if count == 4 else bytes(count),
+            attempt=self._attempt,
+            pause=self.pause,
+        )
 
     @asynccontextmanager
     async def node(self) -> AsyncIterator[Hooks]:
         """The webhooks from one start of the node to its end."""
-        self.store.open((hook.name for hook in self.hooks), self.now)
+        hooks = self.new()
+        hooks.open()
         try:
-            yield Hooks(
-                ACME,
-                self.hooks,
-                self.store,
-                unix_time=lambda: self.now,
-                random=lambda count: self.jitter if count == 4 else bytes(count),
-                attempt=self._attempt,
-                pause=self._pause,
-            )
+            yield hooks
         finally:
-            self.store.close()
+            hooks.close()
 
     async def _attempt(self, hook: Webhook, id: str, body: bytes, now: float) -> Reply:
         reply = await attempt(hook, id, body, now, environ={})
@@ -505,6 +511,33 @@ def test_notices_that_cannot_be_stored_wait_in_memory_until_there_is_room(tmp_pa
         _run(world, lambda hooks: world.run_until_taken(hooks, _notice(1)))
         assert receiver.texts == ["number 1"]
         assert world.paused[0] == 5.0
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again_and_the_operator_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "notices.db"
+    place.mkdir()
+    said: list[str] = []
+    with _receiver() as receiver:
+        world = _World(tmp_path, receiver.url)
+
+        async def claim() -> None:
+            async def attempts(event: asyncio.Event, seconds: float) -> None:
+                if place.is_dir():
+                    with pytest.raises(StorageFailed) as refused:
+                        await hooks.status(CALLER, b"")
+                    said.append(str(refused.value))
+                    place.rmdir()
+                else:
+                    await event.wait()
+
+            world.pause = attempts
+            hooks = world.new()
+            async with asyncio.timeout(20):
+                await world.run_until_taken(hooks, _notice(1))
+
+        asyncio.run(claim())
+        assert receiver.texts == ["number 1"]
+    assert said == [f"{place} is not open: the log of the node says why"]
 
 
 def test_a_test_says_what_came_back_from_each(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Hooks:
         attempt: Attempt = attempt,
         pause: Pause = _until,
     ) -> None:
-        """`store` is open for these webhooks. `pause` returns when the event is set, or after so many seconds."""
+        """`store` is opened by `run`. `pause` returns when the event is set, or after so many seconds."""
         self._me = me
         self._hooks = tuple(hooks)
         self._store = store
@@ -89,11 +89,31 @@ class Hooks:
             self._raised.set()
 
     async def run(self) -> None:
-        """Keep and deliver what is raised, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_all())
-            for hook in self._hooks:
-                group.create_task(self._carry(hook))
+        """Keep and deliver what is raised, until cancelled. Returns at once if no webhook is set."""
+        while self._hooks:
+            try:
+                await asyncio.to_thread(self.open)
+                break
+            except StorageFailed as error:
+                _log.error("webhooks hear of nothing", reason=str(error))
+                await self._pause(asyncio.Event(), _DISK_SECONDS)
+        else:
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_all())
+                for hook in self._hooks:
+                    group.create_task(self._carry(hook))
+        finally:
+            self.close()
+
+    def open(self) -> None:
+        """Open what is kept. Raises StorageFailed."""
+        self._store.open((hook.name for hook in self._hooks), self._unix_time())
+
+    def close(self) -> None:
+        """Close it."""
+        self._store.close()
 
     async def keep(self) -> None:
         """Make durable what was raised. Raises StorageFailed; then it is still in memory."""

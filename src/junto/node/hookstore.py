@@ -71,10 +71,15 @@ class HookStore:
         self._file: sqlite3.Connection | None = None
 
     def open(self, hooks: Iterable[str], now: float) -> None:
-        """Open or make the file for these webhooks; what waits for others is dropped. Raises StorageFailed."""
+        """Open or make the file for these webhooks; what waits for others is dropped. Raises StorageFailed.
+
+        What is open already stays as it is.
+        """
+        if self._file is not None:
+            return
         names = sorted(set(hooks))
-        self._file = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5.0)
         try:
+            self._file = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None, timeout=5.0)
             self._path.chmod(0o600)
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute("PRAGMA synchronous = FULL")
@@ -208,7 +213,7 @@ class HookStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._file is None:
-                raise StorageFailed(f"{self._path} is closed")
+                raise StorageFailed(f"{self._path} is not open: the log of the node says why")
             try:
                 yield self._file
             except sqlite3.Error as error:
@@ -218,7 +223,7 @@ class HookStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._file is None:
-                raise StorageFailed(f"{self._path} is closed")
+                raise StorageFailed(f"{self._path} is not open: the log of the node says why")
             try:
                 self._file.execute("BEGIN IMMEDIATE")
                 yield self._file
