@@ -46,6 +46,7 @@ _GROUPS = (
     _Group("grant", "junto.cli.grant:app", "Let a party have what the rules would refuse; take it back."),
     _Group("sql", "junto.cli.sql:sql", "Ask a joint question, see who learns what, get the answer."),
     _Group("task", "junto.cli.task:app", "Start, see and steer tasks: whom they wait for, how they ended."),
+    _Group("trigger", "junto.cli.trigger:app", "Ask a question again: by the clock, for new data, after a task."),
     _Group("journal", "junto.cli.journal:app", "Read and verify what happened, offline."),
     _Group("demo", "junto.cli.demo:demo", "Four parties on this machine answer questions on real flights."),
 )

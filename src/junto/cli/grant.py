@@ -2,7 +2,7 @@
 """`junto grant`: let named parties have, for a time, what this party's rules would refuse."""
 
 import time
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 import typer
@@ -11,16 +11,14 @@ from junto.catalog.names import meant
 from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
-from junto.errors import InvalidInput, PeerFault
+from junto.client.reply import decoded
+from junto.errors import InvalidInput
 from junto.link import methods
 from junto.trust.allow import DEFAULT_UNITS, KINDS, Allow
 from junto.trust.grants import GrantRequest, GrantState, columns_of, moment_of, moment_text
 from junto.types import DatasetName, PartyId
 
 app = typer.Typer(help="Give and take back permissions beside the rules.", no_args_is_help=True)
-
-
-T = TypeVar("T")
 
 
 @app.command("give")
@@ -54,7 +52,7 @@ def give(
     )
     with connect(home, user=user, profile=profile) as desk:
         reply = desk.request(methods.OPERATOR_GRANT, msgspec.json.encode(request))
-        granted = _decoded(reply, methods.Granted)
+        granted = decoded(reply, methods.Granted)
         owner = PartyId(desk.party)
     print(reply.decode() if json else f"grant {granted.id}: {request.sentence(owner)}")
 
@@ -64,7 +62,7 @@ def ls(home: Home = None, user: User = None, profile: Profile = None, json: AsJs
     """List the grants this party gave, newest first."""
     with connect(home, user=user, profile=profile) as desk:
         reply = desk.request(methods.OPERATOR_GRANTS)
-        states = _decoded(reply, list[GrantState])
+        states = decoded(reply, list[GrantState])
     if json:
         print(reply.decode())
         return
@@ -121,10 +119,3 @@ def _standing(state: GrantState, now: float) -> str:
     if now < grant.not_before:
         return "not begun"
     return "in force" if grant.in_force(now, state.used) else "used up"
-
-
-def _decoded(data: bytes, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(data, type=shape)
-    except msgspec.MsgspecError as error:
-        raise PeerFault("the node answered in another version's words; use the same version of junto") from error

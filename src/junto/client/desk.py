@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A user's place at their own party's node: what `junto.connect()` returns."""
 
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,10 +12,12 @@ import msgspec
 
 from junto.client.portal import Portal
 from junto.client.profile import Profile, find_profile
-from junto.client.question import Answer, Question, Watcher, answer
-from junto.errors import PeerFault, Unavailable
+from junto.client.question import Answer, Question, Watcher, answer, new_task_id
+from junto.client.reply import decoded
+from junto.client.triggers import Triggers
+from junto.errors import Unavailable
 from junto.link import methods
-from junto.types import TaskId, spelled_id
+from junto.types import TaskId
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,7 @@ class Desk:
         here, so the node takes what it hears twice for one task."""
         from junto.plan import steps
 
-        task = TaskId(spelled_id(time.time(), secrets.token_bytes(10)))
+        task = new_task_id()
         ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task)
         try:
             return self._ask(methods.USER_ASK, ask, methods.Which).task
@@ -132,7 +133,7 @@ class Desk:
         progress = self.task(task)
         seconds = max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS
         for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=seconds):
-            progress = _decode(piece, methods.Progress)
+            progress = decoded(piece, methods.Progress)
             if watch is not None:
                 watch(progress)
         return progress
@@ -150,11 +151,16 @@ class Desk:
         with pa.ipc.open_stream(data) as reader:
             return reader.read_all().replace_schema_metadata(None)
 
+    @property
+    def triggers(self) -> Triggers:
+        """Questions that are asked again by the clock, a new version, or a task's end."""
+        return Triggers(self)
+
     # ── tasks and the node ──────────────────────────────────────────────────────────────────────────
 
     def tasks(self) -> tuple[methods.Progress, ...]:
         """Tasks the node knows, newest first."""
-        return _decode(self.request(methods.USER_TASKS), methods.Tasks).tasks
+        return decoded(self.request(methods.USER_TASKS), methods.Tasks).tasks
 
     def task(self, task: TaskId) -> methods.Progress:
         """One task, as the node sees it now. Raises InvalidInput if it knows none of that id."""
@@ -170,7 +176,7 @@ class Desk:
 
     def status(self) -> methods.Status:
         """The node, as its operator sees it."""
-        return _decode(self.request(methods.USER_STATUS), methods.Status)
+        return decoded(self.request(methods.USER_STATUS), methods.Status)
 
     # ── the link ────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,14 +204,7 @@ class Desk:
         return self._link
 
     def _ask(self, method: str, body: methods.Message, reply: type[M], seconds: float = _CALL_SECONDS) -> M:
-        return _decode(self.request(method, msgspec.json.encode(body), seconds=seconds), reply)
-
-
-def _decode(data: bytes, shape: type[M]) -> M:
-    try:
-        return msgspec.json.decode(data, type=shape)
-    except msgspec.MsgspecError as error:
-        raise PeerFault("the node answered in another version's words; use the same version of junto") from error
+        return decoded(self.request(method, msgspec.json.encode(body), seconds=seconds), reply)
 
 
 def connect(home: str | Path | None = None, *, user: str | None = None, profile: str | Path | None = None) -> Desk:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A question and its answer, as the analyst holds them."""
 
+import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
 from junto.link.methods import Progress, ReceiptView
-from junto.types import TaskId, seconds_of
+from junto.types import TaskId, seconds_of, spelled_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +85,7 @@ class Question:
 
     def submit(self, *, deadline: str | float = "60s", priority: int = 0) -> TaskId:
         """Start the task and return at once; `Desk.wait` gives the answer."""
-        return self.desk.submit(self.plan, seconds=_seconds(deadline), purpose=self.purpose, priority=priority)
+        return self.desk.submit(self.plan, seconds=seconds(deadline), purpose=self.purpose, priority=priority)
 
     def run(self, *, deadline: str | float = "60s", priority: int = 0, watch: Watcher | None = None) -> Answer:
         """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task."""
@@ -120,7 +122,13 @@ def ending(progress: Progress) -> JuntoError:
             return Unavailable(f"task {progress.task} is {state}, and its answer was not to be had in time; {how}")
 
 
-def _seconds(deadline: str | float) -> float:
+def new_task_id() -> TaskId:
+    """An id for a task, chosen here so that asking may be repeated."""
+    return TaskId(spelled_id(time.time(), secrets.token_bytes(10)))
+
+
+def seconds(deadline: str | float) -> float:
+    """A deadline in seconds. Raises InvalidInput."""
     try:
         return seconds_of(deadline)
     except ValueError as error:

@@ -6,6 +6,8 @@ one that starts with `operator.` only to those of them who may act for it; `peer
 nodes of other parties of the charter.
 """
 
+from typing import Literal
+
 import msgspec
 
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
@@ -40,6 +42,10 @@ USER_TASKS = "user.tasks"  # () → Tasks
 USER_TASK = "user.task"  # Which → Progress
 USER_CANCEL = "user.cancel"  # Which → ()
 USER_NOTICES = "user.notices"  # Follow → Notice, one a piece, streamed without end
+USER_TRIGGERS = "user.triggers"  # () → Triggers
+USER_TRIGGER_CREATE = "user.trigger-create"  # CreateTrigger → TriggerView
+USER_TRIGGER_CHANGE = "user.trigger-change"  # ChangeTrigger → ()
+USER_TRIGGER_FIRE = "user.trigger-fire"  # FireTrigger → Which
 USER_DOCTOR = "user.doctor"  # Doctor → its lines, streamed
 
 OPERATOR_PUBLISH = "operator.publish"  # Publish → Published
@@ -198,6 +204,77 @@ class HookTests(Message, frozen=True):
     """What came back from all."""
 
     tests: tuple[HookTest, ...]
+
+
+class CreateTrigger(Message, frozen=True):
+    """A question to ask whenever something comes: a time (`cron`, on the clocks of `zone`), a new version of `dataset`
+    (of `party`, or of any), or the end of `after`: of each task of a trigger, or of one task."""
+
+    name: str
+    plan: msgspec.Raw
+    seconds: float  # each task's
+    purpose: str = ""
+    priority: int = 0
+    missed: Literal["catch-up", "skip"] = "catch-up"
+    user: str = ""  # whose it is; an operator may name another
+    cron: str = ""
+    zone: str = "UTC"
+    dataset: DatasetName = DatasetName("")
+    party: PartyId = PartyId("")
+    after: str = ""
+    ends: Literal["done", "any"] = "any"
+
+
+class ChangeTrigger(Message, frozen=True):
+    """What becomes of a trigger."""
+
+    name: str
+    state: Literal["active", "paused", "removed"]
+
+
+class FireTrigger(Message, frozen=True):
+    """Ask a trigger's question now, as the task of this id, which the user chose."""
+
+    name: str
+    task: TaskId
+
+
+class FiringView(Message, frozen=True):
+    """One firing: its occasion, when it was due (unix seconds), its task, and how that ended."""
+
+    id: str
+    occasion: str
+    due: float
+    task: TaskId
+    user: str  # who fired it by hand; empty for its condition
+    end: str  # of its task; `running`, or `no task` with the reason
+    reason: str = ""
+
+
+class TriggerView(Message, frozen=True):
+    """A trigger as its party's node sees it now."""
+
+    id: str
+    name: str
+    user: str
+    question: str
+    parties: tuple[PartyId, ...]
+    when: str
+    missed: str
+    seconds: float
+    purpose: str
+    priority: int
+    state: str
+    created_at: float
+    next_at: float | None = None  # by the clock
+    waiting: int = 0  # occasions that wait for the running task
+    firings: tuple[FiringView, ...] = ()  # the latest first
+
+
+class Triggers(Message, frozen=True):
+    """A party's triggers, oldest first."""
+
+    triggers: tuple[TriggerView, ...]
 
 
 class Publish(Message, frozen=True):

@@ -4,7 +4,7 @@
 Our own facts come from our journal when the node starts, the others' from their nodes whenever a link comes up.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Facts:
 
     def __init__(self, ledger: Ledger) -> None:
         self.view = CatalogView()
+        self.watchers: list[Callable[[Dataset], None]] = []  # told of every dataset that is new in the view
         self._me: PartyId = ledger.name.party
         self._grants: dict[GrantId, Grant] = {}
         self._revocations: dict[GrantId, Revocation] = {}
@@ -47,7 +48,9 @@ class Facts:
         match statement.kind:
             case "dataset":
                 dataset = body_of(statement, Dataset)
-                self.view.add(author, dataset)
+                if self.view.add(author, dataset):
+                    for tell in self.watchers:
+                        tell(dataset)
                 return self._mismatches(dataset)
             case "withdrawal":
                 self.view.withdraw(author, body_of(statement, Withdrawal))

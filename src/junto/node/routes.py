@@ -6,8 +6,11 @@ lists, `operator.` methods those users who may publish and grant in its name. Wh
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
-from junto.errors import Refused, StorageFailed
+import msgspec
+
+from junto.errors import InvalidInput, Refused, StorageFailed
 from junto.link.connection import Answer, Caller, Handler
 from junto.logs import logger
 from junto.trust.names import Name
@@ -15,10 +18,19 @@ from junto.types import PartyId
 
 _log = logger("junto.routes")
 
+T = TypeVar("T")
 Method = Callable[[Caller, bytes], Awaitable[Answer]]
 
 
 Admits = Callable[[Name], bool]
+
+
+def decoded(payload: bytes, shape: type[T]) -> T:
+    """A user's request. Raises InvalidInput."""
+    try:
+        return msgspec.json.decode(payload, type=shape)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"the request is no {shape.__name__}: {error}") from None
 
 
 def guarded(me: PartyId, routes: Mapping[str, Method], admits: Admits, operates: Admits) -> dict[str, Handler]:

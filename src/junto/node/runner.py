@@ -84,6 +84,7 @@ class Runner:
         self._forget = forget
         self._spool = spool
         self.live: dict[TaskId, Live] = {}
+        self.watchers: list[Callable[[Live], None]] = []  # told whenever a task has changed, its end included
         self._unreachable = unreachable
         self._unix_time = unix_time
 
@@ -181,6 +182,8 @@ class Runner:
     def _announce(self, live: Live) -> None:
         live.changed.set()
         live.changed = asyncio.Event()
+        for tell in self.watchers:
+            tell(live)
 
     async def _carry(self, live: Live) -> None:
         while live.lane:

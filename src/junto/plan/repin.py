@@ -16,6 +16,7 @@ from sqlglot import exp
 from junto.catalog.dataset import Column, Dataset
 from junto.errors import InvalidInput, PeerFault
 from junto.plan import expressions
+from junto.plan.placement import same_table
 from junto.plan.review import review
 from junto.plan.steps import Plan, Query, Read
 from junto.types import DatasetName, Digest, PartyId
@@ -88,8 +89,12 @@ def _check(one: Basis, known: Mapping[_Key, Dataset]) -> None:
 def _check_owners(basis: tuple[Basis, ...], known: Mapping[_Key, Dataset]) -> None:
     """An answer over some of the owners of a joint table would look like one over all."""
     for name in sorted({one.dataset for one in basis if one.joint}):
-        asked = {one.party for one in basis if one.dataset == name}
-        further = sorted(party for party, dataset in known if dataset == name and party not in asked)
+        asked = [known[one.party, name] for one in basis if one.dataset == name]
+        further = sorted(
+            dataset.party
+            for dataset in known.values()
+            if dataset.name == name and not any(dataset is one or same_table(dataset, one) for one in asked)
+        )
         if further:
             raise InvalidInput(f"{further[0]} publishes {name} now, too, and is not asked: compile the question again")
 

@@ -113,6 +113,8 @@ class Armed:
     trigger: Trigger
     created_at: float
     looked: float  # times of the clock up to here were looked at
+    upcoming: float | None = None  # the first time after that, once it was worked out
+    over: bool = False  # the one task it waited for has ended
     state: Standing = "active"
     waiting: dict[str, float] = field(default_factory=dict)  # occasion → due, in the order they came
     done: dict[str, None] = field(default_factory=dict)  # occasions that have fired
@@ -149,12 +151,23 @@ class Firings:
         """Firings whose task is not known to have ended, oldest first; some may not have been asked yet."""
         return [firing for armed in self._armed.values() for firing in armed.running.values()]
 
+    @property
+    def awaited(self) -> frozenset[TaskId]:
+        """Tasks whose end changes something here."""
+        single = {
+            armed.trigger.when.task
+            for armed in self._active()
+            if isinstance(armed.trigger.when, TaskEnd) and not armed.over
+        }
+        return frozenset(single.union(*(armed.running for armed in self._armed.values())))
+
     def next_at(self, armed: Armed, now: float) -> float | None:
         """When the clock fires a trigger next; None if something else does, or nothing."""
         when = armed.trigger.when
         if armed.state != "active" or not isinstance(when, Cron):
             return None
-        found = self._next_time(when, now)
+        known = armed.upcoming is not None and armed.looked <= now < armed.upcoming
+        found = armed.upcoming if known and armed.upcoming is not None else self._next_time(when, now)
         return found if found < float("inf") else None
 
     def wake_at(self, now: float) -> float | None:
@@ -199,7 +212,7 @@ class Firings:
         if armed is None:
             return
         armed.state = event.change.state
-        armed.looked = event.at  # what comes while a trigger is paused is not made up for
+        armed.looked, armed.upcoming = event.at, None  # what comes while a trigger is paused is not made up for
         armed.waiting.clear()
         self._let_go(armed)
 
@@ -215,7 +228,7 @@ class Firings:
         armed.firings.append(firing)
         armed.misfires = {f.id: armed.misfires[f.id] for f in armed.firings if f.id in armed.misfires}
         if isinstance(armed.trigger.when, Cron) and not firing.user:
-            armed.looked = max(armed.looked, firing.due)
+            armed.looked, armed.upcoming = max(armed.looked, firing.due), None
 
     def _misfired(self, misfire: Misfire) -> None:
         armed = self._armed.get(misfire.trigger)
@@ -252,7 +265,8 @@ class Firings:
         for armed in self._active():
             match armed.trigger.when:
                 case TaskEnd(task=task, ends=ends):
-                    fits = task == event.task
+                    fits = task == event.task and not armed.over
+                    armed.over = armed.over or fits
                 case TriggerEnd(trigger=name, ends=ends):
                     fits = of is not None and of.trigger.name == name
                 case _:
@@ -271,10 +285,13 @@ class Firings:
     def _look(self, armed: Armed, now: float) -> None:
         """What the clock has shown since it was looked at last; one that was set back shows it again."""
         when = armed.trigger.when
-        if isinstance(when, Cron):
+        if not isinstance(when, Cron):
+            return
+        if armed.upcoming is None or not armed.looked <= now < armed.upcoming:
             for due in self._latest(when, min(armed.looked, now), now):
                 _wait(armed, f"{due:.0f}", due)
-            armed.looked = now
+            armed.upcoming = self._next_time(when, now)
+        armed.looked = now
 
     def _latest(self, cron: Cron, after: float, until: float) -> list[float]:
         """The latest times in (after, until], oldest first; a long while is not gone through from its beginning."""
