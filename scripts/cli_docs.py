@@ -63,15 +63,23 @@ def reference() -> str:
         target = getattr(import_module(module), attribute)
         if isinstance(target, typer.Typer):
             parts.append(f"## junto {group.name}\n\n{group.help}\n")
-            commands: dict[str, Command] = getattr(typer.main.get_command(target), "commands")  # noqa: B009  # typed here
-            for name, command in commands.items():
-                parts.append("\n".join(_section("###", f"junto {group.name} {name}", command)))
+            parts.extend(_commands(f"junto {group.name}", typer.main.get_command(target)))
         else:
             app = typer.Typer(add_completion=False)
             app.command(group.name)(target)
             single: Command = typer.main.get_command(app)  # type: ignore[assignment]  # typed here
             parts.append("\n".join(_section("##", f"junto {group.name}", single)))
     return "\n".join(parts)
+
+
+def _commands(path: str, group: object) -> Iterator[str]:
+    """The commands of a group, those of groups within it too."""
+    commands: dict[str, Command] = getattr(group, "commands")  # noqa: B009  # typed here
+    for name, command in commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(f"{path} {name}", command)
+        else:
+            yield "\n".join(_section("###", f"{path} {name}", command))
 
 
 def _section(level: str, path: str, command: Command) -> Iterator[str]:
