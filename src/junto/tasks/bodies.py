@@ -36,20 +36,28 @@ class Version(Body, frozen=True):
 
 
 class Estimate(Body, frozen=True):
-    """What a participant expects its part to cost."""
+    """What a participant expects its part to cost: what it reads, how long it computes, what it needs meanwhile."""
 
     rows: int = 0
     bytes: int = 0
+    seconds: float = 0.0
+    memory: int = 0  # bytes
 
 
 class Offer(Body, frozen=True):
-    """A participant's: I can and may. `disclosures` is the digest of what it derived and judged."""
+    """A participant's: I can and may. `disclosures` is the digest of what it derived and judged.
+
+    It can start `starts` seconds from now at the earliest, and holds what it reserved for `reserves` seconds without a
+    contract.
+    """
 
     proposal: str
     plan_digest: Digest
     disclosures: Digest
     versions: tuple[Version, ...] = ()
     estimate: Estimate = Estimate()
+    starts: float = 0.0
+    reserves: float = 0.0
 
 
 class Refusal(Body, frozen=True):
