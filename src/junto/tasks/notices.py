@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import msgspec
+
 from junto.errors import DeadlineExceeded
 from junto.tasks.state import Task
 from junto.tasks.waiting import Outcome, Wait
@@ -42,9 +44,8 @@ class Notice:
     severity: Severity
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """A task at one moment: as much of it as notices tell of."""
+class Sight(msgspec.Struct, frozen=True, gc=False):
+    """A task at one moment: as much of it as notices tell of. (A Struct, as one is made with every event.)"""
 
     task: TaskId
     me: PartyId
@@ -62,7 +63,9 @@ class Sight:
 
 
 def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = None) -> Sight:
-    """How the task stands at `at`. `before`, an earlier sight of it, spares work."""
+    """How the task stands at `at`. `before`, an earlier sight of it, spares work; it is returned if nothing is new."""
+    if before is not None and _same(before, task, at):
+        return before
     late: tuple[Wait, ...] = ()
     if before is not None and before.state == task.state and at < before.limit:
         limit = before.limit
@@ -89,8 +92,17 @@ def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = 
     )
 
 
+def _same(before: Sight, task: Task, at: float) -> bool:
+    """Whether surely nothing that notices tell of has changed."""
+    if before.state != task.state or at >= before.limit or len(before.finished) != len(task.finished):
+        return False
+    return not (task.away or before.down or task.tried or task.attempts)
+
+
 def notices(before: Sight | None, after: Sight) -> list[Notice]:
     """What is new in `after`; everything that still matters if there is no `before`: of an ended task, its end."""
+    if before is after:
+        return []
     if after.outcome is not None and (before is None or before.outcome is None):
         return [*(_news(before, after) if before is not None else ()), *_end(after, after.outcome)]
     if after.outcome is not None:
@@ -103,7 +115,8 @@ def _news(before: Sight | None, after: Sight) -> Iterator[Notice]:
         text = f"the task of {after.asker} is {after.state}"
         yield _of(after, "state", after.asker, text, "info", after.state, at=after.since)
     known = frozenset(before.finished) if before is not None else frozenset()
-    for step, party in after.finished:
+    new = after.finished if before is None or before.finished != after.finished else ()
+    for step, party in new:
         if (step, party) not in known:
             yield _of(after, "step", party, f"{party} finished its part of step {step}", "info", step)
     told = frozenset((wait.party, wait.what) for wait in before.late) if before is not None else frozenset()
