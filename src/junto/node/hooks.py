@@ -10,6 +10,7 @@ notice arrives at least once, always under the same `webhook-id`.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from junto.errors import InvalidInput, StorageFailed
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.logs import logger
+from junto.node.ground import Ground
 from junto.node.hookstore import MOST_PENDING, HookStore
 from junto.node.routes import Method
 from junto.node.waits import within
@@ -229,3 +231,8 @@ class Hooks:
     def _delay(self, failures: int) -> float:
         share = int.from_bytes(self._random(4)) / 2**32
         return DELAYS_SECONDS[min(failures, len(DELAYS_SECONDS) - 1)] * (0.8 + 0.4 * share)
+
+
+def hooks_of(me: PartyId, hooks: Sequence[Webhook], path: Path, ground: Ground) -> Hooks:
+    """The webhooks of a node, which keep at `path` what they have still to tell."""
+    return Hooks(me, hooks, HookStore(path), unix_time=ground.unix_time, random=ground.random)
