@@ -267,22 +267,29 @@ def test_many_questions_at_once_are_each_answered_right_and_leave_only_their_ans
     questions = [q.format(t="flights", having="", owner="") for q in QUESTIONS[:2]]
     pairs = [(asker, question) for asker in world.parties for question in questions]
     expected = {pair: world.ask(*pair).table for pair in pairs}
-    before = {party: _spooled(world, party) for party in world.parties}
+    before = {party: _held(world, party) for party in world.parties}
     with ThreadPoolExecutor(16) as pool:
         asked = [(pair, pool.submit(world.ask, *pair)) for pair in pairs * 3]
     for pair, answer in asked:
         assert_same(answer.result().table, expected[pair], pair[1])
     for party in world.parties:
         _await_idle(world, party)
-        assert _spooled(world, party) - before[party] == len(questions) * 3, party
+        assert _held(world, party) - before[party] == len(questions) * 3, party
 
 
 def _await_idle(world: Pooled, party: str) -> None:
     until(lambda: not world.node(party).runner.open, f"{party} has no open task")
 
 
-def _spooled(world: Pooled, party: str) -> int:
-    return len(list(world.home(party).spool_path.glob("*.out")))
+def _held(world: Pooled, party: str) -> int:
+    """How many answers lie at a party, when nothing else does, in files or beside its journal's entries."""
+    journal = world.node(party).journal
+
+    def names() -> list[str]:
+        return [name for task in journal.kept_tasks() for name in journal.kept(task)]
+
+    until(lambda: set(names()) <= {"answer"}, f"{party} keeps answers only")
+    return len(names())
 
 
 def test_explain_names_the_protocols_and_runs_nothing(world: Pooled) -> None:

@@ -22,7 +22,8 @@ from junto.errors import Cancelled, DataChanged, DeadlineExceeded, InvalidInput,
 from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
 from junto.tasks.events import Forbidden, Permitted
-from junto.tasks.state import ENDED, Task
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED
 from junto.testing.until import until
 from junto.types import PartyId, TaskId
 

@@ -252,11 +252,11 @@ def test_a_newer_format_is_refused_naming_both_versions(consortium: Consortium, 
     with journal_of(consortium, path) as journal:
         fill(journal, consortium, 0)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     connection.close()
     before = path.read_bytes()
     for opening in (journal_of(consortium, path).open, Reader(path).open):
-        with pytest.raises(InvalidInput, match="has format 2; this Junto knows up to 1"):
+        with pytest.raises(InvalidInput, match="has format 3; this Junto knows up to 2"):
             opening()
     assert path.read_bytes() == before
 

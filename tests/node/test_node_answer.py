@@ -20,7 +20,7 @@ from junto.engines.duckdb import DuckDB
 from junto.errors import FragmentFailed, InvalidInput, JuntoError, PeerFault
 from junto.node import groups
 from junto.node.answer import SALT, Inputs, release
-from junto.node.spool import Spool
+from junto.node.spool import Spool, Spooled
 from junto.plan.steps import AnyStep, Deviation, MaskedSum, Measure, Move, Plan, Query, Release, Threshold
 from junto.secure.groupkeys import PassedKeys
 from junto.types import PartyId, StepId
@@ -95,9 +95,12 @@ class _Receiver:
     def answer(self, inputs: Inputs) -> tuple[pa.Table, int]:
         engine = DuckDB()
         try:
-            answered = asyncio.run(release(engine, self.spool, self.limits, inputs, os.urandom))
+            answered = asyncio.run(
+                release(engine, self.spool, self.limits, inputs, os.urandom, lambda data: self.spool.write([data]))
+            )
         finally:
             engine.close()
+        assert isinstance(answered.result, Spooled)
         data = b"".join(self.spool.read(answered.result))
         assert answered.digest == "sha256:" + hashlib.sha256(data).hexdigest()
         with pa.ipc.open_stream(data) as reader:
@@ -209,7 +212,14 @@ def test_if_nothing_passed_the_answer_is_empty_and_says_how_much_was_withheld(
 def test_the_same_answer_twice_has_two_digests(receiver: _Receiver) -> None:
     engine = DuckDB()
     inputs = _joint(_plan(own=False), PASSED, OWNED)
-    one, other = (asyncio.run(release(engine, receiver.spool, receiver.limits, inputs, os.urandom)) for _ in range(2))
+    one, other = (
+        asyncio.run(
+            release(
+                engine, receiver.spool, receiver.limits, inputs, os.urandom, lambda data: receiver.spool.write([data])
+            )
+        )
+        for _ in range(2)
+    )
     engine.close()
     assert one.digest != other.digest
 

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -17,7 +16,6 @@ from junto.journal.statement import Statement
 from junto.node.courier import Courier, Refused
 from junto.node.ledger import Kept, Ledger
 from junto.node.runner import Live, Runner
-from junto.node.spool import Spool
 from junto.plan import steps
 from junto.plan.steps import Plan, Query, Release
 from junto.tasks.bodies import Contract, Estimate, Offer, Proposal, Refusal, Stop
@@ -31,7 +29,9 @@ from junto.tasks.events import (
     Released,
     StopArrived,
 )
-from junto.tasks.state import ENDED, Patience, Task
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED
+from junto.tasks.waiting import Patience
 from junto.trust.names import Name
 from junto.types import Digest, NodeId, PartyId, StepId, TaskId
 
@@ -60,7 +60,7 @@ class _World:
     not_taken_in: Refused | None = None  # whom the courier would tell
     working: asyncio.Event = field(default_factory=asyncio.Event)
     patience: Patience = field(default_factory=Patience)
-    spool: Spool = field(default_factory=lambda: Spool(Path("nowhere"), bytes(32)))
+    let_go: list[TaskId] = field(default_factory=list)
 
     def runner(self) -> Runner:
         return Runner(
@@ -70,8 +70,9 @@ class _World:
             self.patience,
             self._judge,
             self._perform,
-            lambda task: self.did.append("forget"),
-            self.spool,
+            lambda live: self.did.append("forget"),
+            self.let_go.append,
+            lambda live, absent: self.did.append(f"go on without {', '.join(absent)}"),
             self.down.get,
             time.time,
         )
@@ -386,36 +387,33 @@ def test_what_a_peer_gets_wrong_is_raised_to_it_and_does_no_harm() -> None:
     _run(world, claim)
 
 
-def test_an_open_task_of_the_journal_ends_naming_ourselves_and_an_ended_one_stays() -> None:
+def test_an_open_task_of_the_journal_goes_on_and_an_ended_one_stays() -> None:
     world = _World()
 
     async def claim(runner: Runner) -> None:
         task = Task(TASK, BTS, BTS, _proposal(), Patience())
-        task.handle(Opened("p1", 1.0))
-        live = runner.resume(task, "")
+        task.handle(Opened("p1", time.time()))
+        live = runner.resume(task, "", {}, None)
         await _settled(live)
-        assert live.task.outcome is not None
-        assert (live.task.state, live.task.outcome.party) == ("failed", BTS)
-        again = runner.resume(task, "receipt-1")
+        assert live.task.state == "proposed"
+        runner.cancel(TASK, "ana")
+        await _settled(live)
+        again = runner.resume(task, "receipt-1", {}, None)
         assert (again.lane, again.receipt_statement) == (deque(), "receipt-1")
 
     _run(world, claim)
-    assert world.did == ["write stop", "send stop to delta", "forget"]
+    assert world.did == ["judge", "write offer", "write stop", "send stop to delta", "forget"]
 
 
-def test_the_oldest_ended_tasks_are_let_go(tmp_path: Path) -> None:
-    world = _World(spool=Spool(tmp_path, bytes(32)), verdict=Forbidden("refused", "no", 0.0))
+def test_the_oldest_ended_tasks_are_let_go() -> None:
+    world = _World(verdict=Forbidden("refused", "no", 0.0))
 
     async def claim(runner: Runner) -> None:
-        first = world.spool.write([b"an answer"])
         for number in range(202):
-            live = runner.ask(TaskId(f"{number:03}"), _proposal())
-            if number == 0:
-                live.result = first
-            await _settled(live)
+            await _settled(runner.ask(TaskId(f"{number:03}"), _proposal()))
         assert len(runner.live) == 200
         assert TaskId("201") in runner.live
-        assert not first.path.exists()
+        assert world.let_go == ["000", "001"]
 
     _run(world, claim)
 

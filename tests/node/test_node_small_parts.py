@@ -15,7 +15,7 @@ from junto.node.ids import new_id, new_task_id
 from junto.node.routes import guarded
 from junto.node.settings import read_settings
 from junto.node.waits import first_error, within
-from junto.tasks.state import Patience
+from junto.tasks.waiting import Patience
 from junto.trust.names import Name
 from junto.types import NodeId, PartyId
 

@@ -20,12 +20,12 @@ from junto.journal import tree
 from junto.journal.statement import Statement, read_statement
 from junto.types import TaskId
 
-FORMAT = 1
+FORMAT = 2
 """The version of the file's layout, in its `user_version`."""
 
 APPLICATION_ID = 0x4A554E54  # "JUNT": what file(1) and we tell a journal by
 
-SCHEMA = f"""
+_ENTRIES = """
 CREATE TABLE entry (
     position INTEGER PRIMARY KEY,  -- from 0, without gaps
     kind TEXT NOT NULL,
@@ -41,9 +41,21 @@ CREATE INDEX entry_by_kind ON entry (kind, author);
 CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, note TEXT NOT NULL);
 CREATE TRIGGER entry_is_not_changed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
 CREATE TRIGGER entry_is_not_removed BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
 """
+
+_KEPT = """
+CREATE TABLE kept (
+    task TEXT NOT NULL,
+    name TEXT NOT NULL,
+    content BLOB NOT NULL,         -- encrypted by whoever keeps it
+    PRIMARY KEY (task, name)
+) WITHOUT ROWID;
+"""
+
+UPGRADES = (_ENTRIES + _KEPT, _KEPT)
+"""By the format that was found: what makes it today's."""
+
+MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
 _PAGE_ROWS = 256
 _COLUMNS = "position, kind, task, author, id, at, envelope, hashes"
@@ -112,6 +124,14 @@ class Reader:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def kept(self, task: TaskId) -> dict[str, bytes]:
+        """What a task keeps beside the entries, by name."""
+        return dict(self._rows("SELECT name, content FROM kept WHERE task = ?", task))
+
+    def kept_tasks(self) -> set[TaskId]:
+        """The tasks that keep something."""
+        return {TaskId(task) for (task,) in self._rows("SELECT DISTINCT task FROM kept")}
 
     def __len__(self) -> int:
         """The number of entries."""

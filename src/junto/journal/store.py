@@ -23,6 +23,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
 from junto.journal.checkpoint import Checkpoint
-from junto.journal.reading import FORMAT, SCHEMA, Entry, Reader, check_format, reason_of
+from junto.journal.reading import FORMAT, MARKS, UPGRADES, Entry, Reader, check_format, reason_of
 from junto.journal.statement import STATEMENT_BYTES, Statement
+from junto.types import TaskId
 
 CHECKPOINT_ENTRIES = 1024
 """A tree head is signed whenever the size passes a multiple of this, at open and at close."""
@@ -51,6 +53,17 @@ class Appended:
 
     index: int
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Keep:
+    """Something a task keeps beside the entries; None as content: everything but the names in `but` goes."""
+
+    task: TaskId
+    name: str
+    content: bytes | None
+    but: tuple[str, ...]
+    future: "Future[None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class Journal:
         self._key = key
         self._on_fatal = on_fatal
         self._commit = commit
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Request | _Keep | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no request enters the queue after the None that ends it
         self._accepting = False
         self._broken = ""
@@ -148,11 +161,38 @@ class Journal:
         if len(envelope) > STATEMENT_BYTES:
             raise InvalidInput(f"statement {statement.id} of {len(envelope)} bytes: at most {STATEMENT_BYTES} are kept")
         request = _Request(envelope, statement, tree.leaf_hash(envelope), Future())
+        self._enqueue(request)
+        return request.future
+
+    async def keep(self, task: TaskId, name: str, content: bytes) -> None:
+        """Keep something for a task beside the entries, in place of what it kept under that name, until `forget`.
+
+        It is no statement and no part of the tree. Durable when this returns, by the same write as statements. The
+        content lies there as it is given: encrypt it. Raises StorageFailed.
+        """
+        future: Future[None] = Future()
+        self._enqueue(_Keep(task, name, content, (), future))
+        await asyncio.wrap_future(future)
+
+    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> None:
+        """Let go of what a task keeps, but for the names given; soon, and again if a crash undoes it."""
+        future: Future[None] = Future()
+        with suppress(StorageFailed):  # closed or broken: the next start forgets it
+            self._enqueue(_Keep(task, "", None, tuple(but), future))
+
+    def kept(self, task: TaskId) -> dict[str, bytes]:
+        """See `Reader.kept`."""
+        return self.reader.kept(task)
+
+    def kept_tasks(self) -> set[TaskId]:
+        """See `Reader.kept_tasks`."""
+        return self.reader.kept_tasks()
+
+    def _enqueue(self, request: "_Request | _Keep") -> None:
         with self._gate:
             if self._broken or not self._accepting:
                 raise StorageFailed(self._broken or f"journal {self.path} is closed")
             self._queue.put(request)
-        return request.future
 
     def head(self) -> tuple[int, bytes]:
         """Size and root of the tree, as committed."""
@@ -195,7 +235,8 @@ class Journal:
     def _write(self) -> None:
         """Everything that waits is one batch."""
         while (first := self._queue.get()) is not None:
-            batch, ended = [first], False
+            batch: list[_Request | _Keep] = [first]
+            ended = False
             while len(batch) < _BATCH_ENTRIES and not self._queue.empty():
                 request = self._queue.get()
                 if request is None:
@@ -209,18 +250,21 @@ class Journal:
         self._sign_checkpoint_alone()
         self._fold(at_end=True)
 
-    def _store(self, batch: list[_Request]) -> None:
+    def _store(self, batch: "list[_Request | _Keep]") -> None:
         if self._broken:
             for request in batch:
                 request.future.set_exception(StorageFailed(self._broken))
             return
         frontier = self._frontier
-        outcomes: list[Appended | PeerFault] = []
+        outcomes: list[tuple[_Request, Appended | PeerFault]] = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for request in batch:
-                frontier, outcome = self._insert(request, frontier)
-                outcomes.append(outcome)
+                if isinstance(request, _Keep):
+                    self._keep(request)
+                else:
+                    frontier, outcome = self._insert(request, frontier)
+                    outcomes.append((request, outcome))
             signed = self._checkpoint_size
             if frontier.size // CHECKPOINT_ENTRIES > signed // CHECKPOINT_ENTRIES:
                 signed = self._insert_checkpoint(frontier)
@@ -233,12 +277,23 @@ class Journal:
             return
         self._frontier, self._checkpoint_size = frontier, signed
         self._commits += 1
-        self._bytes += sum(len(request.envelope) for request in batch)
-        for request, outcome in zip(batch, outcomes, strict=True):
+        self._bytes += sum(len(r.content or b"") if isinstance(r, _Keep) else len(r.envelope) for r in batch)
+        for keep in batch:
+            if isinstance(keep, _Keep):
+                keep.future.set_result(None)
+        for request, outcome in outcomes:
             if isinstance(outcome, Appended):
                 request.future.set_result(outcome)
             else:
                 request.future.set_exception(outcome)
+
+    def _keep(self, keep: _Keep) -> None:
+        if keep.content is not None:
+            row = (keep.task, keep.name, keep.content)
+            self._writer.execute("INSERT OR REPLACE INTO kept (task, name, content) VALUES (?, ?, ?)", row)
+            return
+        but = ", ".join("?" * len(keep.but))
+        self._writer.execute(f"DELETE FROM kept WHERE task = ? AND name NOT IN ({but})", (keep.task, *keep.but))
 
     def _insert(self, request: _Request, frontier: tree.Frontier) -> tuple[tree.Frontier, Appended | PeerFault]:
         statement, index = request.statement, frontier.size
@@ -335,7 +390,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite hides a failed one; `_fold` does not
         if found < FORMAT:
-            connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;{UPGRADES[found]}{MARKS}COMMIT;")
     except sqlite3.Error as error:
         connection.close()
         raise StorageFailed(f"journal {path} cannot be opened: {reason_of(error)}") from error

@@ -99,6 +99,13 @@ class Links:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dial_context = client_context(here.identity, here.authorities)
         self._closing = False
+        now = here.unix_time()
+        for member in self._members.values():
+            if member.name != here.identity.name.party:
+                addresses = tuple(parse_address(text) for text in member.addresses)
+                error = "not reached yet" if addresses else "has no address: waiting for it to dial us"
+                self._parties[member.name] = party = _Party(member.name, addresses, now, error)
+                party.down.set()
         self._listener = Listener(
             self.settings,
             server_context(here.identity, here.authorities),
@@ -111,15 +118,8 @@ class Links:
         """Listen, and begin to dial. Raises Unavailable when the address cannot be listened on."""
         if self._listen is not None:
             await self._listener.listen(self._listen)
-        now = self.here.unix_time()
-        for member in self._members.values():
-            if member.name == self.here.identity.name.party:
-                continue
-            addresses = tuple(parse_address(text) for text in member.addresses)
-            error = "not reached yet" if addresses else "has no address: waiting for it to dial us"
-            party = self._parties[member.name] = _Party(member.name, addresses, now, error)
-            party.down.set()
-            if addresses:
+        for party in self._parties.values():
+            if party.addresses:
                 self._start(self._keep_dialling(party))
         return self
 

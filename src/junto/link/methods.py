@@ -84,6 +84,7 @@ class Waiting(Message, frozen=True):
     what: str
     since: float
     until: float
+    why: str = ""
 
 
 class Part(Message, frozen=True):
@@ -140,6 +141,9 @@ class Progress(Message, frozen=True):
     reason: str = ""
     ended_at: float | None = None
     receipt: ReceiptView | None = None
+    missing: tuple[PartyId, ...] = ()  # left out, because they stayed away
+    continued: TaskId = TaskId("")  # the task that goes on without those who stayed away from this one
+    attempts: dict[StepId, int] = {}  # joint steps that were begun more than once
 
 
 class Tasks(Message, frozen=True):

@@ -20,6 +20,8 @@ from junto.engines.base import Engine, Limits, TableSource
 from junto.errors import PeerFault
 from junto.node import groups
 from junto.node.cache import Copy
+from junto.node.exchange import Content
+from junto.node.keep import Answered
 from junto.node.spool import Spool, Spooled
 from junto.plan.steps import Measure, Plan, Query, Release, Threshold
 from junto.secure.deviations import deviations
@@ -43,20 +45,15 @@ class Inputs:
     moves: Sequence[pa.Table | Spooled | Copy]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer as an Arrow IPC stream in the spool."""
-
-    result: Spooled
-    digest: Digest
-    rows: int
-    withheld: int
-
-
 async def release(
-    engine: Engine, spool: Spool, limits: Limits, inputs: Inputs, random: Callable[[int], bytes]
+    engine: Engine,
+    spool: Spool,
+    limits: Limits,
+    inputs: Inputs,
+    random: Callable[[int], bytes],
+    hold: Callable[[bytes], Content],
 ) -> Answered:
-    """The answer. Raises what the engine raises, InvalidInput for a sum that overflows, PeerFault."""
+    """The answer, where `hold` put it. Raises what engine and `hold` raise, InvalidInput for an overflow, PeerFault."""
 
     def work(stop: threading.Event) -> Answered:
         released = _released(inputs, spool)
@@ -65,7 +62,7 @@ async def release(
         data = _stream(table, random(32))
         digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
         withheld = inputs.keys.withheld if inputs.keys is not None else 0
-        return Answered(spool.write([data]), digest, table.num_rows, withheld)
+        return Answered(hold(data), digest, table.num_rows, withheld)
 
     return await groups.in_thread(work)
 

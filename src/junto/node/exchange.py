@@ -34,11 +34,12 @@ _OUTPUTS = 10_000
 
 
 class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request for one output: of which task and step, under which name, from which byte on."""
+    """A request for one output: of which task, step and run of it, under which name, from which byte on."""
 
     task: TaskId
     step: StepId
     name: str
+    run: str = ""  # see `tasks/attempts.py`
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
@@ -63,46 +64,64 @@ class _Output:
         return len(self.content) if isinstance(self.content, bytes) else self.content.bytes
 
 
-_Address = tuple[StepId, str, PartyId]
+_Address = tuple[StepId, str, str, PartyId]
 
 
 class Outbox:
-    """The outputs of one node, by task."""
+    """The outputs of one node, by task. Files are the keeper's: it removes them when the task has ended."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._waiting: dict[TaskId, dict[_Address, asyncio.Future[_Output]]] = defaultdict(dict)
         self._dropped: deque[TaskId] = deque(maxlen=_REMEMBERED_TASKS)
 
-    def put(self, task: TaskId, step: StepId, name: str, to: PartyId, content: Content, sha256: bytes) -> None:
+    def put(
+        self, task: TaskId, step: StepId, run: str, name: str, to: PartyId, content: Content, sha256: bytes
+    ) -> None:
         """Make an output available to one party. Of a task that has ended, it is thrown away."""
         if task in self._dropped:
-            if isinstance(content, Spooled):
-                self._spool.remove(content)
             return
-        future = self._slot(task, (step, name, to))
+        future = self._slot(task, (step, run, name, to))
         if not future.done():
             future.set_result(_Output(content, sha256))
 
+    def made(self, task: TaskId, step: StepId, run: str) -> list[tuple[str, PartyId, Content, bytes]]:
+        """What a run of a step has for others so far: name, for whom, content, SHA-256."""
+        found: list[tuple[str, PartyId, Content, bytes]] = []
+        for (of, of_run, name, to), future in self._waiting.get(task, {}).items():
+            if (of, of_run) == (step, run) and future.done() and not future.cancelled():
+                output = future.result()
+                found.append((name, to, output.content, output.sha256))
+        return found
+
+    def void(self, task: TaskId, step: StepId, run: str) -> None:
+        """Every run of a step but this one was given up: forget its outputs, and tell those who wait for one."""
+        slots = self._waiting.get(task, {})
+        for address in [a for a in slots if a[0] == step and a[1] != run and _is_older(a[1], run)]:
+            future = slots.pop(address)
+            if not future.done():
+                future.set_exception(Unavailable(f"step {step} of task {task} begins anew"))
+                future.exception()  # retrieved: nobody may be waiting
+
     async def parcel(self, pull: Pull, to: PartyId) -> Parcel:
         """The output asked for, once it is there."""
-        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.name, to)))
+        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.run, pull.name, to)))
         held = output.content
         inline = held if isinstance(held, bytes) and len(held) <= INLINE_BYTES else None
         return Parcel(output.sha256, inline, output.bytes)
 
     async def read(self, pull: Pull, to: PartyId) -> AsyncIterator[bytes]:
         """The output's bytes from the offset on."""
-        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.name, to)))
-        if isinstance(output.content, bytes):
-            for start in range(pull.offset, len(output.content), CHUNK_BYTES):
-                yield output.content[start : start + CHUNK_BYTES]
-            return
+        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.run, pull.name, to)))
         async for piece in self.pieces(output.content, pull.offset):
             yield piece
 
-    async def pieces(self, content: Spooled | Copy, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of something on disk, read in a thread."""
+    async def pieces(self, content: Content, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of an output; what lies on disk is read in a thread."""
+        if isinstance(content, bytes):
+            for start in range(offset, len(content), CHUNK_BYTES):
+                yield content[start : start + CHUNK_BYTES]
+            return
         match content:
             case Spooled():
                 pieces = self._spool.read(content, offset)
@@ -120,10 +139,6 @@ class Outbox:
             if not future.done():
                 future.set_exception(Cancelled(f"task {task} has ended"))
                 future.exception()  # retrieved: nobody may be waiting
-                continue
-            content = future.result().content
-            if isinstance(content, Spooled):
-                self._spool.remove(content)
 
     def _slot(self, task: TaskId, address: _Address) -> asyncio.Future[_Output]:
         if task in self._dropped:
@@ -134,6 +149,13 @@ class Outbox:
                 raise PeerFault(f"task {task} has {len(slots)} outputs made or asked for; no plan has more")
             slots[address] = asyncio.get_running_loop().create_future()
         return slots[address]
+
+
+def _is_older(run: str, than: str) -> bool:
+    """Whether a run was given up for another: none of its numbers is greater."""
+    if not run or not than:
+        return not run
+    return all(int(a) <= int(b) for a, b in zip(run.split("."), than.split("."), strict=False))
 
 
 def _file_pieces(path: Path, offset: int) -> Iterator[bytes]:
@@ -154,9 +176,14 @@ Way = Callable[[float], Awaitable[Link]]
 """The open link to one party, waited for so many seconds at most. Raises Unavailable."""
 
 
+class Remade(Unavailable):
+    """The output was made anew, with other bytes, while it was fetched: what came so far is void."""
+
+
 async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterator[bytes]:
     """The pieces of one output of a party's. A link that goes down is waited for, and the bytes go on where they
-    stopped. Raises what the party answered, PeerFault, at the end, if it is not what was announced; Unavailable."""
+    stopped. Raises what the party answered, PeerFault, at the end, if it is not what was announced; Remade if it is
+    not the same output any more; Unavailable."""
     clock = asyncio.get_running_loop().time
     until = clock() + timeout_seconds
     digest = hashlib.sha256()
@@ -166,8 +193,10 @@ async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterato
         left = until - clock()
         link = await way(max(left, 0.0))
         try:
-            if parcel is None:
-                parcel = await _parcel(link, pull, left)
+            again = await _parcel(link, pull, left)
+            if parcel is not None and size and again.sha256 != parcel.sha256:
+                raise Remade(f"step {pull.step} was made anew at {link.peer.party}")
+            parcel = again
             async for piece in _pieces(link, pull, parcel, size, left):
                 digest.update(piece)
                 size += len(piece)
@@ -175,7 +204,7 @@ async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterato
                     break
                 yield piece
             break
-        except DeadlineExceeded:
+        except (DeadlineExceeded, Remade):
             raise
         except Unavailable:
             if clock() + _PAUSE_SECONDS >= until:
@@ -187,14 +216,20 @@ async def fetch(way: Way, pull: Pull, *, timeout_seconds: float) -> AsyncIterato
 
 async def fetch_whole(way: Way, pull: Pull, *, timeout_seconds: float, most_bytes: int) -> bytes:
     """One output of a party's, in memory. Raises PeerFault if it is larger than `most_bytes`."""
-    held: list[bytes] = []
-    size = 0
-    async for piece in fetch(way, pull, timeout_seconds=timeout_seconds):
-        held.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise PeerFault(f"the output for step {pull.step} has more than {most_bytes} bytes")
-    return held[0] if len(held) == 1 else b"".join(held)
+    clock = asyncio.get_running_loop().time
+    until = clock() + timeout_seconds
+    while True:
+        held: list[bytes] = []
+        size = 0
+        try:
+            async for piece in fetch(way, pull, timeout_seconds=until - clock()):
+                held.append(piece)
+                size += len(piece)
+                if size > most_bytes:
+                    raise PeerFault(f"the output for step {pull.step} has more than {most_bytes} bytes")
+        except Remade:
+            continue
+        return held[0] if len(held) == 1 else b"".join(held)
 
 
 async def _parcel(link: Link, pull: Pull, seconds: float) -> Parcel:
@@ -219,4 +254,4 @@ def decode_pull(payload: bytes) -> Pull:
     try:
         return msgspec.msgpack.decode(payload, type=Pull)
     except msgspec.MsgspecError as error:
-        raise PeerFault("a pull names a task, a step, an output and an offset") from error
+        raise PeerFault("a pull names a task, a step, a run of it, an output and an offset") from error

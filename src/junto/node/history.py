@@ -11,7 +11,8 @@ from junto.logs import logger
 from junto.node.ledger import Ledger
 from junto.tasks.bodies import BODIES, Contract, Offer
 from junto.tasks.replay import Entry, replay
-from junto.tasks.state import Patience, Task
+from junto.tasks.state import Task
+from junto.tasks.waiting import Patience
 from junto.trust.names import parse_name
 from junto.types import PartyId, TaskId
 

@@ -12,6 +12,7 @@ import msgspec
 
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, JuntoError, Refused
+from junto.journal.statement import body_of
 from junto.node.facts import Facts, GrantUse
 from junto.node.ledger import Ledger
 from junto.node.shelf import Shelf
@@ -21,6 +22,7 @@ from junto.tasks.bodies import Estimate, Proposal, Version
 from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
 from junto.trust.grants import GrantId
+from junto.trust.names import parse_name
 from junto.trust.rules import Verdict, judge, refused_line
 from junto.types import DatasetName, Digest, PartyId, TaskId
 
@@ -77,13 +79,14 @@ class Judgement:
         await self._ledger.write("decision", decision, task.id)
         if error is not None or digest is None:
             return Forbidden(code, reason, self._unix_time())
-        if grants:
-            self._resting[task.id] = grants
+        self._resting[task.id] = grants
         return Permitted(digest, versions, Estimate(rows, size), self._unix_time())
 
     async def begin(self, task: TaskId) -> None:
         """Count the grants that a contracted task rests on. Raises Refused if one was used up or revoked meanwhile."""
-        grants = self._resting.pop(task, ())
+        grants = self._resting.pop(task, None)
+        if grants is None:  # judged by an earlier process of this node, which may have counted them
+            grants = self._decided(task)
         if not grants:
             return
         standing = {grant.id: grant for grant in self._facts.grants}
@@ -92,6 +95,19 @@ class Judgement:
             if id not in standing or not standing[id].in_force(self._unix_time(), used.get(id, 0)):
                 raise Refused(f"grant {id} of {self._me} was used up, revoked or has ended since the task was judged")
         self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
+
+    def _decided(self, task: TaskId) -> tuple[GrantId, ...]:
+        """The grants that our judgement of a task rests on and that are not counted yet, as the journal has it."""
+        journal, me = self._ledger.journal, self._ledger.name.party
+        found: tuple[GrantId, ...] = ()
+        for entry in journal.entries(kinds=("decision", "grant-use"), task=task):
+            if parse_name(entry.author).party != me:
+                continue
+            if entry.kind == "grant-use":
+                return ()
+            decision = body_of(entry.statement, Decision)
+            found = decision.grants if decision.allowed else ()
+        return found
 
     def forget(self, task: TaskId) -> None:
         """The task has ended."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
@@ -36,8 +38,12 @@ from junto.node.files import read_private, write_whole
 from junto.node.ground import Ground
 from junto.node.history import tasks_in
 from junto.node.home import Home
+from junto.node.hooks import hooks_of
+from junto.node.ids import new_task_id
 from junto.node.judge import Judgement
+from junto.node.keep import Keeper
 from junto.node.ledger import Kept, Ledger
+from junto.node.notices import Notices
 from junto.node.peers import Peers
 from junto.node.publishing import Publishing
 from junto.node.routes import guarded
@@ -45,13 +51,16 @@ from junto.node.runner import Live, Runner
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool
+from junto.node.trigger_routes import TriggerRoutes
+from junto.node.triggers import Triggers
 from junto.node.users import Users
 from junto.node.waits import first_error
 from junto.plan.fragment import is_open
-from junto.plan.steps import Query
-from junto.tasks.bodies import Finished
-from junto.tasks.events import Released, StepFailed, StepFinished
-from junto.tasks.state import ENDED
+from junto.plan.steps import Query, digest
+from junto.plan.without import without
+from junto.tasks.bodies import BODIES, Finished
+from junto.tasks.events import Released, StepFailed, StepFinished, StepTried
+from junto.tasks.table import ENDED
 from junto.trust.certificates import pem
 from junto.trust.charter import SignedCharter
 from junto.trust.envelope import key_id
@@ -103,19 +112,21 @@ class Node:
         self.journal.open()
         try:
             await self._assemble(signed)
+            self._take_up()
             await self.links.__aenter__()
-            self._repeat_last_words()
         except BaseException:
             self.journal.close()
             raise
         self._start(self._keep_certificate_fresh())
+        self._start(self.triggers.run())
+        self._start(self.hooks.run())
         _log.info("node started", party=self.me, listening=[str(a) for a in self.links.listening], pid=os.getpid())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: what is under way ends here; open tasks end, named, when the node starts again."""
+        """Stop: what is under way ends here; open tasks go on when the node starts again."""
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
@@ -138,7 +149,7 @@ class Node:
         self.shelf.load()
         spool_key = _spool_key(home.path / "keys" / "spool.key", self.ground.random)
         self.spool = Spool(home.spool_path, spool_key, self.ground.files, self.ground.random)
-        self.spool.clear()
+        self.keeper = Keeper(self.journal, self.spool)
         remove_leftovers(home.spool_path)
         self.outbox = Outbox(self.spool)
         self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
@@ -165,10 +176,15 @@ class Node:
             self.judgement.of,
             self._perform,
             self._forget,
-            self.spool,
+            self.keeper.let_go,
+            self._go_on,
             self._unreachable,
             self._unix_time,
         )
+        self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time)
+        self.runner.watchers.append(self.notices.look)
+        self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
+        self.notices.listeners.append(self.hooks.raised)
         self._salt = spool_key
         self.tools: Tools | None = None
         peers = Peers(
@@ -181,10 +197,10 @@ class Node:
         doctor = Doctor(self.me, self.links)
         asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground)
         users = Users(self, publishing, asking)
-        routes = {**peers.routes, **users.routes, **doctor.routes}
+        self.triggers = Triggers(self.ledger, self.facts, self.runner, asking, self.ground, self._has_user)
+        triggers = TriggerRoutes(self.triggers, self._has_user, home.is_operator)
+        routes = {**peers.routes, **users.routes, **doctor.routes, **triggers.routes, **self.notices.routes, **self.hooks.routes}
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
-        for task, receipt_statement in tasks_in(self.journal, self.ledger, settings.patience):
-            self.runner.resume(task, receipt_statement)
 
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
 
@@ -198,15 +214,43 @@ class Node:
         return name
 
     def _admits(self, name: Name) -> bool:
-        return name.user in self.home.user_names()
+        return self._has_user(name.user)
 
-    def _repeat_last_words(self) -> None:
-        """Ends of tasks that we wrote and perhaps never delivered; who has them already, drops them."""
+    def _has_user(self, user: str) -> bool:
+        return user in self.home.user_names()
+
+    def _take_up(self) -> None:
+        """Go on with the tasks of the journal. What we had said of those whose time has not passed is said again to
+        whom it was for: who has it already, drops it."""
+        live: dict[TaskId, Live] = {}
+        found = list(tasks_in(self.journal, self.ledger, self.settings.patience))
+        recalled = {
+            task.id: (
+                self.keeper.recall(task.id, task.proposal.plan, self.me) if task.state == "running" else {},
+                self.keeper.recall_answer(task.id),
+            )
+            for task, _ in found
+        }
+        self.keeper.clear(recalled)
         now = self._unix_time()
-        for entry in self.journal.entries(kinds=("receipt", "stop", "refusal"), author=self.identity.name.uri):
-            live = self.runner.live.get(entry.task)
-            if live is not None and now < live.task.deadline:
-                self.courier.send(entry.envelope, live.task.others, live.task.deadline - now)
+        due = {task.id: task for task, _ in found if now < task.deadline}
+        for entry in self.journal.entries(kinds=tuple(BODIES)):
+            task = due.get(entry.task)
+            if task is not None and parse_name(entry.author).party == self.me:
+                to = (task.asker,) if entry.kind in ("offer", "refusal") else task.others
+                others = tuple(party for party in to if party != self.me)
+                self.courier.send(entry.envelope, others, task.deadline - now)
+        for task, receipt_statement in found:
+            live[task.id] = self.runner.resume(task, receipt_statement, *recalled[task.id])
+        followed = {task.proposal.continues: task.id for task, _ in found if task.proposal.continues}
+        for task, _ in found:
+            one = live[task.id]
+            if task.state in ENDED:
+                self._forget(one)
+            if task.id in followed:
+                one.continued = followed[task.id]
+            elif task.left_out and now < task.deadline:
+                self._go_on(one, task.left_out)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,6 +286,7 @@ class Node:
             link = await self.links.to(party, 10.0)
             reply = await link.call(methods.PEER_FACTS, timeout_seconds=30.0)
             await self._peers.take_in(party, reply)
+            self.triggers.met(party)
         except JuntoError as error:
             _log.warning("a party's facts were not learnt", party=party, reason=str(error))
 
@@ -266,6 +311,7 @@ class Node:
                 shelf=self.shelf,
                 outbox=self.outbox,
                 spool=self.spool,
+                keeper=self.keeper,
                 cache=Cache(self.home.cache_path, self.settings.cache_bytes),
                 links=self.links,
                 salt=self._salt,
@@ -279,7 +325,7 @@ class Node:
         if self.tools is None:
             await asyncio.to_thread(import_module, "junto.node.work")
         tools = self.lend()
-        from junto.node.work import StepError, Work
+        from junto.node.work import Job, StepError, Work
 
         task = live.task
 
@@ -287,7 +333,23 @@ class Node:
             if task.state not in ENDED:
                 self.runner.dispatch(live, StepFinished(done, self._unix_time()))
 
-        work = Work(tools, task.id, task.proposal.plan, task.context, task.deadline, finished)
+        def tried(step: StepId, tries: int, error: JuntoError) -> None:
+            if task.state not in ENDED:
+                self.runner.dispatch(live, StepTried(step, tries, error.code, str(error), self._unix_time()))
+
+        job = Job(
+            task.id,
+            task.proposal.plan,
+            task.context,
+            task.deadline,
+            task.run_of,
+            task.resting_on,
+            finished,
+            tried,
+        )
+        work = Work(tools, job, live.kept, live.answer)
+        live.kept = {}
+        live.redo = work.redo
         try:
             await self.judgement.begin(task.id)
             answer = await work.run()
@@ -296,10 +358,8 @@ class Node:
             if isinstance(failure.error, Cancelled) and failure.party != self.me:
                 # The party has ended the task: its statement says why, is on its way, and ends this work.
                 await asyncio.sleep(self.settings.patience.absence_seconds)
-            self._step_failed(
-                live,
-                StepFailed(failure.step, failure.error.code, failure.party, str(failure.error), self._unix_time()),
-            )
+            code, reason = failure.error.code, str(failure.error)
+            self._step_failed(live, StepFailed(failure.step, code, failure.party, reason, self._unix_time()))
         except JuntoError as error:
             self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), self._unix_time()))
         except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
@@ -307,15 +367,38 @@ class Node:
             reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
             self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, self._unix_time()))
         else:
-            if answer is not None and task.state in ENDED:
-                self.spool.remove(answer.result)
-            elif answer is not None:
-                live.result = answer.result
+            if answer is not None and task.state not in ENDED:
+                live.answer = answer
                 self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, self._unix_time()))
 
-    def _forget(self, task: TaskId) -> None:
-        self.outbox.drop(task)
-        self.judgement.forget(task)
+    def _forget(self, live: Live) -> None:
+        """A task has ended: let go of all it holds but its answer."""
+        self.outbox.drop(live.task.id)
+        self.judgement.forget(live.task.id)
+        if live.task.state != "done":
+            live.answer = None
+        live.kept = {}
+        self.keeper.ended(live.task.id, live.answer.result if live.answer is not None else None)
+
+    def _go_on(self, live: Live, absent: tuple[PartyId, ...]) -> None:
+        """Ask a task again without those who stay away; whoever watches it is told under which name."""
+        old = live.task.proposal
+        try:
+            plan = without(old.plan, absent)
+            proposal = msgspec.structs.replace(
+                old,
+                plan=plan,
+                plan_digest=digest(plan),
+                participants=plan.parties,
+                seconds=max(live.task.deadline - self._unix_time(), 1.0),
+                missing=tuple(sorted({*old.missing, *absent})),
+                continues=live.task.id,
+            )
+            live.continued = self.runner.ask(new_task_id(self._unix_time(), self.ground.random), proposal).task.id
+        except JuntoError as error:
+            _log.warning("a task cannot go on without some", task=live.task.id, reason=str(error))
+        finally:
+            live.going_on = False
 
     def _step_failed(self, live: Live, event: StepFailed) -> None:
         if live.task.state not in ENDED:

@@ -20,8 +20,9 @@ from junto.node.ledger import Kept, Ledger
 from junto.node.routes import Method
 from junto.node.runner import Live, Runner
 from junto.plan import steps
-from junto.tasks.bodies import BODIES, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
 from junto.tasks.events import (
+    AttemptArrived,
     ConfirmArrived,
     ContractArrived,
     OfferArrived,
@@ -29,7 +30,7 @@ from junto.tasks.events import (
     RefusalArrived,
     StopArrived,
 )
-from junto.tasks.state import ENDED
+from junto.tasks.table import ENDED
 from junto.types import PartyId, TaskId
 
 _log = logger("junto.peers")
@@ -194,6 +195,8 @@ class Peers:
                 self._runner.dispatch(live, ContractArrived(sender, statement.id, body, offers, now))
             case Confirm():
                 self._runner.dispatch(live, ConfirmArrived(sender, body, now))
+            case Attempt():
+                self._runner.dispatch(live, AttemptArrived(sender, body, now))
             case Receipt():
                 self._receipt(live, sender, statement.id, body)
             case Stop():

@@ -16,9 +16,10 @@ from junto.errors import InvalidInput, InvalidTransition, JuntoError, PeerFault,
 from junto.journal.statement import Statement
 from junto.logs import logger
 from junto.node.courier import Courier
+from junto.node.keep import Answered
+from junto.node.keep import Kept as KeptStep
 from junto.node.ledger import Kept, Ledger
-from junto.node.spool import Spool, Spooled
-from junto.tasks.bodies import Body, Contract, Offer, Proposal, Receipt, Refusal, kind_of
+from junto.tasks.bodies import NO_TASK, Body, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
     CancelAsked,
     Event,
@@ -31,10 +32,13 @@ from junto.tasks.events import (
     RefusalArrived,
     Restarted,
     StepFailed,
+    StepFinished,
     Ticked,
 )
-from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
-from junto.tasks.state import ENDED, Patience, Task
+from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED
+from junto.tasks.waiting import Patience
 from junto.types import PartyId, StepId, TaskId
 
 _log = logger("junto.tasks")
@@ -54,8 +58,13 @@ class Live:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     contracted: asyncio.Event = field(default_factory=asyncio.Event)
-    result: Spooled | None = None
+    recorded: asyncio.Event = field(default_factory=asyncio.Event)  # the proposal is durable
+    redo: Callable[[StepId], None] | None = None
+    kept: dict[StepId, KeptStep] = field(default_factory=dict)  # what an earlier process had finished
+    answer: Answered | None = None
     receipt_statement: str = ""
+    continued: TaskId = NO_TASK  # the task that goes on without those who stayed away
+    going_on: bool = False  # that one is about to be asked
 
 
 class Runner:
@@ -69,12 +78,15 @@ class Runner:
         patience: Patience,
         judge: Callable[[Task], Awaitable[Permitted | Forbidden]],
         perform: Callable[[Live], Coroutine[None, None, None]],
-        forget: Callable[[TaskId], None],
-        spool: Spool,
+        forget: Callable[[Live], None],
+        let_go: Callable[[TaskId], None],
+        go_on: Callable[[Live, tuple[PartyId, ...]], None],
         unreachable: Callable[[PartyId], str | None],
         unix_time: Callable[[], float],
     ) -> None:
-        """`unreachable` says since when and why a party cannot be reached now; None if it can."""
+        """`forget` hears that a task has ended, `let_go` that its answer is not kept at hand any more, `go_on` that it
+        is to be asked again without some. `unreachable` says since when and why a party cannot be reached now, or None.
+        """
         self._me = me
         self._ledger = ledger
         self._courier = courier
@@ -82,7 +94,8 @@ class Runner:
         self._judge = judge
         self._perform = perform
         self._forget = forget
-        self._spool = spool
+        self._let_go = let_go
+        self._go_on = go_on
         self.live: dict[TaskId, Live] = {}
         self.watchers: list[Callable[[Live], None]] = []  # told whenever a task has changed, its end included
         self._unreachable = unreachable
@@ -108,12 +121,21 @@ class Runner:
         live = self._admit(Task(id, self._me, asker, proposal, self._patience))
         self._begin(live, statement)
 
-    def resume(self, task: Task, receipt_statement: str) -> Live:
-        """Take up a task from the journal; an open one ends, named, because its process did."""
+    def resume(self, task: Task, receipt_statement: str, kept: dict[StepId, KeptStep], answer: Answered | None) -> Live:
+        """Take up a task from the journal, with what is kept of it; an open one goes on where it stopped."""
         live = self._admit(task)
         live.receipt_statement = receipt_statement
-        if task.state not in ENDED:
-            self.dispatch(live, Restarted(self._unix_time()))
+        live.recorded.set()
+        live.answer = answer
+        live.kept = kept
+        now = self._unix_time()
+        if task.state == "running":
+            for step, found in kept.items():
+                if (step, self._me) not in task.finished:
+                    self.dispatch(live, StepFinished(found.finished, now))
+        whole = frozenset(step for step, found in kept.items() if found.finished.attempt == task.run_of(step))
+        self.dispatch(live, Restarted(whole, now))
+        self._note_absences(live)
         return live
 
     def cancel(self, id: TaskId, user: str) -> None:
@@ -141,6 +163,7 @@ class Runner:
         """Feed one event to a task. Raises PeerFault, InvalidTransition; then nothing changed."""
         instructions = live.task.handle(event)
         live.lane.extend(instructions)
+        live.going_on = live.going_on or any(isinstance(one, GoOn) for one in instructions)
         if live.task.contract or live.task.state in ENDED:
             live.contracted.set()
         self._announce(live)
@@ -148,7 +171,7 @@ class Runner:
             live.carrier = asyncio.create_task(self._carry(live), name=f"task {live.task.id}")
 
     async def close(self) -> None:
-        """Stop working; open tasks stay in the journal, and end named when the node starts again."""
+        """Stop working; open tasks stay in the journal, and go on when the node starts again."""
         for live in self.live.values():
             for timer in live.timers:
                 timer.cancel()
@@ -164,20 +187,23 @@ class Runner:
         return live
 
     def _begin(self, live: Live, statement: str) -> None:
-        now = self._unix_time()
-        self.dispatch(live, Opened(statement, now))
+        self.dispatch(live, Opened(statement, self._unix_time()))
+        if statement:
+            live.recorded.set()
+        self._note_absences(live)
+
+    def _note_absences(self, live: Live) -> None:
         for party in live.task.others:
             detail = self._unreachable(party)
             if detail is not None:
-                self.dispatch(live, PartyDown(party, detail, now))
+                self.dispatch(live, PartyDown(party, detail, self._unix_time()))
 
     def _trim(self) -> None:
         """Let go of the oldest ended tasks; the journal keeps what they said."""
         ended = [id for id, live in self.live.items() if live.task.state in ENDED]
         for id in ended[: max(0, len(ended) - _ENDED_TASKS)]:
-            live = self.live.pop(id)
-            if live.result is not None:
-                self._spool.remove(live.result)
+            self.live.pop(id)
+            self._let_go(id)
 
     def _announce(self, live: Live) -> None:
         live.changed.set()
@@ -229,15 +255,24 @@ class Runner:
                     self.dispatch(live, verdict)
             case Publish():
                 await self._publish(live, instruction.body, instruction.to)
+            case Perform() if live.work is not None and not live.work.done():
+                pass
             case Perform():
                 live.work = asyncio.create_task(self._perform(live), name=f"work {live.task.id}")
+            case Redo():
+                if live.redo is not None:
+                    live.redo(instruction.step)
+            case GoOn():
+                self._go_on(live, instruction.without)
+                self._announce(live)
             case Halt():
                 for timer in live.timers:
                     timer.cancel()
                 live.timers.clear()
                 if live.work is not None and live.work is not asyncio.current_task():
                     live.work.cancel()
-                self._forget(live.task.id)
+                live.redo = None
+                self._forget(live)
             case Conclude():
                 live.contracted.set()
                 self._announce(live)
@@ -273,6 +308,7 @@ class Runner:
         match body:
             case Proposal():
                 live.task.proposed(kept.statement.id)
+                live.recorded.set()
             case Offer() if live.task.asker == self._me and live.task.state not in ENDED:
                 envelope = kept.envelope.decode()
                 self.dispatch(live, OfferArrived(self._me, body, envelope, self._unix_time()))
@@ -281,6 +317,8 @@ class Runner:
                 live.contracted.set()
             case Receipt():
                 live.receipt_statement = kept.statement.id
+            case Stop() | Refusal():
+                live.task.spoke()
             case _:
                 pass
 

@@ -46,6 +46,9 @@ class Files(Protocol):
     def read(self, path: Path, offset: int) -> AbstractContextManager[BinaryIO]:
         """The file, open, at an offset. Raises OSError."""
 
+    def size(self, path: Path) -> int:
+        """How many bytes a file has. Raises OSError."""
+
     def remove(self, path: Path) -> None:
         """Forget a file, if it is there."""
 
@@ -78,6 +81,10 @@ class SystemFiles:
         with path.open("rb") as file:
             file.seek(offset)
             yield file
+
+    def size(self, path: Path) -> int:
+        """See `Files.size`."""
+        return path.stat().st_size
 
     def remove(self, path: Path) -> None:
         """See `Files.remove`."""
@@ -150,6 +157,30 @@ class Spool:
             raise StorageFailed(
                 f"an output in {self._folder.name}/ is gone or was altered; run the task again"
             ) from error
+
+    def found(self, name: str, id: bytes, sha256: bytes, size: int) -> Spooled:
+        """An output that an earlier process wrote. Raises StorageFailed if its file is gone or of another size."""
+        spooled = Spooled(self._folder / name, id, sha256, size)
+        try:
+            held = self._files.size(spooled.path)
+        except OSError as error:
+            raise StorageFailed(f"an output in {self._folder.name}/ is gone") from error
+        if held != size + -(-size // CHUNK_BYTES) * _TAG_BYTES:
+            raise StorageFailed(f"an output in {self._folder.name}/ is not whole")
+        return spooled
+
+    def seal(self, label: bytes, data: bytes) -> bytes:
+        """The data encrypted, bound to a label: 16 random bytes, then AES-256-GCM under a key derived from them."""
+        id = self._random(16)
+        return id + self._box(id).encrypt(_nonce(0), data, id + label)
+
+    def unseal(self, label: bytes, sealed: bytes) -> bytes:
+        """What `seal` took. Raises StorageFailed if it was altered or is another's."""
+        id = sealed[:16]
+        try:
+            return self._box(id).decrypt(_nonce(0), sealed[16:], id + label)
+        except InvalidTag as error:
+            raise StorageFailed("a kept output was altered; run the task again") from error
 
     def remove(self, spooled: Spooled) -> None:
         """Forget an output."""

@@ -3,7 +3,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,17 +12,16 @@ from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.node.asking import Asking, Wish
 from junto.node.publishing import Publishing
-from junto.node.routes import Method
+from junto.node.routes import Method, decoded
 from junto.node.runner import Live
 from junto.node.waits import within
 from junto.plan.steps import Plan
-from junto.tasks.state import ENDED
+from junto.tasks.table import ENDED
 from junto.trust.grants import GrantId, GrantRequest
 
 if TYPE_CHECKING:
     from junto.node.node import Node
 
-T = TypeVar("T")
 _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
 
 
@@ -63,12 +62,12 @@ class Users:
 
     async def publish(self, caller: Caller, payload: bytes) -> Answer:
         """Publish a file of datasets."""
-        path = Path(_decode(payload, methods.Publish).path)
+        path = Path(decoded(payload, methods.Publish).path)
         return msgspec.json.encode(await self._publishing.publish(path))
 
     async def withdraw(self, caller: Caller, payload: bytes) -> Answer:
         """Withdraw a dataset."""
-        await self._publishing.withdraw(_decode(payload, methods.Withdraw).name)
+        await self._publishing.withdraw(decoded(payload, methods.Withdraw).name)
         return b""
 
     async def grants(self, caller: Caller, payload: bytes) -> Answer:
@@ -77,34 +76,38 @@ class Users:
 
     async def grant(self, caller: Caller, payload: bytes) -> Answer:
         """Give a grant."""
-        return msgspec.json.encode(methods.Granted(await self._publishing.grant(_decode(payload, GrantRequest))))
+        return msgspec.json.encode(methods.Granted(await self._publishing.grant(decoded(payload, GrantRequest))))
 
     async def revoke(self, caller: Caller, payload: bytes) -> Answer:
         """Revoke a grant."""
-        await self._publishing.revoke(GrantId(_decode(payload, methods.Revoke).id))
+        await self._publishing.revoke(GrantId(decoded(payload, methods.Revoke).id))
         return b""
 
     async def ask(self, caller: Caller, payload: bytes) -> Answer:
         """Begin a task. Answers at once with its id."""
-        ask = _decode(payload, methods.Ask)
-        plan = _decode(bytes(ask.plan), Plan)
+        ask = decoded(payload, methods.Ask)
+        plan = decoded(bytes(ask.plan), Plan)
         wish = Wish(plan, caller.name.user, ask.seconds, ask.purpose, ask.priority, ask.task)
-        return msgspec.json.encode(methods.Which(self._asking.begin(wish)))
+        live = self._node.runner.live.get(self._asking.begin(wish))
+        if live is None:
+            return msgspec.json.encode(methods.Which(wish.task))  # of long ago: the journal has it
+        await live.recorded.wait()  # what we say we do, we do even if we die now
+        return msgspec.json.encode(methods.Which(live.task.id))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
         """The task's progress with every change, until it has ended."""
-        live = self._node.runner.find(_decode(payload, methods.Which).task)
+        live = self._node.runner.find(decoded(payload, methods.Which).task)
         return self._watched(live)
 
     async def result(self, caller: Caller, payload: bytes) -> Answer:
         """The answer's bytes."""
-        live = self._node.runner.find(_decode(payload, methods.Which).task)
+        live = self._node.runner.find(decoded(payload, methods.Which).task)
         self._check_own(caller, live)
-        if live.result is None:
+        if live.answer is None:
             state = live.task.state
-            why = "this node restarted since; ask again" if state == "done" else f"it is {state}"
+            why = "it is kept no more; ask again" if state == "done" else f"it is {state}"
             raise InvalidInput(f"task {live.task.id} has no answer here: {why}")
-        return self._node.outbox.pieces(live.result)
+        return self._node.outbox.pieces(live.answer.result)
 
     async def tasks(self, caller: Caller, payload: bytes) -> Answer:
         """All tasks at hand, newest first."""
@@ -113,11 +116,11 @@ class Users:
 
     async def task(self, caller: Caller, payload: bytes) -> Answer:
         """One task."""
-        return msgspec.json.encode(progress_of(self._node.runner.find(_decode(payload, methods.Which).task)))
+        return msgspec.json.encode(progress_of(self._node.runner.find(decoded(payload, methods.Which).task)))
 
     async def cancel(self, caller: Caller, payload: bytes) -> Answer:
         """End a task."""
-        task = _decode(payload, methods.Which).task
+        task = decoded(payload, methods.Which).task
         self._check_own(caller, self._node.runner.find(task))
         self._node.runner.cancel(task, caller.name.user)
         return b""
@@ -136,7 +139,11 @@ class Users:
             changed = live.changed
             progress = progress_of(live)
             yield msgspec.json.encode(progress)
-            if live.task.state in ENDED and (progress.receipt is not None or live.task.receipt is None):
+            if (
+                live.task.state in ENDED
+                and not live.going_on
+                and (progress.receipt is not None or live.task.receipt is None)
+            ):
                 return
             await within(changed.wait(), _WATCH_SECONDS)
 
@@ -161,11 +168,14 @@ def progress_of(live: Live) -> methods.Progress:
             for (step, party), done in task.finished.items()
         ),
         parts_total=task.parts_total,
-        waits=tuple(methods.Waiting(wait.party, wait.what, wait.since, wait.until) for wait in task.waits()),
+        waits=tuple(methods.Waiting(wait.party, wait.what, wait.since, wait.until, wait.why) for wait in task.waits()),
         code=outcome.code if outcome is not None else "",
         party=outcome.party if outcome is not None else "",
         reason=outcome.reason if outcome is not None else "",
         ended_at=outcome.at if outcome is not None else None,
+        missing=task.proposal.missing,
+        continued=live.continued,
+        attempts={step: number + 1 for step, number in task.attempts.items()},
         receipt=None
         if receipt is None or not live.receipt_statement
         else methods.ReceiptView(
@@ -181,10 +191,3 @@ def progress_of(live: Live) -> methods.Progress:
             signer=task.receiver,
         ),
     )
-
-
-def _decode(payload: bytes, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(payload, type=shape)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"the request is no {shape.__name__}: {error}") from None

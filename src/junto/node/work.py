@@ -3,27 +3,34 @@
 
 All steps start at once; each waits for what it reads, so a pull is under way before the data is there. What a step
 gives here stays here; only what its `Send`s and `Move`s name is put in the outbox, each for one party.
+
+What a step gave is kept before it counts as finished, after what it rests on. A step that fails by what may pass (a
+full disk, an engine out of memory) is tried again with growing pauses; a joint step that a participant lost begins anew
+under another run (see `tasks/attempts.py`), and with it every step that rests on it.
 """
 
 import asyncio
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeVar, assert_never
 
 import numpy as np
 import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source
-from junto.errors import InvalidInput, JuntoError, PeerFault, Unavailable
+from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed, Unavailable
 from junto.link.links import Links
+from junto.logs import logger
 from junto.node import groups
-from junto.node.answer import Answered, Inputs, release
+from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
-from junto.node.exchange import Content, Outbox, Pull, fetch, fetch_whole
+from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
+from junto.node.keep import Answered, Keeper, Kept, Message
+from junto.node.locals import Local
 from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
@@ -33,11 +40,18 @@ from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Thr
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
+from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished
 from junto.types import Digest, PartyId, StepId, TaskId
 
+_log = logger("junto.work")
+K = TypeVar("K")
+
 _MESSAGE_BYTES = 1 << 30
 """The largest message of a protocol that is held in memory."""
+_MOST_TRIES = 6
+_FIRST_PAUSE_SECONDS = 0.2
+"""Before a step is tried again; it doubles with each try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class Tools:
     shelf: Shelf
     outbox: Outbox
     spool: Spool
+    keeper: Keeper
     cache: Cache
     links: Links
     salt: bytes
@@ -74,11 +89,18 @@ class StepError(Exception):
         self.failure = failure
 
 
-Rows: TypeAlias = Spooled | Copy
-"""Rows on disk, as an Arrow IPC stream: encrypted, or open data in the cache."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a task tells its work, and what it wants to hear."""
 
-Local: TypeAlias = pa.Table | Rows | Selection | PassedKeys | Words | None
-"""What a step gives at this party."""
+    task: TaskId
+    plan: Plan
+    contract: str  # what names this task to the secure protocols
+    deadline: float  # unix seconds
+    run_of: Callable[[StepId], str]
+    resting_on: Callable[[StepId], frozenset[StepId]]
+    finished: Callable[[Finished], None]
+    tried: Callable[[StepId, int, JuntoError], None]
 
 
 @dataclass(slots=True)
@@ -90,56 +112,118 @@ class _Sent:
 class Work:
     """Performs this node's steps of one task."""
 
-    def __init__(
-        self,
-        tools: Tools,
-        task: TaskId,
-        plan: Plan,
-        contract: str,
-        deadline: float,
-        finished: Callable[[Finished], None],
-    ) -> None:
+    def __init__(self, tools: Tools, job: Job, kept: Mapping[StepId, Kept], answer: Answered | None) -> None:
+        """`kept` and `answer` are what an earlier process of this node had finished."""
         self._tools = tools
-        self._task = task
-        self._plan = plan
-        self._contract = contract
-        self._deadline = deadline
-        self._finished = finished
+        self._task = job.task
+        self._plan = job.plan
+        self._job = job
+        self._kept = {step: found for step, found in kept.items() if found.finished.attempt == job.run_of(step)}
         self._locals: dict[StepId, asyncio.Task[Local]] = {}
+        self._saves: dict[StepId, asyncio.Task[None]] = {}
         self._sent: dict[StepId, _Sent] = {}
-        self._written: list[Spooled] = []  # what lies on disk for this task alone
-        self.answer: Answered | None = None
+        self._changed = asyncio.Event()
+        self.answer = answer
 
     async def run(self) -> Answered | None:
         """Do everything; the answer, if it is ours to receive. Raises StepError."""
         mine = [step for step in self._plan.steps if self._tools.me in parties_of(step)]
         try:
-            async with asyncio.TaskGroup() as group:
-                for step in mine:
-                    self._locals[step.id] = group.create_task(self._timed(step))
-        except BaseExceptionGroup as error:
-            raise first_error(error) from error
+            for step in mine:
+                self._begin(step, [])
+            while True:
+                self._changed.clear()
+                jobs = [*self._locals.values(), *self._saves.values()]
+                failed = [job.exception() for job in jobs if job.done() and not job.cancelled()]
+                errors = [error for error in failed if error is not None]
+                if errors:
+                    raise first_error(BaseExceptionGroup("steps failed", errors))
+                if all(job.done() for job in jobs):
+                    return self.answer
+                await self._changed.wait()
         finally:
-            for spooled in self._written:
-                self._tools.spool.remove(spooled)
-        return self.answer
+            await _stopped([*self._locals.values(), *self._saves.values()])
 
-    async def _timed(self, step: AnyStep) -> Local:
+    def redo(self, step: StepId) -> None:
+        """Do a joint step and all that rests on it anew, under the run that counts now."""
+        void = [s for s in self._plan.steps if s.id in self._job.resting_on(step) and s.id in self._locals]
+        for resting in void:
+            stopping: list[asyncio.Task[Any]] = [self._locals[resting.id]]
+            if resting.id in self._saves:
+                stopping.append(self._saves.pop(resting.id))
+            for job in stopping:
+                job.cancel()
+            self._kept.pop(resting.id, None)
+            self._tools.outbox.void(self._task, resting.id, self._job.run_of(resting.id))
+            self._begin(resting, stopping)
+
+    def _begin(self, step: AnyStep, instead_of: list[asyncio.Task[Any]]) -> None:
+        job = asyncio.create_task(self._done(step, instead_of), name=f"step {step.id} {self._task}")
+        job.add_done_callback(lambda _: self._changed.set())
+        self._locals[step.id] = job
+
+    async def _done(self, step: AnyStep, instead_of: list[asyncio.Task[Any]]) -> Local:
+        await _stopped(instead_of)
+        kept = self._kept.get(step.id)
+        if kept is not None:
+            for made in kept.messages:
+                run = kept.finished.attempt
+                self._tools.outbox.put(self._task, step.id, run, made.name, made.to, made.content, made.sha256)
+            return kept.local
+        if isinstance(step, Release) and self.answer is not None:
+            return None
         clock = asyncio.get_running_loop().time
         started = clock()
-        sent = self._sent.setdefault(step.id, _Sent())
+        tries = 0
+        while True:
+            try:
+                local = await self._tried(step)
+                break
+            except StepError as error:
+                tries += 1
+                pause = _FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
+                if not _may_pass(error, self._tools.me) or tries >= _MOST_TRIES or pause >= self._left():
+                    raise
+                _log.warning("a step is tried again", task=self._task, step=step.id, reason=str(error))
+                self._job.tried(step.id, tries, error.failure.error)
+                await asyncio.sleep(pause)
+        seconds = round(clock() - started, 6)
+        save = asyncio.create_task(self._save(step, local, seconds), name=f"save {step.id} {self._task}")
+        save.add_done_callback(lambda _: self._changed.set())
+        self._saves[step.id] = save
+        return local
+
+    async def _save(self, step: AnyStep, local: Local, seconds: float) -> None:
+        """Keep what a step gave, after what it rests on: the order of its rows may depend on theirs."""
+        run = self._job.run_of(step.id)
+        for needed in needs(step):
+            if needed in self._locals:
+                await asyncio.shield(self._locals[needed])
+            if needed in self._saves:
+                await asyncio.shield(self._saves[needed])
+        tools = self._tools
         try:
-            local = await self._perform(step)
+            if isinstance(step, Release):
+                if self.answer is not None:
+                    await tools.keeper.save_answer(self._task, self.answer)
+                return
+            sent = self._sent.get(step.id, _Sent())
+            done = Finished(step.id, self._commitment(step.id, local), sent.rows, sent.bytes, seconds, run)
+            messages = tuple(Message(*made) for made in tools.outbox.made(self._task, step.id, run))
+            await tools.keeper.save(self._task, Kept(local, messages, done))
+        except JuntoError as error:
+            raise StepError(Failure(step.id, tools.me, error)) from error
+        self._job.finished(done)
+
+    async def _tried(self, step: AnyStep) -> Local:
+        self._sent[step.id] = _Sent()
+        try:
+            return await self._perform(step)
         except InvalidInput as error:
             told = type(error)(in_question_words(str(error), self._plan))
             raise StepError(Failure(step.id, self._tools.me, told)) from error
         except JuntoError as error:
             raise StepError(Failure(step.id, self._tools.me, error)) from error
-        digest = self._commitment(step.id, local)
-        seconds = round(clock() - started, 6)
-        if not isinstance(step, Release):
-            self._finished(Finished(step.id, digest, sent.rows, sent.bytes, seconds))
-        return local
 
     async def _perform(self, step: AnyStep) -> Local:
         match step:
@@ -207,14 +291,14 @@ class Work:
             else:
                 raise PeerFault(f"step {step.id} moves the groups of step {step.input} without a threshold")
             sha256 = hashlib.sha256(content).digest() if isinstance(content, bytes) else content.sha256
+            run = self._job.run_of(step.id)
             for party in step.to:
                 if party != tools.me:
-                    self._written = [own for own in self._written if own != content]  # the outbox's now
-                    tools.outbox.put(self._task, step.id, "rows", party, content, sha256)
+                    tools.outbox.put(self._task, step.id, run, "rows", party, content, sha256)
                     self._count(step.id, content)
             return None if tools.me not in step.to else await self._local(step.input)
         query = self._plan.step(step.input)
-        pull = Pull(self._task, step.id, "rows")
+        pull = Pull(self._task, step.id, "rows", self._job.run_of(step.id))
         if isinstance(query, Query) and step.threshold is None and tools.is_open(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
@@ -222,7 +306,7 @@ class Work:
 
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
-        copy = await groups.write_streamed(self._pieces(step.sender, pull), partial(self._tools.cache.put, key))
+        copy = await self._bring(step.sender, pull, partial(self._tools.cache.put, key))
         try:
             await asyncio.to_thread(groups.check_copy, copy)
         except PeerFault as error:
@@ -230,15 +314,21 @@ class Work:
             raise StepError(Failure(step.id, step.sender, error)) from error
         return copy
 
-    async def _bring(self, sender: PartyId, pull: Pull, keep: Callable[[Iterator[bytes]], Rows]) -> Rows:
-        """An output of another party, written as it comes."""
-        return await groups.write_streamed(self._pieces(sender, pull), keep)
+    async def _bring(self, sender: PartyId, pull: Pull, keep: Callable[[Iterator[bytes]], K]) -> K:
+        """An output of another party, written as it comes; from the start, if it was made anew meanwhile."""
+        while True:
+            try:
+                return await groups.write_streamed(self._pieces(sender, pull), keep)
+            except Remade:
+                continue
 
     async def _pieces(self, sender: PartyId, pull: Pull) -> AsyncIterator[bytes]:
         way = partial(self._tools.links.to, sender)
         try:
             async for piece in fetch(way, pull, timeout_seconds=self._left()):
                 yield piece
+        except Remade:
+            raise
         except JuntoError as error:
             raise StepError(Failure(pull.step, sender, error)) from error
 
@@ -303,14 +393,12 @@ class Work:
             sums=_of_kind(sums, step, np.ndarray),
             moves=[_of_kind(move, step, pa.Table, Spooled, Copy) for move in moves],
         )
-        return await release(
-            self._tools.engine, self._tools.spool, self._tools.limits, inputs, self._tools.ground.random
-        )
+        tools = self._tools
+        hold = partial(tools.keeper.hold, self._task)
+        return await release(tools.engine, tools.spool, tools.limits, inputs, tools.ground.random, hold)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
-        written = self._tools.spool.write(pieces)
-        self._written.append(written)
-        return written
+        return self._tools.keeper.write(self._task, pieces)
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -320,16 +408,20 @@ class Work:
         return await asyncio.shield(self._locals[step])
 
     def _sender(self, step: StepId) -> Callable[[PartyId, str, bytes], None]:
+        run = self._job.run_of(step)
+
         def send(to: PartyId, name: str, payload: bytes) -> None:
-            self._tools.outbox.put(self._task, step, name, to, payload, hashlib.sha256(payload).digest())
+            self._tools.outbox.put(self._task, step, run, name, to, payload, hashlib.sha256(payload).digest())
             self._count(step, payload)
 
         return send
 
     def _puller(self, step: StepId) -> Callable[[PartyId, str], Awaitable[bytes]]:
+        run = self._job.run_of(step)
+
         async def pull(sender: PartyId, name: str) -> bytes:
             way = partial(self._tools.links.to, sender)
-            request = Pull(self._task, step, name)
+            request = Pull(self._task, step, name, run)
             try:
                 return await fetch_whole(way, request, timeout_seconds=self._left(), most_bytes=_MESSAGE_BYTES)
             except JuntoError as error:
@@ -338,13 +430,14 @@ class Work:
         return pull
 
     def _left(self) -> float:
-        left = self._deadline - self._tools.ground.unix_time()
+        left = self._job.deadline - self._tools.ground.unix_time()
         if left <= 0:
             raise Unavailable(f"task {self._task} is past its deadline")
         return left
 
     def _context(self, step: StepId) -> bytes:
-        return f"junto 1 {self._contract} {self._task} {step}".encode()
+        run = self._job.run_of(step)
+        return f"junto 1 {self._job.contract} {self._task} {step}{' ' + run if run else ''}".encode()
 
     def _count(self, step: StepId, content: Content) -> None:
         self._sent[step].bytes += len(content) if isinstance(content, bytes) else content.bytes
@@ -354,6 +447,18 @@ class Work:
         key = hmac.digest(self._tools.salt, f"{self._task} {step}".encode(), "sha256")
         inner = groups.fingerprint(local)
         return Digest("sha256:" + hmac.digest(key, inner, "sha256").hex())
+
+
+def _may_pass(error: StepError, me: PartyId) -> bool:
+    """Whether trying again may mend it: what our own disk or engine lacks now, it may have in a moment."""
+    return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
+
+
+async def _stopped(jobs: list[asyncio.Task[Any]]) -> None:
+    """Cancel jobs and wait until they have ended: a thread of theirs may still be at work."""
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
 
 
 def _of_kind(local: Local, step: Release, *kinds: type) -> Any:  # the caller's field says which

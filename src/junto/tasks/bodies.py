@@ -6,9 +6,16 @@ from typing import Literal
 import msgspec
 
 from junto.plan.steps import Plan
-from junto.types import DatasetName, Digest, PartyId, StepId
+from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 
 End = Literal["done", "refused", "failed", "cancelled", "expired"]
+
+Absent = Literal["", "wait", "fail", "go-on"]
+"""What becomes of a task when a participant stays away. `wait`: until the deadline. `fail`: it ends, naming them.
+`go-on`: the others begin anew without them, if enough are left. Nothing: it fails before the contract, when nothing was
+computed yet, and waits after it."""
+
+NO_TASK = TaskId("")
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,6 +32,10 @@ class Proposal(Body, frozen=True):
     purpose: str
     seconds: float  # from opening to the deadline, on each participant's own clock
     priority: int = 0
+    absent: Absent = ""
+    at_least: int = 0  # with "go-on": so many participants must be left
+    missing: tuple[PartyId, ...] = ()  # left out, because they stayed away from the task that this one continues
+    continues: TaskId = NO_TASK
 
 
 class Version(Body, frozen=True):
@@ -86,6 +97,7 @@ class Finished(Body, frozen=True):
     rows: int | None  # of what crossed; None where the count itself is private
     bytes: int  # sent to other parties
     seconds: float
+    attempt: str = ""  # see `tasks/attempts.py`
 
 
 class Confirm(Body, frozen=True):
@@ -93,6 +105,15 @@ class Confirm(Body, frozen=True):
 
     plan_digest: Digest
     steps: tuple[Finished, ...]
+
+
+class Attempt(Body, frozen=True):
+    """A participant's: I lost my side of this joint step; whoever takes part begins it anew, under this number."""
+
+    plan_digest: Digest
+    step: StepId
+    number: int
+    reason: str
 
 
 class Receipt(Body, frozen=True):
@@ -105,6 +126,7 @@ class Receipt(Body, frozen=True):
     withheld: int
     versions: tuple[Version, ...]
     seconds: float
+    missing: tuple[PartyId, ...] = ()  # owners whose rows are not in the answer, because they stayed away
 
 
 class Stop(Body, frozen=True):
@@ -123,6 +145,7 @@ BODIES: dict[str, type[Body]] = {
     "refusal": Refusal,
     "contract": Contract,
     "confirm": Confirm,
+    "attempt": Attempt,
     "receipt": Receipt,
     "stop": Stop,
 }

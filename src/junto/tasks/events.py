@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from junto.tasks.bodies import Confirm, Contract, Estimate, Finished, Offer, Receipt, Refusal, Stop, Version
+from junto.tasks.bodies import Attempt, Confirm, Contract, Estimate, Finished, Offer, Receipt, Refusal, Stop, Version
 from junto.types import Digest, PartyId, StepId
 
 
@@ -103,6 +103,15 @@ class ConfirmArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptArrived:
+    """A participant lost its side of a joint step: it is done again."""
+
+    party: PartyId
+    attempt: Attempt
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptArrived:
     """The receiver has the answer."""
 
@@ -146,9 +155,21 @@ class PartyUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
-    """This node's process was started anew while the task was open."""
+class StepTried:
+    """Our part of a step failed by what may pass, and is tried again; `tries` so far."""
 
+    step: StepId
+    tries: int
+    code: str
+    reason: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """This node's process was started anew; the outputs of the steps in `kept` are still here."""
+
+    kept: frozenset[StepId]
     at: float
 
 
@@ -170,6 +191,8 @@ Event = (
     | StepFailed
     | Released
     | ConfirmArrived
+    | AttemptArrived
+    | StepTried
     | ReceiptArrived
     | StopArrived
     | CancelAsked

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from junto.tasks.bodies import Body, End
-from junto.types import PartyId
+from junto.types import PartyId, StepId
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,20 @@ class Publish:
 @dataclass(frozen=True, slots=True)
 class Perform:
     """Run our part of every step of the contracted plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Do a joint step, and what rests on it, again under its present attempt; what was begun of it is void."""
+
+    step: StepId
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """The task has ended here for want of these parties: ask it again without them."""
+
+    without: tuple[PartyId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +61,4 @@ class Wake:
     at: float
 
 
-Instruction = Judge | Publish | Perform | Halt | Conclude | Wake
+Instruction = Judge | Publish | Perform | Redo | GoOn | Halt | Conclude | Wake

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from junto.errors import InvalidInput, InvalidTransition, PeerFault
-from junto.tasks.bodies import Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
+from junto.tasks.bodies import Attempt, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
+    AttemptArrived,
     ConfirmArrived,
     ContractArrived,
     Event,
@@ -20,7 +21,8 @@ from junto.tasks.events import (
     StepFinished,
     StopArrived,
 )
-from junto.tasks.state import Patience, Task
+from junto.tasks.state import Task
+from junto.tasks.waiting import Patience
 from junto.types import PartyId, TaskId
 
 
@@ -71,6 +73,8 @@ def _recall(task: Task, entry: Entry) -> None:
             task.confirmed()
         case Receipt() as receipt if task.receipt is not None:
             task.receipt = receipt
+        case Stop() | Refusal():
+            task.spoke()
         case _:
             pass
 
@@ -106,6 +110,8 @@ def _events(entry: Entry, me: PartyId, asker: PartyId) -> list[Event]:
             return [StepFinished(finished, at) for finished in confirm.steps]
         case Confirm() as confirm:
             return [ConfirmArrived(entry.party, confirm, at)]
+        case Attempt() as attempt:
+            return [AttemptArrived(entry.party, attempt, at)]
         case Receipt() as receipt if own:
             return [Released(receipt.result, receipt.rows, receipt.withheld, at)]
         case Receipt() as receipt:

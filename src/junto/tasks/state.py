@@ -7,7 +7,7 @@ Every participant runs the same machine; the asker's also collects the offers an
        └──────▶ offered (others) ──▶ running ──▶ done
     any of these ──▶ refused | failed | cancelled | expired
 
-The tables `LEGAL` and `MOVES` say so exactly; `docs/tasks.md` is drawn from them.
+The tables in `table.py` say so exactly; `docs/tasks.md` is drawn from them.
 
 Invariants: we perform only a plan whose digest and disclosures we judged ourselves; a contract holds everyone's
 offer or nobody performs; each participant ends the task by its own clock at the deadline, whoever else is silent;
@@ -15,12 +15,13 @@ a task that has ended stays ended. Every wait names a party, a reason, since whe
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 from junto.errors import DeadlineExceeded, InvalidTransition, PeerFault
 from junto.plan.steps import Release, parties_of
+from junto.tasks.attempts import MOST_ATTEMPTS, joint_steps, resting_on, run_of
 from junto.tasks.bodies import (
+    Attempt,
     Confirm,
     Contract,
     End,
@@ -33,6 +34,7 @@ from junto.tasks.bodies import (
     Version,
 )
 from junto.tasks.events import (
+    AttemptArrived,
     CancelAsked,
     ConfirmArrived,
     ContractArrived,
@@ -49,91 +51,14 @@ from junto.tasks.events import (
     Restarted,
     StepFailed,
     StepFinished,
+    StepTried,
     StopArrived,
     Ticked,
 )
-from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
+from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
+from junto.tasks.table import ENDED, LEGAL, MOVES, State
+from junto.tasks.waiting import Outcome, Patience, Wait, lapsed
 from junto.types import Digest, PartyId, StepId, TaskId
-
-State = Literal["new", "judging", "proposed", "offered", "running", "done", "refused", "failed", "cancelled", "expired"]
-
-_ALWAYS: tuple[type, ...] = (StopArrived, CancelAsked, PartyDown, PartyUp, Restarted, Ticked)
-_LATE: tuple[type, ...] = (
-    *_ALWAYS,
-    Permitted,
-    Forbidden,
-    OfferArrived,
-    RefusalArrived,
-    ContractArrived,
-    ConfirmArrived,
-    StepFinished,
-    StepFailed,
-    Released,
-    ReceiptArrived,
-)
-
-LEGAL: dict[State, tuple[type, ...]] = {
-    "new": (Opened,),
-    "judging": (*_ALWAYS, Permitted, Forbidden, OfferArrived, RefusalArrived),
-    "proposed": (*_ALWAYS, OfferArrived, RefusalArrived),
-    "offered": (*_ALWAYS, ContractArrived, ConfirmArrived),  # another's confirmation may overtake the contract
-    "running": (*_ALWAYS, ConfirmArrived, StepFinished, StepFailed, Released, ReceiptArrived),
-    "done": _LATE,
-    "refused": _LATE,
-    "failed": _LATE,
-    "cancelled": _LATE,
-    "expired": _LATE,
-}
-"""Which events each state accepts. In an ended state late events are accepted and change nothing but the record."""
-
-_BROKEN_OFF: tuple[State, ...] = ("refused", "failed", "cancelled", "expired")
-
-MOVES: dict[State, tuple[State, ...]] = {
-    "new": ("judging",),
-    "judging": ("proposed", "offered", *_BROKEN_OFF),
-    "proposed": ("running", *_BROKEN_OFF),
-    "offered": ("running", *_BROKEN_OFF),
-    "running": ("done", *_BROKEN_OFF),
-    "done": ("failed",),  # only at the receiver, and only if its receipt could not be written
-    "refused": (),
-    "failed": (),
-    "cancelled": (),
-    "expired": (),
-}
-"""Which states may follow each state."""
-
-ENDED: frozenset[State] = frozenset(("done", *_BROKEN_OFF))
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a node waits, in seconds, before it names somebody. The task's own deadline caps both."""
-
-    offer_seconds: float = 10.0
-    absence_seconds: float = 5.0  # a participant's link may be down so long
-    refusal_seconds: float = 1.0  # after a first refusal, others may still answer so long
-    confirm_seconds: float = 0.05  # finished steps are confirmed together at this pace
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Somebody is waited for: who, for what, since and until when (unix seconds)."""
-
-    party: PartyId
-    what: str
-    since: float
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the task ended, and whose doing it was."""
-
-    end: End
-    code: str
-    party: PartyId
-    reason: str
-    at: float
 
 
 class Task:
@@ -151,15 +76,21 @@ class Task:
         self.contract: str | None = None
         self.receipt: Receipt | None = None
         self.finished: dict[tuple[StepId, PartyId], Finished] = {}
+        self.left_out: tuple[PartyId, ...] = ()  # it has ended to be asked again without these
         self._patience = patience
         self._proposal_id = ""
         self._judged: Permitted | None = None
         self._offers: dict[PartyId, tuple[Offer, str]] = {}
         self._refusals: dict[PartyId, Refusal] = {}
         self._refused_at: float | None = None
-        self._down: dict[PartyId, tuple[str, float]] = {}
         self._unconfirmed: list[Finished] = []
         self._versions: dict[tuple[PartyId, str], Version] = {}
+        self._joint = joint_steps(proposal.plan)
+        self._ahead: dict[tuple[StepId, PartyId, str], Finished] = {}  # of runs that we have not heard of yet
+        self._last_word = False  # that the task ended stands in a statement
+        self.attempts: dict[StepId, int] = {}
+        self.tried: dict[StepId, StepTried] = {}
+        self.away: dict[PartyId, tuple[str, float]] = {}  # participants not reached now: why, since when
 
     @property
     def others(self) -> tuple[PartyId, ...]:
@@ -175,6 +106,14 @@ class Task:
     def context(self) -> str:
         """What names this run of this plan to the secure protocols: the same at every participant, never used twice."""
         return f"{self._proposal_id} {self.proposal.plan_digest}"
+
+    def run_of(self, step: StepId) -> str:
+        """Which run of a step counts now: see `tasks/attempts.py`."""
+        return run_of(self._joint, step, self.attempts)
+
+    def resting_on(self, step: StepId) -> frozenset[StepId]:
+        """A joint step, and every step whose output depends on its."""
+        return resting_on(self._joint, step)
 
     @property
     def receiver(self) -> PartyId:
@@ -194,14 +133,16 @@ class Task:
             case "proposed":
                 until = min(self.deadline, self.opened_at + self._patience.offer_seconds)
                 missing = [p for p in self.proposal.participants if p not in self._offers and p not in self._refusals]
-                return tuple(Wait(p, "its offer", self.opened_at, until) for p in missing)
+                return tuple(Wait(p, "its offer", self.opened_at, until, self._why(p)) for p in missing)
             case "offered":
-                return (Wait(self.asker, "the contract", self.since, self.deadline),)
+                return (Wait(self.asker, "the contract", self.since, self.deadline, self._why(self.asker)),)
             case "running":
                 unfinished = [part for part in self._parts() if part not in self.finished]
                 if not unfinished:
                     return (Wait(self.receiver, "the receipt", self.since, self.deadline),)
-                return tuple(Wait(p, f"step {step}", self.since, self.deadline) for step, p in unfinished)
+                return tuple(
+                    Wait(p, f"step {step}", self.since, self.deadline, self._why(p, step)) for step, p in unfinished
+                )
             case _:
                 return ()
 
@@ -210,8 +151,7 @@ class Task:
         if not isinstance(event, LEGAL[self.state]):
             raise InvalidTransition(f"task {self.id} is {self.state}: {type(event).__name__} is not expected")
         if self.state in ENDED:
-            self._note_late(event)
-            return []
+            return self._note_late(event)
         match event:
             case Opened():
                 return self._opened(event)
@@ -237,6 +177,11 @@ class Task:
             case ConfirmArrived():
                 self._confirm_arrived(event)
                 return []
+            case AttemptArrived():
+                return self._attempt_arrived(event)
+            case StepTried():
+                self.tried[event.step] = event
+                return []
             case ReceiptArrived():
                 return self._receipt_arrived(event)
             case StopArrived():
@@ -245,14 +190,13 @@ class Task:
                 reason = f"cancelled by {event.user} at {self.me}"
                 return self._stop("cancelled", "cancelled", self.me, reason, event.at)
             case PartyDown():
-                self._down.setdefault(event.party, (event.detail, event.at))
+                self.away.setdefault(event.party, (event.detail, event.at))
                 return [Wake(event.at + self._patience.absence_seconds)]
             case PartyUp():
-                self._down.pop(event.party, None)
+                self.away.pop(event.party, None)
                 return []
             case Restarted():
-                reason = f"the node of {self.me} restarted while the task was open; ask again"
-                return self._stop("failed", "unavailable", self.me, reason, event.at)
+                return self._restarted(event)
             case Ticked():
                 return self._ticked(event.at)
             case _:
@@ -329,15 +273,17 @@ class Task:
         if differing:
             reason = f"{differing[0]} derives other disclosures from the plan than {self.me}: versions may differ"
             return self._stop("failed", "peer-fault", differing[0], reason, at)
-        contract = Contract(
+        self._keep_versions(self._offers[p][0] for p in self.proposal.participants)
+        self._move("running", at)
+        return [Publish(self._contract(), self.others), Perform()]
+
+    def _contract(self) -> Contract:
+        return Contract(
             self._proposal_id,
             self.proposal.plan_digest,
             self._disclosures,
             tuple(self._offers[p][1] for p in self.proposal.participants),
         )
-        self._keep_versions(self._offers[p][0] for p in self.proposal.participants)
-        self._move("running", at)
-        return [Publish(contract, self.others), Perform()]
 
     def proposed(self, statement: str) -> None:
         """Our own proposal is in the journal under this id (offers name it)."""
@@ -358,6 +304,10 @@ class Task:
     def confirmed(self) -> None:
         """What we have finished so far is confirmed in the journal."""
         self._unconfirmed = []
+
+    def spoke(self) -> None:
+        """That the task ended stands in a statement of ours."""
+        self._last_word = True
 
     def _contract_arrived(self, event: ContractArrived) -> list[Instruction]:
         if event.party != self.asker:
@@ -385,7 +335,10 @@ class Task:
     def _step_finished(self, event: StepFinished) -> list[Instruction]:
         if (event.finished.step, self.me) not in self._parts():
             raise InvalidTransition(f"task {self.id}: {self.me} finished step {event.finished.step}, not a part of its")
+        if event.finished.attempt != self.run_of(event.finished.step):
+            return []  # a run that was given up meanwhile
         self.finished[(event.finished.step, self.me)] = event.finished
+        self.tried.pop(event.finished.step, None)
         self._unconfirmed.append(event.finished)
         if all((step, p) in self.finished for step, p in self._parts() if p == self.me):
             return self._confirm()
@@ -406,7 +359,74 @@ class Task:
             if (finished.step, event.party) not in parts:
                 raise PeerFault(f"{event.party} confirms a step of task {self.id} in which it has no part")
         for finished in event.confirm.steps:
-            self.finished.setdefault((finished.step, event.party), finished)
+            if finished.attempt == self.run_of(finished.step):
+                self.finished.setdefault((finished.step, event.party), finished)
+            else:
+                self._ahead[(finished.step, event.party, finished.attempt)] = finished
+
+    def _attempt_arrived(self, event: AttemptArrived) -> list[Instruction]:
+        attempt = event.attempt
+        self._check_participant(event.party)
+        self._check_digest(event.party, attempt.plan_digest)
+        if (attempt.step, event.party) not in self._parts() or self._joint[attempt.step][-1:] != (attempt.step,):
+            raise PeerFault(f"{event.party} begins a step of task {self.id} anew that is no joint step of its")
+        if not 0 < attempt.number <= MOST_ATTEMPTS:
+            raise PeerFault(
+                f"{event.party} begins step {attempt.step} of task {self.id} for the {attempt.number}th time"
+            )
+        if attempt.number <= self.attempts.get(attempt.step, 0):
+            return []
+        self._begin_anew(attempt.step, attempt.number)
+        return [Redo(attempt.step)] if self.state == "running" else []
+
+    def _begin_anew(self, step: StepId, number: int) -> None:
+        """What is known of earlier runs is void; what others said of this run before we knew of it counts now."""
+        self.attempts[step] = number
+        for resting in self.resting_on(step):
+            run = self.run_of(resting)
+            self._unconfirmed = [done for done in self._unconfirmed if done.step != resting]
+            for party in self.proposal.participants:
+                self.finished.pop((resting, party), None)
+                done = self._ahead.pop((resting, party, run), None)
+                if done is not None:
+                    self.finished[(resting, party)] = done
+
+    def _restarted(self, event: Restarted) -> list[Instruction]:
+        """Our process was started anew: what was waited for is waited for again, what was begun goes on."""
+        self.away = {}
+        offers_due = self.opened_at + self._patience.offer_seconds
+        wakes: list[Instruction] = [Wake(self.deadline), Wake(event.at)]
+        match self.state:
+            case "judging":
+                return [*wakes, Judge()]
+            case "proposed":
+                return [*wakes, Wake(offers_due)]
+            case "running":
+                contract = [Publish(self._contract(), self.others)] if self.contract is None else []
+                said = self._lost(event)
+                return said if self.state != "running" else [*wakes, *contract, *said, Perform()]
+            case _:
+                return wakes
+
+    def _lost(self, event: Restarted) -> list[Instruction]:
+        """Our outputs that did not survive are made again; a joint step that we had not finished begins anew."""
+        mine = [step for step, party in self._parts() if party == self.me]
+        for step in mine:
+            if step not in event.kept:
+                self.finished.pop((step, self.me), None)
+        said: list[Instruction] = []
+        for step in mine:
+            joint = self._joint[step]
+            if joint[-1:] != (step,) or step in event.kept or any(below not in event.kept for below in joint[:-1]):
+                continue
+            number = self.attempts.get(step, 0) + 1
+            reason = f"the node of {self.me} was started anew and had not finished it"
+            if number > MOST_ATTEMPTS:
+                why = f"step {step} was begun {number} times and never finished: {reason}"
+                return self._stop("failed", "unavailable", self.me, why, event.at)
+            self._begin_anew(step, number)
+            said.append(Publish(Attempt(self.proposal.plan_digest, step, number, reason), self.others))
+        return said
 
     def _released(self, event: Released) -> list[Instruction]:
         if self.me != self.receiver:
@@ -419,6 +439,7 @@ class Task:
             event.withheld,
             tuple(self._versions[key] for key in sorted(self._versions)),
             round(event.at - self.opened_at, 6),
+            self.proposal.missing,
         )
         return [
             *self._confirm(),
@@ -452,27 +473,57 @@ class Task:
     def _ticked(self, at: float) -> list[Instruction]:
         if at >= self.deadline:
             return self._stop(*self._lapsed("the deadline", self.deadline), at)
-        for party, (detail, since) in sorted(self._down.items()):
-            if at >= since + self._patience.absence_seconds:
-                return self._stop("failed", "unavailable", party, f"{party} cannot be reached: {detail}", at)
+        gone = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
+        if gone and self._ends_when_away:
+            reason = f"{gone[0]} cannot be reached: {self.away[gone[0]][0]}"
+            return self._without(gone, "unavailable", reason, at)
         if self.state == "proposed":
-            if at >= self.opened_at + self._patience.offer_seconds and not self._refusals:
-                return self._stop(*self._lapsed("the time for offers", at), at)
+            late = at >= self.opened_at + self._patience.offer_seconds and not self._refusals
+            if late and self.proposal.absent != "wait":
+                _, code, _, reason = self._lapsed("the time for offers", at)
+                return self._without([wait.party for wait in self.waits()], code, reason, at)
             return self._answered(at)
         if self.state == "running":
             return self._confirm()
         return []
 
+    @property
+    def _ends_when_away(self) -> bool:
+        """Whether a participant that stays away ends the task here: see `Absent`."""
+        match self.proposal.absent:
+            case "wait":
+                return False
+            case "fail":
+                return True
+            case "go-on":
+                return self.me == self.asker
+            case _:
+                return self.state != "running"
+
+    def _without(self, gone: list[PartyId], code: str, reason: str, at: float) -> list[Instruction]:
+        """The task ends for want of these parties; if it may go on without them, it is asked again."""
+        end: End = "expired" if code == DeadlineExceeded.code else "failed"
+        if self.proposal.absent == "go-on" and self.me == self.asker and self.me not in gone:
+            left = len(self.proposal.participants) - len(gone)
+            if left >= max(self.proposal.at_least, 1):
+                self.left_out = tuple(gone)
+                return [
+                    *self._stop(end, code, gone[0], f"{reason}; it is asked again without them", at),
+                    GoOn(self.left_out),
+                ]
+            reason = f"{reason}; {left} participants would be left, at least {self.proposal.at_least} are asked for"
+        return self._stop(end, code, gone[0], reason, at)
+
     def _lapsed(self, limit: str, until: float) -> tuple[End, str, PartyId, str]:
-        """Names whom the task hung on: all who owe what is due first, one that cannot be reached before the others."""
-        waits = self.waits()
-        due = [wait for wait in waits if wait.what == waits[0].what]
-        due.sort(key=lambda wait: (wait.party not in self._down, wait.party == self.me))
-        party = due[0].party
-        detail = f" ({self._down[party][0]})" if party in self._down else ""
-        names = ", ".join(wait.party for wait in due)
-        reason = f"{limit} passed waiting {round(until - due[0].since, 3):g} s for {names}: {due[0].what}{detail}"
-        return "expired", "deadline-exceeded", party, reason
+        party, reason = lapsed(limit, until, self.waits(), self.me)
+        return "expired", DeadlineExceeded.code, party, reason
+
+    def _why(self, party: PartyId, step: StepId | None = None) -> str:
+        """What is known of a delay."""
+        if party in self.away:
+            return f"cannot be reached: {self.away[party][0]}"
+        tried = self.tried.get(step) if step is not None and party == self.me else None
+        return f"try {tried.tries + 1}, {tried.reason}" if tried is not None else ""
 
     # ── shared ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -505,7 +556,7 @@ class Task:
         if digest != self.proposal.plan_digest:
             raise PeerFault(f"{party} speaks of another plan than the one proposed as task {self.id}")
 
-    def _note_late(self, event: Event) -> None:
+    def _note_late(self, event: Event) -> list[Instruction]:
         match event:
             case ConfirmArrived():
                 self._confirm_arrived(event)
@@ -514,16 +565,25 @@ class Task:
             case ReceiptArrived():
                 self._check_receipt(event)
                 self.receipt = self.receipt or event.receipt
+            case Restarted() if not self._last_word and self.outcome is not None and self.outcome.end != "done":
+                ended = self.outcome  # we ended it, and our process did before it could say so
+                self._last_word = True
+                stop = Stop(self.proposal.plan_digest, ended.end, ended.code, ended.party, ended.reason)
+                return [Publish(stop, self.others)]
             case _:
                 pass
+        return []
 
     def _stop(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
         """We end the task: tell everyone, with what we had finished by then."""
         stop = Stop(self.proposal.plan_digest, end, code, party, reason)
-        return [*self._confirm(), Publish(stop, self.others), *self._conclude(end, code, party, reason, at)]
+        concluded = self._conclude(end, code, party, reason, at)
+        self._last_word = False
+        return [*self._confirm(), Publish(stop, self.others), *concluded]
 
     def _conclude(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
         self._move(end, at)
+        self._last_word = True
         self.outcome = Outcome(end, code, party, reason, at)
         return [Halt(), self._concluded()]
 
