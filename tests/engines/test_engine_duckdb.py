@@ -17,7 +17,7 @@ from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits
 from junto.engines.duckdb import DuckDB
 from junto.engines.files import remove_leftovers
-from junto.errors import FragmentFailed, InvalidInput
+from junto.errors import Cancelled, FragmentFailed, InvalidInput
 from junto.testing.engines import CLAIMS, Claim, answer
 
 
@@ -73,6 +73,31 @@ def test_a_run_outlives_the_database_it_began_on(tmp_path: Path) -> None:
             answer(engine, tmp_path, "SELECT x FROM t", {"t": source})
         assert first.num_rows + rows.table().num_rows == 200_000
     engine.close()
+
+
+def test_an_engine_closes_while_a_fragment_is_computed(engine: DuckDB, tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"x": list(range(40_000))}), tmp_path / "t.parquet")
+    source = FileSource("parquet", (str(tmp_path / "t.parquet"),))
+    limits = Limits(100_000_000, 1, tmp_path / "temp", 10**9)
+    stop, begun, ended = threading.Event(), threading.Event(), list[str]()
+
+    def computed() -> None:
+        try:
+            with engine.run("SELECT SUM(a.x * b.x) AS s FROM t a, t b", {"t": source}, limits, stop) as rows:
+                begun.set()
+                list(rows)
+        except Cancelled as error:
+            ended.append(error.code)
+
+    run = threading.Thread(target=computed)
+    run.start()
+    try:
+        begun.wait(0.3)  # the reader may come only with the first row, and then the work is under way all the same
+        engine.close()
+    finally:
+        stop.set()
+        run.join(20)
+    assert ended == ["cancelled"]
 
 
 def test_an_idle_engine_does_not_keep_the_owner_from_writing_a_duckdb_file(engine: DuckDB, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, assert_never
@@ -93,7 +93,7 @@ class DuckDB:
         """See `Engine.close`."""
         with self._lock:
             while self._open:
-                self._open.popitem()[1].close()
+                _let_go(self._open.popitem()[1])
 
     @contextmanager
     def _cursor(self, needs: _Needs) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -107,7 +107,7 @@ class DuckDB:
             self._open.move_to_end(needs)
             cursor = self._open[needs].cursor()
             while len(self._open) > self._idle:
-                self._open.popitem(last=False)[1].close()  # cursors on it live on
+                _let_go(self._open.popitem(last=False)[1])
         try:
             yield cursor
         except BaseException:
@@ -120,7 +120,13 @@ class DuckDB:
         with self._lock:
             database = self._open.pop(needs, None)
             if database is not None:
-                database.close()
+                _let_go(database)
+
+
+def _let_go(database: duckdb.DuckDBPyConnection) -> None:
+    """Close it; one on which a fragment still runs refuses, and closes itself when that has ended."""
+    with suppress(duckdb.Error):
+        database.close()
 
 
 def _needs(tables: Mapping[str, Source], limits: Limits) -> _Needs:
