@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from junto.catalog.dataset import Dataset
+    from junto.client.notices import Lost
     from junto.frontends.sql.typing import Describer
     from junto.link.connection import Link
     from junto.plan.explain import Explanation
@@ -169,6 +170,36 @@ class Desk:
     def cancel(self, task: TaskId) -> None:
         """End a task at every participant."""
         self.request(methods.USER_CANCEL, msgspec.json.encode(methods.Which(task)))
+
+    def notices(
+        self,
+        *,
+        tasks: Sequence[TaskId] = (),
+        kinds: Sequence[str] = (),
+        past_seconds: float = 0.0,
+        lost: "Lost | None" = None,
+    ) -> Iterator[methods.Notice]:
+        """What happens at the node, from `past_seconds` ago on and without end: of these tasks and kinds, or all.
+
+        A node that restarts is waited for, and nothing is told twice; `lost` hears why it cannot be reached.
+        """
+        from junto.client.notices import followed
+
+        return followed(
+            lambda asked, seconds: self.stream(methods.USER_NOTICES, asked, seconds=seconds),
+            tasks=tasks,
+            kinds=kinds,
+            past_seconds=past_seconds,
+            lost=lost,
+        )
+
+    def hooks(self) -> tuple[methods.HookStatus, ...]:
+        """The node's webhooks: what waits for each, and how it does."""
+        return decoded(self.request(methods.OPERATOR_HOOKS), methods.Hooks).hooks
+
+    def test_hooks(self) -> tuple[methods.HookTest, ...]:
+        """Send a test notice to each of the node's webhooks; what came back."""
+        return decoded(self.request(methods.OPERATOR_HOOK_TEST, seconds=60.0), methods.HookTests).tests
 
     def publish(self, path: str | Path) -> methods.Published:
         """Publish the datasets of a TOML file that lies on the node's machine."""
