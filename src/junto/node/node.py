@@ -199,7 +199,14 @@ class Node:
         users = Users(self, publishing, asking)
         self.triggers = Triggers(self.ledger, self.facts, self.runner, asking, self.ground, self._has_user)
         triggers = TriggerRoutes(self.triggers, self._has_user, home.is_operator)
-        routes = {**peers.routes, **users.routes, **doctor.routes, **triggers.routes, **self.notices.routes, **self.hooks.routes}
+        routes = {
+            **peers.routes,
+            **users.routes,
+            **doctor.routes,
+            **triggers.routes,
+            **self.notices.routes,
+            **self.hooks.routes,
+        }
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
 
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
