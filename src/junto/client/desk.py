@@ -13,6 +13,7 @@ import msgspec
 from junto.client.portal import Portal
 from junto.client.profile import Profile, find_profile
 from junto.client.question import Answer, Question, Watcher, answer, new_task_id
+from junto.client.reattach import Patience, again
 from junto.client.reply import decoded
 from junto.client.triggers import Triggers
 from junto.errors import Unavailable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=methods.Message)
 _CALL_SECONDS = 30.0
+_RESTART_SECONDS = 30.0  # a node that cannot be reached has so long to come back
 _GRACE_SECONDS = 15.0  # the node ends a task at its deadline by itself; a desk waits a little longer
 
 
@@ -118,26 +120,38 @@ class Desk:
         return explain(plan, self.datasets())
 
     def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
-        """Hand a plan to the node; the task's id. A link that is lost meanwhile is dialled again: the id is chosen
-        here, so the node takes what it hears twice for one task."""
+        """Hand a plan to the node; the task's id. A node that restarts meanwhile is waited for: the id is chosen here,
+        so the node takes what it hears twice for one task."""
         from junto.plan import steps
 
         task = new_task_id()
         ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task)
-        try:
-            return self._ask(methods.USER_ASK, ask, methods.Which).task
-        except Unavailable:
-            return self._ask(methods.USER_ASK, ask, methods.Which).task
+        patience = Patience(min(seconds, _RESTART_SECONDS))
+        return again(patience, lambda: self._ask(methods.USER_ASK, ask, methods.Which).task)
 
     def follow(self, task: TaskId, watch: Watcher | None = None) -> methods.Progress:
-        """Wait until the task has ended here, telling `watch` of every change; its last progress."""
-        progress = self.task(task)
-        seconds = max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS
-        for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=seconds):
-            progress = decoded(piece, methods.Progress)
-            if watch is not None:
-                watch(progress)
-        return progress
+        """Wait until the task has ended here, telling `watch` of every change; its last progress.
+
+        A node that restarts goes on with the task and is waited for. Where the others go on without a party that stays
+        away, their task is followed instead.
+        """
+        patience = Patience(_RESTART_SECONDS)
+        while True:
+            try:
+                progress = self.task(task)
+                patience.extend(max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS)
+                for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=patience.left):
+                    progress = decoded(piece, methods.Progress)
+                    if watch is not None:
+                        watch(progress)
+                if progress.ended_at is None:
+                    raise Unavailable(f"the node ended the watch of task {task}")
+            except Unavailable as error:
+                patience.lost(error)
+                continue
+            if not progress.continued:
+                return progress
+            task = progress.continued
 
     def wait(self, task: TaskId, watch: Watcher | None = None) -> Answer:
         """The answer of a task that was submitted. Raises what ended it otherwise. Interrupted, the task goes on."""
@@ -147,8 +161,8 @@ class Desk:
         """The answer of a task that is done."""
         import pyarrow as pa
 
-        pieces = self.stream(methods.USER_RESULT, methods.Which(task), seconds=600.0)
-        data = b"".join(pieces)
+        patience = Patience(_RESTART_SECONDS)
+        data = again(patience, lambda: b"".join(self.stream(methods.USER_RESULT, methods.Which(task), seconds=600.0)))
         with pa.ipc.open_stream(data) as reader:
             return reader.read_all().replace_schema_metadata(None)
 

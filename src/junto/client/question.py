@@ -65,6 +65,11 @@ class Answer:
         """How many groups were too small to show."""
         return self.receipt.withheld
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Parties whose rows are not in it, because they stayed away and the task went on without them."""
+        return self.progress.missing
+
     def to_pandas(self) -> "pd.DataFrame":
         """The table as a pandas frame."""
         return self.table.to_pandas()
@@ -103,7 +108,7 @@ def answer(desk: Asker, task: TaskId, watch: Watcher | None) -> Answer:
     progress = desk.follow(task, watch)
     if progress.state != "done" or progress.receipt is None:
         raise ending(progress)
-    return Answer(desk.result(task), progress.receipt, progress)
+    return Answer(desk.result(progress.task), progress.receipt, progress)
 
 
 def ending(progress: Progress) -> JuntoError:
