@@ -23,12 +23,22 @@ PEER_FACTS = "peer.facts"  # () → Envelopes: the datasets and certificates thi
 PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed
+PEER_NOTE = "peer.note"  # Note → (): a lapse that ends nothing; no statement, it changes nothing
 
 
 class Envelopes(Message, frozen=True):
     """Signed statements, oldest first."""
 
     envelopes: tuple[bytes, ...]
+
+
+class Note(Message, frozen=True):
+    """A participant's word that a wait passed its limit, or that a party stays away from it, or is back."""
+
+    task: TaskId
+    kind: str
+    party: PartyId
+    id: str  # of the sender's own notice
 
 
 # ── from users to their own node ────────────────────────────────────────────────────────────────────

@@ -75,6 +75,11 @@ class Notices:
         """What we answer to users."""
         return {methods.USER_NOTICES: self.watch}
 
+    @property
+    def now(self) -> float:
+        """The clock that notices are dated by, unix seconds."""
+        return self._unix_time()
+
     def look(self, live: Live) -> None:
         """Something about a task may have changed: raise the notices that this deserves."""
         task = live.task
