@@ -31,6 +31,7 @@ from junto.logs import logger
 from junto.node.asking import Asking
 from junto.node.cache import Cache
 from junto.node.courier import Courier
+from junto.node.diskwatch import free_bytes, watch_disk
 from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
 from junto.node.facts import FACTS, Facts
@@ -43,6 +44,7 @@ from junto.node.ids import new_task_id
 from junto.node.judge import Judgement
 from junto.node.keep import Keeper
 from junto.node.ledger import Kept, Ledger
+from junto.node.notes import Notes
 from junto.node.notices import Notices
 from junto.node.peers import Peers
 from junto.node.publishing import Publishing
@@ -120,6 +122,7 @@ class Node:
         self._start(self._keep_certificate_fresh())
         self._start(self.triggers.run())
         self._start(self.hooks.run())
+        self._start(watch_disk(self.me, lambda: free_bytes(self.home.path), self.notices))
         _log.info("node started", party=self.me, listening=[str(a) for a in self.links.listening], pid=os.getpid())
         return self
 
@@ -131,6 +134,7 @@ class Node:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         await self.runner.close()
+        await self.notes.close()
         await self.courier.close()
         await self.links.close()
         if self.tools is not None:
@@ -185,6 +189,7 @@ class Node:
         self.runner.watchers.append(self.notices.look)
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
+        self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
         peers = Peers(
@@ -205,6 +210,7 @@ class Node:
             **doctor.routes,
             **triggers.routes,
             **self.notices.routes,
+            **self.notes.routes,
             **self.hooks.routes,
         }
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
