@@ -42,7 +42,7 @@ def test_a_good_way_passes_every_step() -> None:
     found = {line.step: line.detail for line in lines}
     assert found["name"] == "127.0.0.1"
     assert found["certificate"].startswith("spiffe://skies/delta/main, 1.0 h left")
-    assert found["version"] == "Junto 0.1.0, protocol 1"
+    assert found["version"] == "Junto 0.1.0, protocol 2"
 
 
 def failed(lines: list[Line]) -> Line:

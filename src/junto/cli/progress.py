@@ -38,9 +38,17 @@ def _plain(console: Console) -> Watch:
     seen: list[str] = []
 
     def watch(progress: Progress) -> None:
-        if not seen or seen[-1] != progress.state:
-            seen.append(progress.state)
-            console.print(f"task {progress.task}: {progress.state}", soft_wrap=True, markup=False)
+        lines = [f"task {progress.task}: {progress.state}"]
+        lines += [f"task {progress.task}: waiting for {w.party}: {w.what}: {w.why}" for w in progress.waits if w.why][
+            :1
+        ]
+        lines += [f"task {progress.task}: step {s} begins anew, run {n}" for s, n in progress.attempts.items()]
+        if progress.continued:
+            lines.append(f"task {progress.task}: goes on as task {progress.continued}")
+        for line in lines:
+            if line not in seen:
+                seen.append(line)
+                console.print(line, soft_wrap=True, markup=False)
 
     return watch
 
@@ -57,6 +65,7 @@ def party_lines(progress: Progress, now: float) -> Table:
         if waits:
             wait = waits[0]
             done += f"; waited for: {wait.what}, {now - wait.since:.1f} s (until {_clock(wait.until)})"
+            done += f", {wait.why}" if wait.why else ""
         table.add_row(Text(party), Text(done))
     return table
 

@@ -140,6 +140,8 @@ def describe(progress: Progress, now: float) -> str:
         f"parties   {', '.join(progress.participants)}",
         f"state     {progress.state}" + (f" ({progress.code})" if progress.code else ""),
     ]
+    if progress.missing:
+        lines.append(f"missing   {', '.join(progress.missing)}: stayed away, their rows are not in the answer")
     if progress.reason:
         lines += [f"because   {line}" for line in progress.reason.splitlines()]
     for part in progress.parts:
@@ -149,8 +151,12 @@ def describe(progress: Progress, now: float) -> str:
         )
     lines += [
         f"  waiting for {wait.party}: {wait.what}, {now - wait.since:.1f} s, until {_clock(wait.until)}"
+        + (f", {wait.why}" if wait.why else "")
         for wait in progress.waits
     ]
+    lines += [f"  {step} began anew after a crash: run {number}" for step, number in progress.attempts.items()]
+    if progress.continued:
+        lines.append(f"goes on   as task {progress.continued}, without those who stayed away")
     if progress.receipt is not None:
         lines.append(f"receipt   {progress.receipt.statement}, result {progress.receipt.result}")
     return "\n".join(lines)

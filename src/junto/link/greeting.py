@@ -3,8 +3,9 @@
 
 from junto.link.frames import Hello
 
-LOWEST = 1
-HIGHEST = 1
+LOWEST = 2
+HIGHEST = 2
+"""The versions of the wire that this Junto speaks. 2: runs of joint steps, absence, reservations (version 1 had none)."""
 SHORT_DIGEST = len("sha256:") + 12
 
 
