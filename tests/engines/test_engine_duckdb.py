@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from junto.engines import scan
-from junto.engines.base import ArrowSource, FileSource, Limits
+from junto.engines.base import ArrowSource, FileSource, Limits, TableSource
 from junto.engines.duckdb import DuckDB
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, FragmentFailed, InvalidInput
@@ -98,6 +98,43 @@ def test_an_engine_closes_while_a_fragment_is_computed(engine: DuckDB, tmp_path:
         stop.set()
         run.join(20)
     assert ended == ["cancelled"]
+
+
+def test_one_thread_watches_over_all_runs_and_stops_the_one_that_is_asked_to_stop(
+    engine: DuckDB, tmp_path: Path
+) -> None:
+    limits = Limits(100_000_000, 1, tmp_path / "temp", 10**9)
+    endless = "SELECT SUM(a.range * b.range) AS s FROM range(1000000) a, range(1000000) b"
+    stop, begun, ended = threading.Event(), threading.Event(), list[str]()
+
+    def computed() -> None:
+        try:
+            with engine.run(endless, {}, limits, stop) as rows:
+                begun.set()
+                list(rows)
+        except Cancelled as error:
+            ended.append(error.code)
+
+    run = threading.Thread(target=computed)
+    earlier = set(threading.enumerate())
+    with engine.run("SELECT range AS x FROM range(10)", {}, limits, threading.Event()) as rows:
+        run.start()
+        try:
+            begun.wait(0.3)  # as above
+            watchers = [one for one in threading.enumerate() if one.name == "duckdb-stop" and one not in earlier]
+        finally:
+            stop.set()
+            run.join(20)
+        assert rows.table().num_rows == 10
+    assert (len(watchers), ended) == (1, ["cancelled"])
+
+
+def test_a_text_that_passed_is_checked_again_over_other_tables(engine: DuckDB, tmp_path: Path) -> None:
+    table = TableSource(pa.table({"x": [1]}))
+    for _ in range(2):
+        assert answer(engine, tmp_path, "SELECT x FROM t", {"t": table}).num_rows == 1
+        with pytest.raises(FragmentFailed, match="a table that it does not name"):
+            answer(engine, tmp_path, "SELECT x FROM t", {"u": table})
 
 
 def test_an_idle_engine_does_not_keep_the_owner_from_writing_a_duckdb_file(engine: DuckDB, tmp_path: Path) -> None:

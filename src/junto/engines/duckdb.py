@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,8 @@ from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
 
 BATCH_ROWS = 32 * 2048
 _POLL_SECONDS = 0.05
+_QUIET_POLLS = 20
+_CHECKED = 256  # texts that are remembered as checked
 
 _SQL_CHARACTERS = 1 << 17  # DuckDB's parser cannot be interrupted, and takes seconds for a megabyte of nonsense
 _SQL_DEPTH = 250  # of brackets; beyond some ten thousand, DuckDB's parser ends the process
@@ -72,6 +75,8 @@ class DuckDB:
         self._idle = idle
         self._lock = threading.Lock()
         self._open: OrderedDict[_Needs, duckdb.DuckDBPyConnection] = OrderedDict()
+        self._watch = _Watch()
+        self._checked: OrderedDict[tuple[str, frozenset[str]], None] = OrderedDict()
 
     @contextmanager
     def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> Iterator[Rows]:
@@ -81,13 +86,26 @@ class DuckDB:
         with ExitStack() as held:
             with _told():
                 cursor = held.enter_context(self._cursor(_needs(tables, limits)))
-                held.enter_context(_interrupting(cursor, stop))
-                _check(cursor, sql, tables)
+                held.enter_context(self._watch.over(cursor, stop))
+                self._admit(cursor, sql, tables)
                 for name, source in tables.items():
                     _register(cursor, name, source)
                 reader = cursor.sql(sql).to_arrow_reader(BATCH_ROWS)
                 held.callback(reader.close)
             yield Rows(reader.schema, _batches(reader, stop))
+
+    def _admit(self, cursor: duckdb.DuckDBPyConnection, sql: str, tables: Mapping[str, Source]) -> None:
+        """Check the fragment; a text that passed over tables of these names passes again."""
+        text = sql, frozenset(tables)
+        with self._lock:
+            if text in self._checked:
+                self._checked.move_to_end(text)
+                return
+        _check(cursor, sql, tables)
+        with self._lock:
+            self._checked[text] = None
+            while len(self._checked) > _CHECKED:
+                self._checked.popitem(last=False)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -248,23 +266,42 @@ def _register(cursor: duckdb.DuckDBPyConnection, name: str, source: Source) -> N
             assert_never(source)
 
 
-@contextmanager
-def _interrupting(cursor: duckdb.DuckDBPyConnection, stop: Stop) -> Iterator[None]:
-    """Interrupts the cursor again and again once `stop` is set: an interrupt between two statements is lost."""
-    done = threading.Event()
+class _Watch:
+    """One thread for all runs: it interrupts each whose stop is set, again and again, as an interrupt between two
+    statements is lost. A thread for each run cost a small one a third of its time; this one ends when all is quiet."""
 
-    def watch() -> None:
-        while not done.wait(_POLL_SECONDS):
-            if stop.is_set():
-                cursor.interrupt()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[object, tuple[duckdb.DuckDBPyConnection, Stop]] = {}
+        self._watching = False
 
-    watcher = threading.Thread(target=watch, name="duckdb-stop", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
+    @contextmanager
+    def over(self, cursor: duckdb.DuckDBPyConnection, stop: Stop) -> Iterator[None]:
+        """While the context is open, `stop` interrupts the cursor."""
+        run = object()
+        with self._lock:
+            self._runs[run] = cursor, stop
+            if not self._watching:
+                threading.Thread(target=self._watch, name="duckdb-stop", daemon=True).start()
+                self._watching = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._runs[run]
+
+    def _watch(self) -> None:
+        quiet = 0
+        while True:
+            time.sleep(_POLL_SECONDS)
+            with self._lock:
+                for cursor, stop in self._runs.values():
+                    if stop.is_set():
+                        cursor.interrupt()
+                quiet = 0 if self._runs else quiet + 1
+                if quiet >= _QUIET_POLLS:
+                    self._watching = False
+                    return
 
 
 def _batches(reader: pa.RecordBatchReader, stop: Stop) -> Iterator[pa.RecordBatch]:
