@@ -72,6 +72,28 @@ def test_appends_are_numbered_in_order_and_read_back(consortium: Consortium, tmp
             journal.reader.entry(11)
 
 
+def test_a_tasks_entries_are_found_without_reading_those_of_others(
+    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, tuple[object, ...]]] = []
+    rows = Reader._rows
+
+    def told(reader: Reader, query: str, *values: object) -> list[tuple[object, ...]]:
+        asked.append((query, values))
+        return rows(reader, query, *values)
+
+    path = tmp_path / "journal.db"
+    with journal_of(consortium, path) as journal:
+        fill(journal, consortium, 5)
+        monkeypatch.setattr(Reader, "_rows", told)
+        assert [entry.id for entry in journal.entries(kinds=("decision", "offer"), task="task1")] == ["s1"]
+    ((query, values),) = asked[:1]
+    plain = sqlite3.connect(path)
+    plan = plain.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
+    plain.close()
+    assert ["entry_by_task (task=?" in row[-1] for row in plan] == [True]
+
+
 def test_the_root_is_that_of_the_envelopes_after_every_reopening(consortium: Consortium, tmp_path: Path) -> None:
     said = consortium.talk(9)
     frontier = tree.Frontier()

@@ -153,6 +153,8 @@ class Reader:
             if wanted:
                 conditions.append(f"{column} = ?")
                 values.append(wanted)
+        if task:
+            conditions.append("task <> ''")  # or SQLite, not knowing the value, leaves the index of tasks aside
         where = " AND ".join(conditions)
         while True:
             query = f"SELECT {_COLUMNS} FROM entry WHERE {where} ORDER BY position LIMIT {_PAGE_ROWS}"
