@@ -169,6 +169,8 @@ def test_missed_nights_are_caught_up_one_after_the_other_and_a_clock_set_back_as
     for earlier, later in itertools.pairwise(tasks):
         assert earlier.ended_at is not None
         assert earlier.ended_at <= later.opened_at
+    told = next(iter(world["ann"].notices(kinds=["trigger"], past_seconds=60.0)))
+    assert told.text.startswith("trigger lazy leaves out 3 occasions, the last of ")
     for hours in (0.0, 30.0, 72.0):
         world.wake("ann", hours)
         world["ann"].triggers.fire("lazy")  # a turn was taken in between
@@ -280,6 +282,8 @@ def test_a_firing_whose_data_no_longer_fits_fails_by_name_and_the_next_goes_on(w
     world.publish("bea", "t", other, GROUPED, unit="id")
     (firing,) = _firings(world, "fresh", 1, end="no task")
     assert firing.reason == "t of bea no longer has the column v"
+    told = next(iter(world["ann"].notices(tasks=[firing.task], past_seconds=60.0)))
+    assert (told.kind, told.text) == ("trigger", f"trigger fresh came to no task: {firing.reason}")
     with pytest.raises(InvalidInput, match="trigger fresh came to no task: t of bea no longer has the column v"):
         world["ann"].triggers.fire("fresh")
     world.stop("ann")

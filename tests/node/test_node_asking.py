@@ -80,6 +80,7 @@ def test_the_same_ask_with_the_same_id_is_the_same_task(asking: Asking, world: _
     [
         Wish(PLAN, "ben", 60.0, "safety", 0, CHOSEN),
         Wish(PLAN, "ana", 60.0, "marketing", 0, CHOSEN),
+        Wish(PLAN, "ana", 60.0, "safety", 0, CHOSEN, "wait"),
         Wish(Plan("SELECT 2", BTS, ()), "ana", 60.0, "safety", 0, CHOSEN),
     ],
 )
@@ -116,6 +117,8 @@ def test_what_is_no_id_is_refused_before_anything_begins(asking: Asking, world: 
         (Wish(PLAN, "ana", 0.0), "deadline"),
         (Wish(PLAN, "ana", 3601.0), "longest"),
         (Wish(PLAN, "ana", float("nan")), "deadline"),
+        (Wish(PLAN, "ana", 60.0, at_least=2), "at least 2 parties"),
+        (Wish(PLAN, "ana", 60.0, at_least=-1), "at least -1"),
     ],
 )
 def test_only_our_own_questions_with_an_allowed_deadline_begin(

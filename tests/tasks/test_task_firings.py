@@ -168,6 +168,15 @@ def test_missed_times_are_caught_up_oldest_first_or_skipped(missed: Missed, fire
     assert early + [due.due for due in ann.turns()] == fires
 
 
+def test_what_is_left_out_is_told_once() -> None:
+    ann = party(missed="skip")
+    ann.dies_and_comes_back(1700.0)
+    ann.turns()
+    assert [due.due for due in ann.firings.left_out()] == [1200.0, 1800.0, 2400.0]
+    ann.turns()
+    assert ann.firings.left_out() == []
+
+
 def test_a_time_is_not_missed_while_it_is_hardly_past() -> None:
     ann = party(missed="skip")
     ann.dies_and_comes_back(200.0 + LATE_SECONDS)

@@ -11,6 +11,7 @@ import typer
 from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
+from junto.client.triggers import Absent
 from junto.errors import InvalidInput
 from junto.link.methods import FiringView, TriggerView
 
@@ -32,6 +33,8 @@ def create(
     deadline: Annotated[str, typer.Option(help="How long each task may take: 30s, 5m, 2h.")] = "10m",
     purpose: Annotated[str, typer.Option(help="What the answers are for; some rules ask it.")] = "",
     priority: Annotated[int, typer.Option(help="Higher goes first where nodes are busy.")] = 0,
+    absent: Annotated[str, typer.Option(help="When a participant stays away: wait, fail or go-on without it.")] = "",
+    at_least: Annotated[int, typer.Option(help="With go-on: so many participants must be left.")] = 0,
     owner: Annotated[str, typer.Option("--for", help="Another user, whose it is; for operators.")] = "",
     home: Home = None,
     user: User = None,
@@ -46,6 +49,8 @@ def create(
         raise InvalidInput(f"--ends {ends[:40]!r} is neither any nor done")
     if missed not in ("catch-up", "skip"):
         raise InvalidInput(f"--missed {missed[:40]!r} is neither catch-up nor skip")
+    if absent not in ("", "wait", "fail", "go-on"):
+        raise InvalidInput(f"--absent {absent[:40]!r} is none of wait, fail and go-on")
     text = sys.stdin.read() if question == "-" else question
     with connect(home, user=user, profile=profile) as desk:
         view = desk.triggers.create(
@@ -59,6 +64,8 @@ def create(
             missed=cast(Literal["catch-up", "skip"], missed),
             deadline=deadline,
             priority=priority,
+            absent=cast(Absent, absent),
+            at_least=at_least,
             user=owner,
         )
     if json:

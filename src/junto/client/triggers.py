@@ -12,6 +12,8 @@ from junto.link import methods
 from junto.link.methods import TriggerView
 from junto.types import DatasetName, PartyId, TaskId
 
+Absent = Literal["", "wait", "fail", "go-on"]
+
 
 class Asker(Protocol):
     """What triggers need of their desk."""
@@ -39,13 +41,16 @@ class Triggers:
         missed: Literal["catch-up", "skip"] = "catch-up",
         deadline: str | float = "60s",
         priority: int = 0,
+        absent: Absent = "",
+        at_least: int = 0,
         user: str = "",
     ) -> TriggerView:
         """Ask the question whenever its one condition comes about, over the datasets as they are then.
 
         cron: five fields, on the clocks of `zone`. on_version: `DATASET` of any party, or `DATASET@PARTY`. after: the
         name of another trigger, or a task's id; with `ends="done"` only an answer counts. missed: what becomes of
-        occasions that came while the node was down. user: of an operator, whose trigger it is.
+        occasions that came while the node was down. absent: what becomes of a task when a participant stays away: `wait`
+        until the deadline, `fail`, or `go-on` if `at_least` participants are left. user: of an operator, whose it is.
         Raises InvalidInput, and Refused for another's trigger.
         """
         from junto.plan import steps
@@ -57,6 +62,8 @@ class Triggers:
             seconds=seconds(deadline),
             purpose=question.purpose,
             priority=priority,
+            absent=absent,
+            at_least=at_least,
             missed=missed,
             user=user,
             cron=cron,

@@ -79,6 +79,8 @@ class Ask(Message, frozen=True):
     purpose: str = ""
     priority: int = 0
     task: TaskId = TaskId("")
+    absent: Literal["", "wait", "fail", "go-on"] = ""  # what becomes of it when a participant stays away
+    at_least: int = 0  # with "go-on": so many participants must be left
 
 
 class Which(Message, frozen=True):
@@ -229,6 +231,8 @@ class CreateTrigger(Message, frozen=True):
     seconds: float  # each task's
     purpose: str = ""
     priority: int = 0
+    absent: Literal["", "wait", "fail", "go-on"] = ""  # as of `Ask`, for each task
+    at_least: int = 0
     missed: Literal["catch-up", "skip"] = "catch-up"
     user: str = ""  # whose it is; an operator may name another
     cron: str = ""

@@ -11,10 +11,8 @@ from junto.node.ids import new_task_id
 from junto.node.runner import Runner
 from junto.plan import steps
 from junto.plan.steps import Plan
-from junto.tasks.bodies import Proposal
+from junto.tasks.bodies import NO_TASK, Absent, Proposal
 from junto.types import PartyId, TaskId, is_task_id
-
-_NONE = TaskId("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,9 @@ class Wish:
     seconds: float
     purpose: str = ""
     priority: int = 0
-    task: TaskId = _NONE
+    task: TaskId = NO_TASK
+    absent: Absent = ""
+    at_least: int = 0
 
 
 class Asking:
@@ -39,19 +39,21 @@ class Asking:
         self._longest = longest_seconds
         self._ground = ground
 
-    def check(self, plan: Plan, seconds: float) -> None:
-        """Raises InvalidInput unless it is a question of ours, with a deadline that this node allows."""
+    def check(self, plan: Plan, seconds: float, at_least: int = 0) -> None:
+        """Raises InvalidInput unless it is a question of ours, with limits that this node allows."""
         if plan.asker != self._me:
             raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._me}")
         if not 0 < seconds <= self._longest:
             raise InvalidInput(f"a deadline of {seconds:g} s: up to {self._longest:g} s here (`longest` in node.toml)")
+        if not 0 <= at_least <= len(plan.parties):
+            raise InvalidInput(f"at least {at_least} parties are to be left; the question has {len(plan.parties)}")
 
     def begin(self, wish: Wish) -> TaskId:
         """The task of a wish: begun now, or the one that was begun when it came before.
 
         Raises InvalidInput as `check` does, and if the id is none or stands for another question or user.
         """
-        self.check(wish.plan, wish.seconds)
+        self.check(wish.plan, wish.seconds, wish.at_least)
         proposal = Proposal(
             plan=wish.plan,
             plan_digest=steps.digest(wish.plan),
@@ -60,6 +62,8 @@ class Asking:
             purpose=wish.purpose,
             seconds=wish.seconds,
             priority=wish.priority,
+            absent=wish.absent,
+            at_least=wish.at_least,
         )
         if not wish.task:
             return self._runner.ask(new_task_id(self._ground.unix_time(), self._ground.random), proposal).task.id
@@ -81,5 +85,5 @@ class Asking:
         return body_of(found.statement, Proposal) if found is not None else None
 
 
-def _meant(proposal: Proposal) -> tuple[str, str, str]:
-    return proposal.user, proposal.plan_digest, proposal.purpose
+def _meant(proposal: Proposal) -> tuple[object, ...]:
+    return proposal.user, proposal.plan_digest, proposal.purpose, proposal.absent, proposal.at_least

@@ -202,7 +202,9 @@ class Node:
         doctor = Doctor(self.me, self.links)
         asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground)
         users = Users(self, publishing, asking)
-        self.triggers = Triggers(self.ledger, self.facts, self.runner, asking, self.ground, self._has_user)
+        self.triggers = Triggers(
+            self.ledger, self.facts, self.runner, asking, self.ground, self._has_user, self._tell_trigger
+        )
         triggers = TriggerRoutes(self.triggers, self._has_user, home.is_operator)
         routes = {
             **peers.routes,
@@ -228,6 +230,9 @@ class Node:
 
     def _admits(self, name: Name) -> bool:
         return self._has_user(name.user)
+
+    def _tell_trigger(self, about: str, text: str, task: TaskId) -> None:
+        self.notices.of_node("trigger", about, text, "warning", task)
 
     def _has_user(self, user: str) -> bool:
         return user in self.home.user_names()

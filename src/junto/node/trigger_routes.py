@@ -63,6 +63,8 @@ class TriggerRoutes:
             seconds=asked.seconds,
             purpose=asked.purpose,
             priority=asked.priority,
+            absent=asked.absent,
+            at_least=asked.at_least,
         )
         return msgspec.json.encode(self._view(await self._triggers.create(trigger)))
 

@@ -24,7 +24,7 @@ from junto.node.ledger import Ledger
 from junto.node.runner import Live, Runner
 from junto.node.waits import within
 from junto.plan.repin import basis_of, repin
-from junto.tasks.bodies import End, Proposal, Refusal, Stop
+from junto.tasks.bodies import NO_TASK, End, Proposal, Refusal, Stop
 from junto.tasks.firings import Armed, Changed, Created, Event, Fired, Firings, Misfired, TaskEnded, VersionSeen
 from junto.tasks.triggers import (
     BODIES,
@@ -41,6 +41,7 @@ from junto.tasks.triggers import (
     firing_by_hand,
     firing_of,
 )
+from junto.trust.grants import moment_text
 from junto.trust.names import parse_name
 from junto.types import PartyId, TaskId
 
@@ -52,6 +53,8 @@ _MOST_TRIGGERS = 1000
 _ENDINGS = ("receipt", "stop", "refusal")
 
 B = TypeVar("B", bound=msgspec.Struct)
+Tell = Callable[[str, str, TaskId], None]
+"""Raises a notice: what it is about, the same once; its text; the task, if there is one."""
 
 
 class Triggers:
@@ -65,8 +68,9 @@ class Triggers:
         asking: Asking,
         ground: Ground,
         has_user: Callable[[str], bool],
+        tell: Tell,
     ) -> None:
-        """`has_user` says whether a name is a user of ours now: nobody else's triggers run."""
+        """`has_user` says whether a name is a user of ours now: nobody else's triggers run. `tell` raises a notice."""
         self._me: PartyId = ledger.name.party
         self._ledger = ledger
         self._facts = facts
@@ -74,6 +78,7 @@ class Triggers:
         self._asking = asking
         self._now = ground.unix_time
         self._has_user = has_user
+        self._tell = tell
         self._firings = Firings(next_time, ground.unix_time())
         self._met: set[PartyId] = set()
         self._continued: dict[TaskId, TaskId] = {}  # a task → the one that goes on without those who stayed away
@@ -166,7 +171,7 @@ class Triggers:
                 )
             if len(self.standing) >= _MOST_TRIGGERS:
                 raise InvalidInput(f"{len(self.standing)} triggers are there already: remove some")
-            self._asking.check(trigger.plan, trigger.seconds)
+            self._asking.check(trigger.plan, trigger.seconds, trigger.at_least)
             self._check(trigger.name, trigger.when)
             trigger = msgspec.structs.replace(trigger, basis=basis_of(trigger.plan, self._facts.view.datasets))
             kept = await self._ledger.write("trigger", trigger)
@@ -228,6 +233,7 @@ class Triggers:
         while dues := self._firings.due(self._now()):
             for due in dues:
                 await self._fire(firing_of(due.trigger, due.occasion, due.due, self._now()))
+        self._tell_left_out()
 
     async def _fire(self, firing: Firing) -> None:
         await self._ledger.write("firing", firing, firing.task)
@@ -252,7 +258,16 @@ class Triggers:
             if not self._has_user(trigger.user):
                 raise InvalidInput(f"{trigger.user} is no longer a user of {self._me}")
             plan = repin(trigger.plan, trigger.basis, self._facts.view.datasets)
-            wish = Wish(plan, trigger.user, trigger.seconds, trigger.purpose, trigger.priority, firing.task)
+            wish = Wish(
+                plan,
+                trigger.user,
+                trigger.seconds,
+                trigger.purpose,
+                trigger.priority,
+                firing.task,
+                trigger.absent,
+                trigger.at_least,
+            )
             self._asking.begin(wish)
             return
         except JuntoError as error:
@@ -260,10 +275,22 @@ class Triggers:
         except Exception as error:  # noqa: BLE001  # a fault of ours must end the firing, named, not leave it waiting
             _log.exception("a firing failed", trigger=trigger.name)
             code, reason = "internal", f"a fault of this node ({type(error).__name__}); its log says more"
-        _log.warning("a firing came to no task", trigger=trigger.name, reason=reason)
         misfire = Misfire(firing.id, firing.trigger, code, reason)
         await self._ledger.write("misfire", misfire, firing.task)
         self._firings.handle(Misfired(misfire))
+        self._tell(firing.id, f"trigger {trigger.name} came to no task: {reason}", firing.task)
+
+    def _tell_left_out(self) -> None:
+        """Of each trigger one notice, whatever number of occasions it is about."""
+        left_out = self._firings.left_out()
+        for armed in self.standing:
+            missed = [due for due in left_out if due.trigger == armed.id]
+            if not missed:
+                continue
+            name, most = armed.trigger.name, max(missed, key=lambda due: due.due)
+            many = f"{len(missed)} occasions, the last" if len(missed) > 1 else "an occasion,"
+            text = f"trigger {name} leaves out {many} of {moment_text(most.due)}, which came while it could not run"
+            self._tell(f"{armed.id} {most.occasion}", text, NO_TASK)
 
     # ── checks and readings ─────────────────────────────────────────────────────────────────────────
 

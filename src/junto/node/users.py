@@ -87,7 +87,7 @@ class Users:
         """Begin a task. Answers at once with its id."""
         ask = decoded(payload, methods.Ask)
         plan = decoded(bytes(ask.plan), Plan)
-        wish = Wish(plan, caller.name.user, ask.seconds, ask.purpose, ask.priority, ask.task)
+        wish = Wish(plan, caller.name.user, ask.seconds, ask.purpose, ask.priority, ask.task, ask.absent, ask.at_least)
         live = self._node.runner.live.get(self._asking.begin(wish))
         if live is None:
             return msgspec.json.encode(methods.Which(wish.task))  # of long ago: the journal has it

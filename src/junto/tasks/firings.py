@@ -131,6 +131,7 @@ class Firings:
         self._next_time = next_time
         self._up_since = up_since
         self._armed: dict[str, Armed] = {}
+        self._left_out: list[Due] = []
         self._seen: dict[tuple[PartyId, DatasetName], tuple[float, Digest]] = {}
 
     @property
@@ -203,6 +204,11 @@ class Firings:
             if armed.waiting and not armed.running:
                 occasion, due = next(iter(armed.waiting.items()))
                 found.append(Due(armed.id, occasion, due))
+        return found
+
+    def left_out(self) -> list[Due]:
+        """Occasions that were missed and will not be made up for, since this was asked last."""
+        found, self._left_out = self._left_out, []
         return found
 
     # ── what the journal says ───────────────────────────────────────────────────────────────────────
@@ -318,7 +324,9 @@ class Firings:
         elif isinstance(when, NewVersion):
             missed = [one for one in waiting if one not in on_time]
             waiting = missed[-1:] + on_time
-        armed.waiting = dict(waiting[-MOST_WAITING:])
+        kept = dict(waiting[-MOST_WAITING:])
+        self._left_out += [Due(armed.id, one, due) for one, due in armed.waiting.items() if one not in kept]
+        armed.waiting = kept
 
 
 def _wait(armed: Armed, occasion: str, due: float) -> None:

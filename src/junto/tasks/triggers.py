@@ -13,7 +13,7 @@ import msgspec
 
 from junto.plan.repin import Basis
 from junto.plan.steps import Plan
-from junto.tasks.bodies import Body
+from junto.tasks.bodies import Absent, Body
 from junto.types import DatasetName, PartyId, TaskId, spelled_id
 
 Missed = Literal["catch-up", "skip"]
@@ -68,6 +68,8 @@ class Trigger(Body, frozen=True):
     seconds: float  # each task's, from its opening to its deadline
     purpose: str = ""
     priority: int = 0
+    absent: Absent = ""  # each task's
+    at_least: int = 0
 
 
 class TriggerState(Body, frozen=True):
