@@ -145,6 +145,28 @@ def test_what_a_participant_tells_is_a_notice_in_its_name_and_goes_no_further() 
     assert world.sent == []
 
 
+def test_an_absence_that_we_see_ourselves_is_not_told_a_second_time_nor_is_its_end() -> None:
+    async def claim(world: _World) -> None:
+        await world.happens(NOON + 1, PartyDown(BTS, "its link went down", NOON + 1))
+        await world.notes.hear(_caller(UNITED), _note())
+        await world.happens(NOON + 6, Ticked(NOON + 6))
+        await world.happens(NOON + 9, PartyUp(BTS, NOON + 9))
+        await world.notes.hear(_caller(UNITED), _note("back", id="ntc_2"))
+        await world.notes.hear(_caller(BTS), _note(party=DELTA, id="ntc_3"))  # that we stay away from it
+
+    told = [(notice.kind, notice.by) for notice in _run(claim).told if notice.kind != "state"]
+    assert told == [("away", DELTA), ("back", DELTA)]
+
+
+def test_the_end_of_an_absence_that_we_were_told_of_is_told_too() -> None:
+    async def claim(world: _World) -> None:
+        await world.notes.hear(_caller(UNITED), _note())
+        await world.notes.hear(_caller(UNITED), _note("back", id="ntc_2"))
+        await world.notes.hear(_caller(UNITED), _note("back", id="ntc_3"))
+
+    assert [notice.text for notice in _run(claim).told] == ["bts stays away from united", "bts is back at united"]
+
+
 def test_a_note_by_or_about_a_stranger_is_refused() -> None:
     async def claim(world: _World) -> None:
         with pytest.raises(PeerFault, match="not both take part"):

@@ -51,6 +51,7 @@ class Notes:
         self._links = links
         self._unix_time = unix_time
         self._heard: WeakKeyDictionary[Task, Counter[PartyId]] = WeakKeyDictionary()
+        self._away: WeakKeyDictionary[Task, set[tuple[PartyId, PartyId]]] = WeakKeyDictionary()
         self._under_way: set[asyncio.Task[None]] = set()
         notices.listeners.append(self._raised)
 
@@ -77,16 +78,32 @@ class Notes:
         task = self._runner.find(note.task).task
         if not {sender, note.party} <= set(task.proposal.participants):
             raise PeerFault(f"{sender} brought a note about task {task.id} in which not both take part")
+        kind = note.kind
         heard = self._heard.setdefault(task, Counter())
-        if task.outcome is not None or heard[sender] >= _MOST:
+        if task.outcome is not None or heard[sender] >= _MOST or not self._is_news(task, sender, kind, note.party):
             return b""
         heard[sender] += 1
-        kind = note.kind
         text = _WORDS[kind].format(by=sender, party=note.party)
         id = notice_id(self._me, kind, task.id, note.party, sender, note.id)
         severity: Literal["info", "warning"] = "info" if kind == "back" else "warning"
         self._notices.tell(Notice(id, kind, task.id, note.party, sender, text, self._unix_time(), severity))
         return b""
+
+    def _is_news(self, task: Task, sender: PartyId, kind: _Told, party: PartyId) -> bool:
+        """Whether we do not see that absence ourselves; of a return, whether we told of the absence."""
+        told = self._away.setdefault(task, set())
+        match kind:
+            case "away" if party == self._me or party in task.away:
+                return False
+            case "away":
+                told.add((sender, party))
+                return True
+            case "back":
+                was_told = (sender, party) in told
+                told.discard((sender, party))
+                return was_told
+            case "wait":
+                return True
 
     def _raised(self, notice: Notice) -> None:
         live = self._runner.live.get(notice.task)
