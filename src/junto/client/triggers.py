@@ -49,8 +49,8 @@ class Triggers:
 
         cron: five fields, on the clocks of `zone`. on_version: `DATASET` of any party, or `DATASET@PARTY`. after: the
         name of another trigger, or a task's id; with `ends="done"` only an answer counts. missed: what becomes of
-        occasions that came while the node was down. absent: what becomes of a task when a participant stays away: `wait`
-        until the deadline, `fail`, or `go-on` if `at_least` participants are left. user: of an operator, whose it is.
+        occasions that came while the node was down. absent: what becomes of a task when a participant stays away:
+        `wait` until the deadline, `fail`, or `go-on` if `at_least` are left. user: of an operator, whose it is.
         Raises InvalidInput, and Refused for another's trigger.
         """
         from junto.plan import steps
