@@ -73,6 +73,8 @@ def explain(plan: Plan, datasets: Sequence[Dataset]) -> Explanation:
 
 def _doing(step: AnyStep) -> tuple[str, str]:
     match step:
+        case Query() if step.certifies:
+            return step.party, f"computes step {step.certifies} again, to certify it"
         case Query():
             tables = ", ".join(read.name for read in step.reads)
             kind = "selects rows of" if step.keys is None else "groups its" if step.keys else "sums up its"

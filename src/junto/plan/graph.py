@@ -4,6 +4,8 @@
 from collections.abc import Iterable
 from typing import assert_never
 
+import msgspec
+
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.types import StepId
 
@@ -36,3 +38,27 @@ def reached(plan: Plan, roots: Iterable[StepId] | None = None) -> frozenset[Step
             found.add(step.id)
             frontier += references(step)
     return frozenset(found)
+
+
+def certifying(plan: Plan) -> tuple[Query, ...]:
+    """The fragments that only compute again what another step gives."""
+    return tuple(step for step in plan.steps if isinstance(step, Query) and step.certifies)
+
+
+def pruned(plan: Plan) -> Plan:
+    """The plan without what serves neither its answer nor a certificate, each output sent only to those who use it."""
+    served = reached(plan, [plan.steps[-1].id, *(query.id for query in certifying(plan))])
+    release = plan.steps[-1]
+    used = {(r.step, s.party) for s in plan.steps if isinstance(s, Query) and s.id in served for r in s.reads}
+    if isinstance(release, Release):
+        used.update((id, release.receiver) for id in release.moves)
+    kept: list[AnyStep] = []
+    for step in plan.steps:
+        if step.id not in served:
+            continue
+        if isinstance(step, Move) and step.threshold is None:
+            to = tuple(party for party in step.to if (step.id, party) in used)
+            kept.append(msgspec.structs.replace(step, to=to))
+        else:
+            kept.append(step)
+    return msgspec.structs.replace(plan, steps=tuple(kept))

@@ -16,6 +16,7 @@ import msgspec
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput
 from junto.plan.fragment import is_open
+from junto.plan.graph import certifying
 from junto.plan.steps import AnyStep, Move, Plan, Query, Read, Release, parties_of
 from junto.types import DatasetName, Digest, PartyId, StepId
 
@@ -143,9 +144,13 @@ def moved(plan: Plan, id: StepId, holder: Holder) -> Plan:
 
 
 def _movable(plan: Plan, query: Query) -> bool:
-    """Whether a fragment's output is rows that others use; what the receiver has at home is nowhere nearer."""
+    """Whether a fragment's output is rows that others use; what the receiver has at home is nowhere nearer.
+
+    What is certified was placed before: its certifiers were chosen for where it is.
+    """
     release = plan.steps[-1]
-    return query.keys is None and not (isinstance(release, Release) and release.own == query.id)
+    fixed = bool(query.certifies) or any(again.certifies == query.id for again in certifying(plan))
+    return query.keys is None and not fixed and not (isinstance(release, Release) and release.own == query.id)
 
 
 def _room(plan: Plan, query: Query, party: PartyId) -> bool:

@@ -18,8 +18,9 @@ from sqlglot import exp
 from junto.catalog.dataset import Dataset
 from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
 from junto.plan import expressions, fragment
+from junto.plan.certify import check_certifying, involved
 from junto.plan.fragment import Table
-from junto.plan.graph import reached
+from junto.plan.graph import certifying, reached
 from junto.plan.steps import AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
 from junto.trust.allow import MAX_UNITS, MIN_UNITS, check_parties
 from junto.trust.rules import Need, Verdict
@@ -79,10 +80,14 @@ def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset]) -> Review:
     check(plan)
     own = {dataset.name: dataset for dataset in datasets if dataset.party == party}
     demands: list[Demand] = []
+    told = involved(plan)
     try:
         for step in plan.steps:
             if isinstance(step, Query) and step.party == party:
-                demands += _demands(plan, step, own)
+                if step.id in told:
+                    _check_open(step, own)
+                if step.certifies != plan.steps[-1].id:  # what the release is made of was looked at before
+                    demands += _demands(plan, step, own)
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
     return Review(party, tuple(demands))
@@ -94,6 +99,17 @@ def check(plan: Plan) -> None:
         _Structure(plan).check()
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
+
+
+def _check_open(query: Query, own: Mapping[DatasetName, Dataset]) -> None:
+    """Raises Refused if a certificate would tell all participants a digest of rows that not everybody may see."""
+    for read in query.reads:
+        dataset = own.get(read.dataset) if read.dataset is not None else None
+        if dataset is not None and not fragment.is_open(dataset):
+            raise Refused(
+                f"{dataset.name} of {dataset.party} is not open, and to certify what comes of it would tell everybody a"
+                " digest by which it can be guessed: leave certify out"
+            )
 
 
 def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> list[Demand]:
@@ -214,7 +230,8 @@ class _Structure:
         thresholds = [step for step in before if isinstance(step, Threshold)]
         if len(thresholds) > 1 or (thresholds and last.threshold != thresholds[0].id):
             raise PeerFault("a plan has one threshold at most, and releases what passed it")
-        served = reached(self._plan)
+        served = reached(self._plan, [last.id, *(query.id for query in certifying(self._plan))])
+        check_certifying(self._plan)
         for step in before:
             if step.id not in served:
                 _fault(step, "nothing comes of it in the answer")

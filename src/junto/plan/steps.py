@@ -78,6 +78,7 @@ class Query(Step, frozen=True, tag="query"):
     measures: tuple[Measure, ...] = ()
     columns: tuple[str, ...] = ()  # of a rows query, in order
     column_types: tuple[str, ...] = ()
+    certifies: StepId | msgspec.UnsetType = msgspec.UNSET  # what it computes again; see `certify.py`
 
 
 class Threshold(Step, frozen=True, tag="threshold"):

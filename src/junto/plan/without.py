@@ -8,6 +8,7 @@ takes part. The result is the plan that the SQL frontend makes of the datasets t
 - the threshold stays as strict as the rules of all owners made it, though at most as many contributors are asked for
   as are left; an owner whose own rules ask for more refuses;
 - groups stay under the threshold even where all that is left is open;
+- what was certified is certified anew, by as many as before;
 - where the receiver alone is left with data of its own, it releases its own groups, nothing withheld.
 """
 
@@ -17,7 +18,8 @@ import msgspec
 
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput
-from junto.plan.graph import reached
+from junto.plan.certify import certified, signers, uncertified
+from junto.plan.graph import pruned
 from junto.plan.placement import alternatives, moved
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.types import PartyId, StepId
@@ -28,7 +30,7 @@ def without(plan: Plan, missing: Collection[PartyId], datasets: Iterable[Dataset
 
     datasets: those published; an open table of a missing party is then read at another party that holds the same.
     Parties that have no part in the plan change nothing. Raises InvalidInput, one line, when the asker is missing, when
-    an open table that is joined is nowhere else, or when nobody is left who holds what is asked.
+    an open table that is joined is nowhere else, when nobody is left who holds what is asked, or too few to certify it.
     """
     gone = frozenset(missing)
     if not gone & frozenset(plan.parties):
@@ -37,11 +39,14 @@ def without(plan: Plan, missing: Collection[PartyId], datasets: Iterable[Dataset
         raise InvalidInput(
             f"{plan.asker} asks the question and receives the answer: it cannot go on without {plan.asker}"
         )
-    placed = _placed_elsewhere(plan, gone, tuple(datasets))
+    published, asked = tuple(datasets), signers(plan)
+    placed = _placed_elsewhere(uncertified(plan), gone, published)
     lost = frozenset(step.id for step in placed.steps if _worker(step) in gone)
     _check_tables(placed, lost, gone)
     kept = [_kept(step, gone, lost) for step in placed.steps if step.id not in lost]
-    return _pruned(plan, [step for step in kept if step is not None], gone)
+    again = _closed(plan, [step for step in kept if step is not None], gone)
+    there = [dataset for dataset in published if dataset.party not in gone]
+    return certified(again, asked, there) if asked > 1 else again
 
 
 def _placed_elsewhere(plan: Plan, gone: frozenset[PartyId], datasets: Sequence[Dataset]) -> Plan:
@@ -117,8 +122,8 @@ def _left(
     return tuple(id for id, _ in pairs), tuple(party for _, party in pairs)
 
 
-def _pruned(plan: Plan, steps: Sequence[AnyStep], gone: frozenset[PartyId]) -> Plan:
-    """The steps that the answer still comes of, and nothing sent to whom it no longer serves."""
+def _closed(plan: Plan, steps: Sequence[AnyStep], gone: frozenset[PartyId]) -> Plan:
+    """The plan of the steps that are left, as far as the answer still comes of them."""
     *before, last = steps
     if not isinstance(last, Release):
         raise InvalidInput("the plan does not end with a release")
@@ -131,15 +136,4 @@ def _pruned(plan: Plan, steps: Sequence[AnyStep], gone: frozenset[PartyId]) -> P
     if release.threshold is None and release.own is None and not release.moves:
         names = " and ".join(sorted(gone & frozenset(plan.parties)))
         raise InvalidInput(f"nobody but {names} holds what the question is about: without them there is no answer")
-    whole = msgspec.structs.replace(plan, steps=(*before, release))
-    served = reached(whole)
-    readers = {(r.step, s.party) for s in before if isinstance(s, Query) and s.id in served for r in s.reads}
-    readers.update((id, release.receiver) for id in release.moves)
-    final: list[AnyStep] = []
-    for step in before:
-        if isinstance(step, Move) and step.id in served:
-            to = tuple(party for party in step.to if (step.id, party) in readers)
-            final.append(msgspec.structs.replace(step, to=to))
-        elif step.id in served:
-            final.append(step)
-    return msgspec.structs.replace(plan, steps=(*final, release))
+    return pruned(msgspec.structs.replace(plan, steps=(*before, release)))
