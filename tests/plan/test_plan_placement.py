@@ -48,8 +48,8 @@ QUESTIONS = (
 
 
 def near(*parties: PartyId, seconds: float = 0.01) -> dict[PartyId, Standing]:
-    """Standings in which each party is farther than the one before."""
-    return {party: Standing(seconds * (i + 1)) for i, party in enumerate(parties)}
+    """Standings in which each party is twice as far as the one before."""
+    return {party: Standing(seconds * 2**i) for i, party in enumerate(parties)}
 
 
 def server(plan: Plan, id: str) -> PartyId:
@@ -89,6 +89,12 @@ def test_the_nearest_of_those_that_take_no_other_part_serves() -> None:
 def test_a_wait_counts_like_a_round_trip() -> None:
     busy = {BTS: Standing(0.001, wait_seconds=3.0), FAA: Standing(0.2), NOAA: Standing(0.1, wait_seconds=1.0)}
     assert server(placed(JOINED, UNITED, {**busy, DELTA: Standing(0.1)}), "open-0") == FAA
+
+
+@pytest.mark.parametrize("times", [(0.0009, 0.0001, 0.0), (0.030, 0.020, 0.017)])
+def test_a_small_difference_does_not_make_a_table_move(times: tuple[float, float, float]) -> None:
+    standings = {p: Standing(t) for p, t in zip((BTS, FAA, NOAA), times, strict=True)} | {DELTA: Standing(0.1)}
+    assert server(placed(JOINED, UNITED, standings), "open-0") == BTS
 
 
 def test_of_equals_the_first_by_name_serves_whatever_the_order_of_the_datasets() -> None:

@@ -8,6 +8,7 @@ A frontend compiles for one holder: the asker, if it is one, or else the first b
 its links and what offers said of load, places anew before it proposes; what it proposes is judged like any other plan.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,19 +98,22 @@ def place(plan: Plan, others: Mapping[StepId, Sequence[Holder]], standings: Mapp
 
 def cost(
     plan: Plan, query: Query, party: PartyId, standings: Mapping[PartyId, Standing]
-) -> tuple[bool, bool, int, float, str]:
+) -> tuple[bool, bool, int, int, str]:
     """What it costs to let a party perform a fragment; the least is best, compared from left to right.
 
     - whether it cannot be reached: the asker itself always can, others if they have a standing;
     - whether it would take part for this alone: one more that must offer, and may fail;
     - how many copies of the output cross between parties: none to one that uses it at home;
-    - seconds until an answer could begin: its round trip and the wait before its work begins;
+    - seconds until an answer could begin: its round trip and the wait before its work begins. Times under a millisecond
+      are alike, and so are those between two powers of two: a holder is not left, with the copies that others keep of
+      what it gave, for a difference that is gone at the next question;
     - its name.
     """
     standing = Standing(0.0) if party == plan.asker and party not in standings else standings.get(party)
     users = _users(plan, query.id)
     seconds = standing.round_trip_seconds + standing.wait_seconds if standing is not None else 0.0
-    return standing is None, party not in _needed(plan, query.id), len(users - {party}), seconds, party
+    length = max(math.frexp(seconds * 1000)[1], 0)  # 0 below a millisecond, and one more for each doubling
+    return standing is None, party not in _needed(plan, query.id), len(users - {party}), length, party
 
 
 def moved(plan: Plan, id: StepId, holder: Holder) -> Plan:
