@@ -32,6 +32,10 @@ class _World:
         self.journaled: dict[TaskId, Proposal] = {}
         self.asked: list[TaskId] = []
 
+    def placed(self, plan: Plan) -> Plan:
+        """Each time elsewhere: what is proposed differs from what was asked, and from what was proposed before."""
+        return msgspec.structs.replace(plan, format=100 + len(self.asked))
+
     def ask(self, id: TaskId, proposal: Proposal) -> SimpleNamespace:
         self.asked.append(id)
         self.live[id] = SimpleNamespace(task=SimpleNamespace(id=id, proposal=proposal))
@@ -56,7 +60,7 @@ def world() -> _World:
 
 @pytest.fixture
 def asking(world: _World) -> Asking:
-    return Asking(BTS, cast(Runner, world), cast(Journal, world), 3600.0, Ground())
+    return Asking(BTS, cast(Runner, world), cast(Journal, world), 3600.0, Ground(), world.placed)
 
 
 def test_without_an_id_every_ask_is_a_task_of_its_own(asking: Asking, world: _World) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Begins a task for a user of ours. The same ask with the same id, however often it comes, is one task."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from junto.errors import InvalidInput
@@ -10,6 +11,7 @@ from junto.node.ground import Ground
 from junto.node.ids import new_task_id
 from junto.node.runner import Runner
 from junto.plan import steps
+from junto.plan.certify import signers
 from junto.plan.steps import Plan
 from junto.tasks.bodies import NO_TASK, Absent, Proposal
 from junto.types import PartyId, TaskId, is_task_id
@@ -32,12 +34,22 @@ class Wish:
 class Asking:
     """The way from a wish to a task."""
 
-    def __init__(self, me: PartyId, runner: Runner, journal: Journal, longest_seconds: float, ground: Ground) -> None:
+    def __init__(
+        self,
+        me: PartyId,
+        runner: Runner,
+        journal: Journal,
+        longest_seconds: float,
+        ground: Ground,
+        placed: Callable[[Plan], Plan],
+    ) -> None:
+        """`placed` gives the plan to propose for one that was compiled: the same, read where it costs least."""
         self._me = me
         self._runner = runner
         self._journal = journal
         self._longest = longest_seconds
         self._ground = ground
+        self._placed = placed
 
     def check(self, plan: Plan, seconds: float, at_least: int = 0) -> None:
         """Raises InvalidInput unless it is a question of ours, with limits that this node allows."""
@@ -54,10 +66,24 @@ class Asking:
         Raises InvalidInput as `check` does, and if the id is none or stands for another question or user.
         """
         self.check(wish.plan, wish.seconds, wish.at_least)
-        proposal = Proposal(
-            plan=wish.plan,
-            plan_digest=steps.digest(wish.plan),
-            participants=wish.plan.parties,
+        if not wish.task:
+            id = new_task_id(self._ground.unix_time(), self._ground.random)
+            return self._runner.ask(id, self._proposal(wish)).task.id
+        if not is_task_id(wish.task):
+            raise InvalidInput(f"{wish.task[:40]!r} is no id of a task: 26 digits and small letters; leave it out")
+        known = self.find(wish.task)
+        if known is None:
+            return self._runner.ask(wish.task, self._proposal(wish)).task.id
+        if (known.user, *_meant(known)) != (wish.user, *_meant(wish)):
+            raise InvalidInput(f"task {wish.task} is another question, or another user's: ask without naming an id")
+        return wish.task
+
+    def _proposal(self, wish: Wish) -> Proposal:
+        plan = self._placed(wish.plan)
+        return Proposal(
+            plan=plan,
+            plan_digest=steps.digest(plan),
+            participants=plan.parties,
             user=wish.user,
             purpose=wish.purpose,
             seconds=wish.seconds,
@@ -65,16 +91,6 @@ class Asking:
             absent=wish.absent,
             at_least=wish.at_least,
         )
-        if not wish.task:
-            return self._runner.ask(new_task_id(self._ground.unix_time(), self._ground.random), proposal).task.id
-        if not is_task_id(wish.task):
-            raise InvalidInput(f"{wish.task[:40]!r} is no id of a task: 26 digits and small letters; leave it out")
-        known = self.find(wish.task)
-        if known is None:
-            return self._runner.ask(wish.task, proposal).task.id
-        if (known.plan.asker, *_meant(known)) != (self._me, *_meant(proposal)):
-            raise InvalidInput(f"task {wish.task} is another question, or another user's: ask without naming an id")
-        return wish.task
 
     def find(self, task: TaskId) -> Proposal | None:
         """What was proposed under an id, now or in the past; None if nothing was."""
@@ -85,5 +101,7 @@ class Asking:
         return body_of(found.statement, Proposal) if found is not None else None
 
 
-def _meant(proposal: Proposal) -> tuple[object, ...]:
-    return proposal.user, proposal.plan_digest, proposal.purpose, proposal.absent, proposal.at_least
+def _meant(asked: Proposal | Wish) -> tuple[object, ...]:
+    """What makes two asks the same; not the plan's digest, as what is proposed was placed, perhaps elsewhere now."""
+    plan = asked.plan
+    return plan.asker, plan.question, signers(plan), asked.purpose, asked.absent, asked.at_least

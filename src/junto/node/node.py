@@ -47,6 +47,7 @@ from junto.node.ledger import Kept, Ledger
 from junto.node.notes import Notes
 from junto.node.notices import Notices
 from junto.node.peers import Peers
+from junto.node.placing import Placing
 from junto.node.publishing import Publishing
 from junto.node.routes import guarded
 from junto.node.runner import Live, Runner
@@ -192,15 +193,22 @@ class Node:
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
+        placing = Placing(lambda: self.facts.view.datasets, self.links.status, self._unix_time)
         peers = Peers(
-            self.ledger, self.facts, self.runner, self.outbox, settings.longest_seconds, self.ground.unix_time
+            self.ledger,
+            self.facts,
+            self.runner,
+            self.outbox,
+            settings.longest_seconds,
+            self.ground.unix_time,
+            placing.offered,
         )
         self._peers = peers
         publishing = Publishing(
             self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread, self.ground
         )
         doctor = Doctor(self.me, self.links)
-        asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground)
+        asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground, placing.placed)
         users = Users(self, publishing, asking)
         self.triggers = Triggers(
             self.ledger, self.facts, self.runner, asking, self.ground, self._has_user, self._tell_trigger
@@ -402,7 +410,7 @@ class Node:
         """Ask a task again without those who stay away; whoever watches it is told under which name."""
         old = live.task.proposal
         try:
-            plan = without(old.plan, absent)
+            plan = without(old.plan, absent, self.facts.view.datasets)
             proposal = msgspec.structs.replace(
                 old,
                 plan=plan,

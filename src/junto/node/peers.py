@@ -49,13 +49,16 @@ class Peers:
         outbox: Outbox,
         longest_seconds: float,
         unix_time: Callable[[], float],
+        offered: Callable[[PartyId, float], None],
     ) -> None:
+        """`offered` hears in how many seconds a party says that it can start."""
         self._ledger = ledger
         self._facts = facts
         self._runner = runner
         self._outbox = outbox
         self._longest = longest_seconds
         self._unix_time = unix_time
+        self._offered = offered
 
     @property
     def routes(self) -> dict[str, Method]:
@@ -186,6 +189,7 @@ class Peers:
         statement = kept.statement
         match body:
             case Offer():
+                self._offered(sender, body.starts)
                 event = OfferArrived(sender, body, kept.envelope.decode(), now)
                 self._runner.dispatch(live, event)
             case Refusal():
