@@ -16,7 +16,7 @@ from pyarrow import parquet
 from junto.catalog.write import dataset_file
 from junto.cli import main
 from junto.client import Desk
-from junto.demo.consortium import Consortium, consortium
+from junto.demo.consortium import Consortium, consortium, is_alive
 from junto.errors import JuntoError
 from junto.link.methods import Progress
 from junto.testing.until import until
@@ -80,14 +80,14 @@ class Parties:
 
     def pid(self, party: str) -> int:
         """The process of a party's node."""
-        return int((self.home(party) / "node.ready").read_text().splitlines()[0])
+        return self.running.pid(party)
 
     def signal(self, party: str, number: signal.Signals) -> None:
         """Send a signal to a party's node; a killed one is gone when this returns."""
         pid = self.pid(party)
         os.kill(pid, number)
         if number == signal.SIGKILL:
-            until(lambda: not _alive(pid), f"the node of {party} is gone")
+            until(lambda: not is_alive(pid), f"the node of {party} is gone")
 
     def start(self, party: str) -> None:
         """Start a party's node, if it does not run."""
@@ -122,13 +122,6 @@ class Parties:
         found = until(end, f"task {task} ended at {party}", seconds)
         assert found is not None
         return found
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from junto.client import Desk, connect
 from junto.errors import JuntoError, Unavailable
 
 USER = "analyst"
+_GONE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,27 @@ class Consortium:
     def desk(self, party: str) -> Desk:
         """A desk at one party's node, as its user."""
         return connect(self.homes[party], user=USER)
+
+    def pid(self, party: str) -> int:
+        """The process of a party's node."""
+        return int((self.homes[party] / "node.ready").read_text().splitlines()[0])
+
+    def start(self, party: str) -> None:
+        """Start a party's node, once the process that was killed is gone."""
+        until = time.monotonic() + _GONE_SECONDS
+        while is_alive(self.pid(party)):
+            if time.monotonic() > until:
+                raise Unavailable(f"the process of {party} is not gone after {_GONE_SECONDS:g} s")
+            time.sleep(0.01)
+        junto("node", "start", "--background", "--home", str(self.homes[party]))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextmanager

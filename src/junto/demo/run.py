@@ -105,7 +105,7 @@ def run(say: Say, folder: Path | None = None) -> Report:
     say(f"Setting up {len(PARTIES)} parties: keys, cards, a charter signed by all, a node process each …")
     with consortium(PARTIES, "flights-2013", folder) as running:
         stage = Stage(say, running, {party: running.folder / "sources" / party for party in PARTIES})
-        rows = _publish(stage)
+        rows = publish(stage)
         with running.desk(ASKER) as desk:
             for number, question in enumerate(QUESTIONS, start=1):
                 say(f"\n── {number}. {question.title} " + "─" * max(3, 84 - len(question.title)))
@@ -135,7 +135,8 @@ def run(say: Say, folder: Path | None = None) -> Report:
     return report
 
 
-def _publish(stage: Stage) -> dict[str, int]:
+def publish(stage: Stage) -> dict[str, int]:
+    """Every party publishes its own data; the rows of each."""
     rows: dict[str, int] = {}
     for party, home in stage.running.homes.items():
         spec = write_party_data(party, stage.folders[party])
@@ -162,8 +163,7 @@ def _ask(stage: Stage, desk: Desk, question: Question) -> Asked:
     stage.say("\nWho learns what, before anything runs:")
     stage.say(str(asked.explain()))
     answer = asked.run(deadline="60s")
-    expected = _expected(stage, question)
-    error = largest_difference(answer.table, expected, question.keys)
+    error = largest_difference(answer.table, expected(stage, question), question.keys)
     stage.say("")
     for line in _head(answer.table):
         stage.say(line)
@@ -200,7 +200,7 @@ def _refused(stage: Stage, desk: Desk, question: Question) -> Asked:
     return Asked(question.title, question.sql, round(time.monotonic() - started, 4), max_abs_error=float("inf"))
 
 
-def _expected(stage: Stage, question: Question) -> "pa.Table":
+def expected(stage: Stage, question: Question) -> "pa.Table":
     """The pooled answer, without the groups that have fewer than ten units."""
     having = f"{question.sql.split(' ORDER BY ')[0]} HAVING count(DISTINCT flight_id) >= 10"
     return pooled(stage.folders, having)
