@@ -26,9 +26,9 @@ from junto.errors import (
     StorageFailed,
     Unavailable,
 )
-from junto.link.methods import Ask, Progress, ReceiptView, Which
-from junto.plan.steps import Plan
-from junto.types import Digest, PartyId, TaskId, is_task_id
+from junto.link.methods import Absent, Ask, Progress, ReceiptView, Which
+from junto.plan.steps import Plan, Query
+from junto.types import Digest, PartyId, StepId, TaskId, is_task_id
 
 if TYPE_CHECKING:
     from junto.plan.explain import Explanation
@@ -52,9 +52,15 @@ class _Desk:
     interrupted: bool = False
     did: list[str] = field(default_factory=list)
 
-    def submit(self, plan: Plan, *, seconds: float, purpose: str, priority: int) -> TaskId:
-        self.did.append(f"submit {seconds:g} {purpose} {priority}")
+    def submit(
+        self, plan: Plan, *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int
+    ) -> TaskId:
+        rule = f" {absent} {at_least}" if absent else ""
+        self.did.append(f"submit {seconds:g} {purpose} {priority}{rule}{' certified' if plan.steps else ''}")
         return TASK
+
+    def certified(self, plan: Plan, n: int) -> Plan:
+        return Plan(plan.question, plan.asker, (Query(StepId("q"), BTS, "SELECT 1", ()),) * n)
 
     def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
         if self.interrupted:
@@ -86,6 +92,29 @@ def test_an_answer_is_a_table_with_its_receipt() -> None:
     assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, 3)
     assert seen == [desk.last]
     assert desk.did == ["submit 120 fleet-safety 3"]
+
+
+def test_a_question_says_what_becomes_of_it_when_somebody_stays_away() -> None:
+    desk = _Desk(_progress("done", receipt=RECEIPT))
+    _question(desk).run(absent="go-on", at_least=3)
+    _question(desk).submit(absent="wait")
+    assert desk.did == ["submit 60 fleet-safety 0 go-on 3", "submit 60 fleet-safety 0 wait 0"]
+
+
+@pytest.mark.parametrize("absent", ["", "wait", "fail"])
+def test_how_many_must_be_left_goes_only_with_going_on(absent: Absent) -> None:
+    desk = _Desk(_progress("done", receipt=RECEIPT))
+    with pytest.raises(InvalidInput, match='add absent = "go-on"'):
+        _question(desk).run(absent=absent, at_least=2)
+    assert not desk.did
+
+
+def test_a_certified_question_is_another_plan_for_the_same_purpose() -> None:
+    desk = _Desk(_progress("done", receipt=RECEIPT))
+    certified = _question(desk).certified(2)
+    assert (certified.text, certified.purpose, len(certified.plan.steps)) == ("SELECT 1", "fleet-safety", 2)
+    certified.submit()
+    assert desk.did == ["submit 60 fleet-safety 0 certified"]
 
 
 @pytest.mark.parametrize("deadline", ["soon", "0s", "-1s", "", "5 weeks", 0, -1.0, float("inf"), float("nan")])

@@ -10,7 +10,20 @@ import msgspec
 import typer
 
 from junto.cli.grid import print_grid
-from junto.cli.options import AsJson, Home, Profile, User
+from junto.cli.options import (
+    Absence,
+    AsJson,
+    AtLeast,
+    Certify,
+    Deadline,
+    Home,
+    Priority,
+    Profile,
+    Purpose,
+    QuestionText,
+    User,
+    asked,
+)
 from junto.cli.progress import progress_lines
 from junto.cli.tables import Format, check_place, print_answer
 from junto.cli.watch import print_notices
@@ -26,18 +39,21 @@ Task = Annotated[str, typer.Argument(help="The task's id, from `junto task ls`."
 
 @app.command("submit")
 def submit(
-    question: Annotated[str, typer.Argument(help="One SELECT, in quotes; - reads it from standard input.")],
-    deadline: Annotated[str, typer.Option(help="How long it may take: 30s, 5m, 2h.")] = "10m",
-    purpose: Annotated[str, typer.Option(help="What the answer is for; some rules ask it.")] = "",
-    priority: Annotated[int, typer.Option(help="Higher goes first where nodes are busy.")] = 0,
+    question: QuestionText,
+    deadline: Deadline = "10m",
+    purpose: Purpose = "",
+    priority: Priority = 0,
+    absent: Absence = None,
+    at_least: AtLeast = 0,
+    certify: Certify = 0,
     home: Home = None,
     user: User = None,
     profile: Profile = None,
 ) -> None:
     """Start a joint question and return at once. Prints the task's id."""
-    text = sys.stdin.read() if question == "-" else question
     with connect(home, user=user, profile=profile) as desk:
-        task = desk.sql(text, purpose=purpose).submit(deadline=deadline, priority=priority)
+        compiled = asked(desk, question, purpose, certify)
+        task = compiled.submit(deadline=deadline, priority=priority, absent=absent or "", at_least=at_least)
     print(task)
     print(f"its answer: junto task wait {task}; how it goes: junto task watch {task}", file=sys.stderr)
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`junto trigger`: questions that ask themselves again."""
 
-import sys
 import time
 from typing import Annotated, Literal, cast
 
@@ -9,9 +8,21 @@ import msgspec
 import typer
 
 from junto.cli.grid import print_grid
-from junto.cli.options import AsJson, Home, Profile, User
+from junto.cli.options import (
+    Absence,
+    AsJson,
+    AtLeast,
+    Certify,
+    Deadline,
+    Home,
+    Priority,
+    Profile,
+    Purpose,
+    QuestionText,
+    User,
+    asked,
+)
 from junto.client import connect
-from junto.client.triggers import Absent
 from junto.errors import InvalidInput
 from junto.link.methods import FiringView, TriggerView
 
@@ -23,18 +34,19 @@ Name = Annotated[str, typer.Argument(help="The trigger's name, from `junto trigg
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Small letters, digits and hyphens.")],
-    question: Annotated[str, typer.Argument(help="One SELECT, in quotes; - reads it from standard input.")],
+    question: QuestionText,
     cron: Annotated[str, typer.Option(help="Five fields: minute, hour, day, month, day of week: '0 3 * * *'.")] = "",
     zone: Annotated[str, typer.Option(help="On whose clocks: Europe/Berlin.")] = "UTC",
     on_version: Annotated[str, typer.Option(help="A dataset: each new version at any party, or DATASET@PARTY.")] = "",
     after: Annotated[str, typer.Option(help="The end of each task of this trigger, or of this task.")] = "",
     ends: Annotated[str, typer.Option(help="Which ends: any, or done, which are those with an answer.")] = "any",
     missed: Annotated[str, typer.Option(help="What came while the node was down: catch-up or skip.")] = "catch-up",
-    deadline: Annotated[str, typer.Option(help="How long each task may take: 30s, 5m, 2h.")] = "10m",
-    purpose: Annotated[str, typer.Option(help="What the answers are for; some rules ask it.")] = "",
-    priority: Annotated[int, typer.Option(help="Higher goes first where nodes are busy.")] = 0,
-    absent: Annotated[str, typer.Option(help="When a participant stays away: wait, fail or go-on without it.")] = "",
-    at_least: Annotated[int, typer.Option(help="With go-on: so many participants must be left.")] = 0,
+    deadline: Deadline = "10m",
+    purpose: Purpose = "",
+    priority: Priority = 0,
+    absent: Absence = None,
+    at_least: AtLeast = 0,
+    certify: Certify = 0,
     owner: Annotated[str, typer.Option("--for", help="Another user, whose it is; for operators.")] = "",
     home: Home = None,
     user: User = None,
@@ -49,13 +61,10 @@ def create(
         raise InvalidInput(f"--ends {ends[:40]!r} is neither any nor done")
     if missed not in ("catch-up", "skip"):
         raise InvalidInput(f"--missed {missed[:40]!r} is neither catch-up nor skip")
-    if absent not in ("", "wait", "fail", "go-on"):
-        raise InvalidInput(f"--absent {absent[:40]!r} is none of wait, fail and go-on")
-    text = sys.stdin.read() if question == "-" else question
     with connect(home, user=user, profile=profile) as desk:
         view = desk.triggers.create(
             name,
-            desk.sql(text, purpose=purpose),
+            asked(desk, question, purpose, certify),
             cron=cron,
             zone=zone,
             on_version=on_version,
@@ -64,7 +73,7 @@ def create(
             missed=cast(Literal["catch-up", "skip"], missed),
             deadline=deadline,
             priority=priority,
-            absent=cast(Absent, absent),
+            absent=absent or "",
             at_least=at_least,
             user=owner,
         )

@@ -119,13 +119,28 @@ class Desk:
 
         return explain(plan, self.datasets())
 
-    def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
+    def certified(self, plan: "Plan", n: int) -> "Plan":
+        """The plan in which `n` parties compute what everybody may see. Raises InvalidInput where they cannot."""
+        from junto.plan.certify import certified
+
+        return certified(plan, n, self.datasets())
+
+    def submit(
+        self,
+        plan: "Plan",
+        *,
+        seconds: float,
+        purpose: str,
+        priority: int,
+        absent: methods.Absent = "",
+        at_least: int = 0,
+    ) -> TaskId:
         """Hand a plan to the node; the task's id. A node that restarts meanwhile is waited for: the id is chosen here,
         so the node takes what it hears twice for one task."""
         from junto.plan import steps
 
         task = new_task_id()
-        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task)
+        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task, absent, at_least)
         patience = Patience(min(seconds, _RESTART_SECONDS))
         return again(patience, lambda: self._ask(methods.USER_ASK, ask, methods.Which).task)
 

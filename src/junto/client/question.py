@@ -5,11 +5,11 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
-from junto.link.methods import Progress, ReceiptView
+from junto.link.methods import Absent, Progress, ReceiptView
 from junto.types import TaskId, seconds_of, spelled_id
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ Watcher = Callable[[Progress], None]
 class Asker(Protocol):
     """What a question needs of its desk."""
 
-    def submit(self, plan: "Plan", *, seconds: float, purpose: str, priority: int) -> TaskId:
+    def submit(
+        self, plan: "Plan", *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int
+    ) -> TaskId:
         """Hand a plan to the node, as often as it takes to be sure that it has it once; the task's id."""
+
+    def certified(self, plan: "Plan", n: int) -> "Plan":
+        """The plan in which `n` parties compute what everybody may see, each for itself."""
 
     def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
         """Wait until the task has ended; its last progress."""
@@ -84,17 +89,50 @@ class Question:
     purpose: str
     desk: Asker
 
+    def certified(self, n: int) -> "Question":
+        """The same question, of which `n` parties compute what everybody may see, each for itself, and sign one digest.
+
+        Raises InvalidInput if nothing in it is over open tables alone, or fewer than `n` parties hold these.
+        """
+        return replace(self, plan=self.desk.certified(self.plan, n))
+
     def explain(self) -> "Explanation":
         """Who will do what and who will learn what, before anything runs."""
         return self.desk.explain(self.plan)
 
-    def submit(self, *, deadline: str | float = "60s", priority: int = 0) -> TaskId:
-        """Start the task and return at once; `Desk.wait` gives the answer."""
-        return self.desk.submit(self.plan, seconds=seconds(deadline), purpose=self.purpose, priority=priority)
+    def submit(
+        self, *, deadline: str | float = "60s", priority: int = 0, absent: Absent = "", at_least: int = 0
+    ) -> TaskId:
+        """Start the task and return at once; `Desk.wait` gives the answer.
 
-    def run(self, *, deadline: str | float = "60s", priority: int = 0, watch: Watcher | None = None) -> Answer:
-        """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task."""
-        task = self.submit(deadline=deadline, priority=priority)
+        absent: what becomes of it when a participant stays away: `wait` until the deadline, `fail`, or `go-on` without
+        it while at least `at_least` participants are left, the asker among them; the answer then lists who is missing.
+        """
+        if at_least and absent != "go-on":
+            raise InvalidInput('at_least says how many must be left to go on: add absent = "go-on", or leave it out')
+        return self.desk.submit(
+            self.plan,
+            seconds=seconds(deadline),
+            purpose=self.purpose,
+            priority=priority,
+            absent=absent,
+            at_least=at_least,
+        )
+
+    def run(
+        self,
+        *,
+        deadline: str | float = "60s",
+        priority: int = 0,
+        absent: Absent = "",
+        at_least: int = 0,
+        watch: Watcher | None = None,
+    ) -> Answer:
+        """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task.
+
+        absent, at_least: as for `submit`.
+        """
+        task = self.submit(deadline=deadline, priority=priority, absent=absent, at_least=at_least)
         try:
             return answer(self.desk, task, watch)
         except KeyboardInterrupt:

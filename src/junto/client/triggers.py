@@ -9,10 +9,8 @@ from junto.client.question import Question, new_task_id, seconds
 from junto.client.reply import decoded
 from junto.errors import InvalidInput
 from junto.link import methods
-from junto.link.methods import TriggerView
+from junto.link.methods import Absent, TriggerView
 from junto.types import DatasetName, PartyId, TaskId
-
-Absent = Literal["", "wait", "fail", "go-on"]
 
 
 class Asker(Protocol):

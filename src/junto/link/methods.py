@@ -67,6 +67,10 @@ OPERATOR_HOOKS = "operator.hooks"  # () → Hooks
 OPERATOR_HOOK_TEST = "operator.hook-test"  # () → HookTests: a test notice to every webhook
 
 
+Absent = Literal["", "wait", "fail", "go-on"]
+"""What becomes of a task when a participant stays away: it waits until the deadline, fails, or goes on without."""
+
+
 class Ask(Message, frozen=True):
     """A compiled question: the plan, for what purpose, and how long it may take.
 
@@ -79,7 +83,7 @@ class Ask(Message, frozen=True):
     purpose: str = ""
     priority: int = 0
     task: TaskId = TaskId("")
-    absent: Literal["", "wait", "fail", "go-on"] = ""  # what becomes of it when a participant stays away
+    absent: Absent = ""  # what becomes of it when a participant stays away
     at_least: int = 0  # with "go-on": so many participants must be left
 
 
@@ -231,7 +235,7 @@ class CreateTrigger(Message, frozen=True):
     seconds: float  # each task's
     purpose: str = ""
     priority: int = 0
-    absent: Literal["", "wait", "fail", "go-on"] = ""  # as of `Ask`, for each task
+    absent: Absent = ""  # as of `Ask`, for each task
     at_least: int = 0
     missed: Literal["catch-up", "skip"] = "catch-up"
     user: str = ""  # whose it is; an operator may name another
