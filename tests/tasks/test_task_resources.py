@@ -124,14 +124,18 @@ def test_who_waits_past_its_limit_is_told_what_is_missing_who_has_it_and_when_it
 
 def test_what_no_wait_would_help_is_refused_at_once() -> None:
     resources = Resources(ME, CAPACITY)
-    (told,) = ask(resources, "a", 101)
-    assert isinstance(told, Denied)
-    assert told.code == "unavailable"
-    assert told.reason == "the task needs 101 B of memory; me has 100 B of memory in all ([resources] in its node.toml)"
     (told,) = ask(resources, "b", 41, party=BEA)
     assert isinstance(told, Denied)
     assert told.code == "refused"
     assert "me gives bea 40 B of memory at most ([resources.cap]" in told.reason
+
+
+def test_what_is_expected_to_need_more_than_there_is_takes_all_there_is() -> None:
+    resources = Resources(ME, WHOLE)
+    ask(resources, "a", 10)
+    assert ask(resources, "b", 10**9) == []
+    assert granted(resources.release(TaskId("a"), 1.0)) == ["b"]
+    assert resources.view(1.0).use.memory == 100
 
 
 def test_a_party_at_its_cap_waits_and_holds_up_nobody_else() -> None:
@@ -357,7 +361,8 @@ class AnyLoad(RuleBasedStateMachine):
         self.number += 1
         task = TaskId(f"t{self.number:04}")
         request = Request(task, party, Amount(memory, disk), priority, self.now, self.now + waits, seconds)
-        self.requests[task], self.holds[task] = request, self.now + waits + 5.0
+        self.requests[task] = replace(request, amount=Amount(min(memory, 100), min(disk, 1000)))
+        self.holds[task] = self.now + waits + 5.0
         self.waiting.add(task)
         self.follow(self.resources.request(request, self.now + waits + 5.0))
 

@@ -24,10 +24,11 @@ Time is seconds on one clock that does not go back.
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from junto.errors import InvalidTransition, Refused, Unavailable
-from junto.tasks.capacity import Capacity, in_words
+from junto.tasks.capacity import Amount, Capacity, in_words
 from junto.tasks.reservations import (
     Book,
     Denied,
@@ -75,13 +76,17 @@ class Resources:
     # ── reservations ────────────────────────────────────────────────────────────────────────────────
 
     def request(self, request: Request, holds_until: float) -> list[Outcome]:
-        """Ask for a task's part. It is granted, denied, or waits. Without a contract it is held until `holds_until`."""
+        """Ask for a task's part. It is granted, denied, or waits. Without a contract it is held until `holds_until`.
+
+        One that is expected to need more than there is at all takes all there is: engines spill what does not fit.
+        """
         if request.task in self._held or request.task in self._waiting:
             raise InvalidTransition(f"task {request.task} reserves twice")
         never = self._never(request)
         if never is not None:
             return [never]
-        self._waiting[request.task] = request
+        amount = Amount(min(request.amount.memory, self.capacity.memory), min(request.amount.disk, self.capacity.disk))
+        self._waiting[request.task] = replace(request, amount=amount)
         self._holds_for[request.task] = holds_until
         return self.advance(request.at)
 
@@ -300,14 +305,11 @@ class Resources:
         cap = self.capacity.cap_of(request.party, self._me)
         for kind in _RESERVED:
             need = needed(request.amount, kind)
-            most, all_there_is = cap.of(kind), self.capacity.of(kind)
+            most = cap.of(kind)
             if most is not None and need > most:
                 given = f"{self._me} gives {request.party} {in_words(kind, most)} at most"
                 reason = f"the task needs {in_words(kind, need)}; {given} ([resources.cap] in its node.toml)"
                 return Denied(request.task, Refused.code, reason, 0.0)
-            if all_there_is is not None and need > all_there_is:
-                reason = f"the task needs {in_words(kind, need)}; {self._me} has {in_words(kind, all_there_is)}"
-                return Denied(request.task, Unavailable.code, f"{reason} in all ([resources] in its node.toml)", 0.0)
         if sum(1 for other in self._waiting.values() if other.party == request.party) >= MOST_WAITING:
             reason = f"{MOST_WAITING} tasks of {request.party} wait at {self._me} already"
             return Denied(request.task, Unavailable.code, reason, BACKFILL_SECONDS)
