@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -18,6 +19,7 @@ from junto.link import methods
 from junto.link.methods import FiringView, TriggerView
 from junto.node.ledger import Kept
 from junto.node.node import Node
+from junto.node.settings import read_settings
 from junto.plan import steps
 from junto.tasks.triggers import Firing
 from junto.testing.until import until
@@ -37,14 +39,17 @@ class World(Pooled):
         """Stop a party's node, as a crash of its process would leave it."""
         self.on_loop(self.node(party).__aexit__(None, None, None))
 
-    def start(self, party: str) -> None:
-        """Start it anew."""
+    def start(self, party: str, reaches: str = "") -> None:
+        """Start it anew, and wait until it reaches another party, or all."""
 
         async def started() -> Node:
             return await Node(self.home(party), on_fatal=_dies).__aenter__()
 
         self._nodes[party] = self.on_loop(started())
-        until(lambda: all(link.up for link in self[party].status().links), f"{party} reaches everyone")
+        until(
+            lambda: all(link.up for link in self[party].status().links if reaches in ("", link.party)),
+            f"{party} reaches {reaches or 'everyone'}",
+        )
 
     def wake(self, party: str, hours_ahead: float = 0.0) -> None:
         """Set the clock by which a party's triggers go, and let it look."""
@@ -388,3 +393,24 @@ def test_an_ask_that_is_repeated_is_one_task_and_its_answer_is_there_later(world
     other = msgspec.structs.replace(ask, purpose="something else")
     with pytest.raises(InvalidInput, match="another question"):
         desk.request(methods.USER_ASK, msgspec.json.encode(other))
+
+
+def test_a_task_that_goes_on_without_an_absent_party_is_one_firing_and_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('offers = "2s"\nabsence = "300ms"\n')
+    with World(("ann", "bea", "cyd"), read_settings(tmp_path / "node.toml")) as three:
+        three.share("t", {party: _table(1) for party in three.parties}, GROUPED, unit="id")
+        triggers, question = three["ann"].triggers, three["ann"].sql(_QUESTION)
+        for name, when in (("first", {"cron": "0 3 * * *"}), ("then", {"after": "first", "ends": "done"})):
+            triggers.create(name, question, absent="go-on", at_least=2, deadline="20s", **when)  # type: ignore[arg-type]  # words
+        three.stop("cyd")
+        task = triggers.fire("first")
+        (then,) = _firings(three, "then", 1)
+        assert then.occasion == task
+        assert three["ann"].task(task).state == "failed"
+        assert [firing.end for firing in triggers.show("first").firings] == ["done"]
+        three.stop("ann")
+        three.start("ann", reaches="bea")
+        assert [firing.end for firing in triggers.show("first").firings] == ["done"]
+        assert [firing.task for firing in _firings(three, "then", 1)] == [then.task]
+        for party in ("ann", "bea"):
+            three.stop(party)
