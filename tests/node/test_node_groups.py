@@ -189,6 +189,13 @@ def test_what_arrives_is_kept_in_order() -> None:
     assert _streamed(_pieces(200, []), b"".join) == bytes(range(200))
 
 
+@pytest.fixture
+def _much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every arrival counts as one that is written while it comes."""
+    monkeypatch.setattr(groups, "_LITTLE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("_much")
 def test_a_keeper_that_fails_ends_the_arrival_even_with_everything_under_way() -> None:
     taken: list[int] = []
 
@@ -201,6 +208,7 @@ def test_a_keeper_that_fails_ends_the_arrival_even_with_everything_under_way() -
     assert len(taken) < 100
 
 
+@pytest.mark.usefixtures("_much")
 def test_an_arrival_that_breaks_off_reaches_the_keeper_and_the_caller() -> None:
     kept: list[str] = []
 
@@ -216,6 +224,7 @@ def test_an_arrival_that_breaks_off_reaches_the_keeper_and_the_caller() -> None:
     assert kept == ["cleaned up"]
 
 
+@pytest.mark.usefixtures("_much")
 def test_a_cancelled_arrival_is_cleaned_up_before_the_caller_goes_on() -> None:
     kept: list[str] = []
 

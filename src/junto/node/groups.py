@@ -28,6 +28,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _QUEUED_PIECES = 8
+_LITTLE_BYTES = 1 << 20
 
 
 async def in_thread(work: Callable[[threading.Event], T]) -> T:
@@ -165,8 +166,16 @@ def source_of(content: object) -> Source:
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
     """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing.
 
-    The thread is its own: it waits for another party, and threads of the pool may be what that party waits for.
+    Little is written when all of it is there. For more there is a thread, of its own: it waits for another party, and
+    threads of the pool may be what that party waits for.
     """
+    first: list[bytes] = []
+    async for piece in pieces:
+        first.append(piece)
+        if sum(map(len, first)) > _LITTLE_BYTES:
+            break
+    else:
+        return await asyncio.to_thread(keep, iter(first))
     handed: queue.SimpleQueue[bytes | BaseException | None] = queue.SimpleQueue()
     room = asyncio.Semaphore(_QUEUED_PIECES)
     loop = asyncio.get_running_loop()
@@ -183,6 +192,8 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
     thread.shutdown(wait=False)  # it ends with its one job
     job.add_done_callback(lambda _: room.release())  # a keeper that failed takes no more pieces: stop handing them over
     try:
+        for piece in first:
+            handed.put(piece)
         async for piece in pieces:
             await room.acquire()
             if job.done():
