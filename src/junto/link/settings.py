@@ -29,7 +29,7 @@ class LinkSettings:
     calls: int = 512
     """Calls served at once for one peer."""
 
-    streams: int = 64
+    streams: int = 512
     """Streams served at once for one peer."""
 
     call_bytes: int = 64 * 1024 * 1024
