@@ -17,12 +17,19 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """Our own rules, grants and data allow our part."""
+    """Our own rules, grants and data allow our part, and what it needs is reserved: for `reserves` seconds without a
+    contract, to start in `starts` seconds at the earliest."""
 
     disclosures: Digest
     versions: tuple[Version, ...]
     estimate: Estimate
     at: float
+    starts: float = 0.0
+    reserves: float = 0.0
+
+    def offer(self, proposal: str, plan: Digest) -> Offer:
+        """What we say of it to the asker."""
+        return Offer(proposal, plan, self.disclosures, self.versions, self.estimate, self.starts, self.reserves)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Task:
 
     def _permitted(self, event: Permitted) -> list[Instruction]:
         self._judged = event
-        offer = Offer(self._proposal_id, self.proposal.plan_digest, event.disclosures, event.versions, event.estimate)
+        offer = event.offer(self._proposal_id, self.proposal.plan_digest)
         if self.me == self.asker:
             self._move("proposed", event.at)
             return [Publish(offer, ())]  # it comes back as `OfferArrived` when it is durable
