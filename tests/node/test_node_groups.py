@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from junto.engines.base import ArrowSource, TableSource
-from junto.errors import InvalidInput, PeerFault, StorageFailed
+from junto.errors import InvalidInput, OutOfMemory, PeerFault, StorageFailed
 from junto.node import groups
 from junto.node.cache import Cache
 from junto.node.spool import Spool
@@ -139,12 +139,19 @@ def test_bytes_that_are_no_table_are_a_fault_of_whoever_sent_them(tmp_path: Path
         groups.read_table(spool.write([data]), spool)
 
 
-def test_a_fragment_reads_tables_and_copies_and_nothing_else(tmp_path: Path) -> None:
+def test_a_fragment_reads_tables_copies_and_what_lies_encrypted_and_nothing_else(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, bytes(32))
     copy = Cache(tmp_path, 1 << 30).put("k", [b""])
-    assert isinstance(groups.source_of(_table()), TableSource)
-    assert groups.source_of(copy) == ArrowSource(str(copy.path))
+    assert isinstance(groups.source_of(_table(), spool, 0), TableSource)
+    assert groups.source_of(copy, spool, 0) == ArrowSource(str(copy.path))
+    lying = spool.write([groups.ipc_bytes(_table())])
+    source = groups.source_of(lying, spool, lying.bytes)
+    assert isinstance(source, TableSource)
+    assert source.table == _table()
+    with pytest.raises(OutOfMemory, match="bytes in memory, where it may use"):
+        groups.source_of(lying, spool, lying.bytes - 1)
     with pytest.raises(PeerFault):
-        groups.source_of(SELECTION)
+        groups.source_of(SELECTION, spool, 0)
 
 
 def test_fingerprints_differ_where_outputs_do() -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from junto.engines import keys
 from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
-from junto.errors import PeerFault
+from junto.errors import OutOfMemory, PeerFault
 from junto.node.cache import Copy
 from junto.node.spool import Spool, Spooled
 from junto.plan.steps import Measure, Query
@@ -152,9 +152,18 @@ def check_copy(copy: Copy) -> None:
         raise PeerFault("a copy of an open table arrived that is no Arrow file") from error
 
 
-def source_of(content: object) -> Source:
-    """What an engine reads of an earlier step's output."""
+def source_of(content: object, spool: Spool, memory_bytes: int) -> Source:
+    """What an engine reads of an earlier step's output. What lies encrypted is read into memory.
+
+    Raises OutOfMemory if that is more than a fragment may use.
+    """
     match content:
+        case Spooled() if content.bytes > memory_bytes:
+            raise OutOfMemory(
+                f"a fragment reads an output of {content.bytes:,} bytes in memory, where it may use {memory_bytes:,}"
+            )
+        case Spooled():
+            return TableSource(read_table(content, spool))
         case pa.Table():
             return TableSource(content)
         case Copy():

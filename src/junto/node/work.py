@@ -188,6 +188,7 @@ class Work:
                 self._job.tried(step.id, tries, error.failure.error)
                 await asyncio.sleep(pause)
         seconds = round(clock() - started, 6)
+        _log.debug("a step was computed", task=self._task, step=step.id, seconds=seconds)
         save = asyncio.create_task(self._save(step, local, seconds), name=f"save {step.id} {self._task}")
         save.add_done_callback(lambda _: self._changed.set())
         self._saves[step.id] = save
@@ -252,7 +253,9 @@ class Work:
         tables: dict[str, Source] = {}
         for read in step.reads:
             if read.step is not None:
-                tables[read.name] = groups.source_of(await self._local(read.step))
+                given = await self._local(read.step)
+                memory = tools.limits.memory_bytes
+                tables[read.name] = await asyncio.to_thread(groups.source_of, given, tools.spool, memory)
             else:
                 tables[read.name] = tools.shelf.source(read)
         gave = await self._run(step, tables, open_rows)
