@@ -65,6 +65,7 @@ OPERATOR_GRANT = "operator.grant"  # Grant as JSON → Granted
 OPERATOR_REVOKE = "operator.revoke"  # Revoke → ()
 OPERATOR_HOOKS = "operator.hooks"  # () → Hooks
 OPERATOR_HOOK_TEST = "operator.hook-test"  # () → HookTests: a test notice to every webhook
+OPERATOR_TOP = "operator.top"  # () → Top, one a piece, streamed without end
 
 
 Absent = Literal["", "wait", "fail", "go-on"]
@@ -390,3 +391,63 @@ class DoctorLine(Message, frozen=True):
     ok: bool
     detail: str
     mend: str = ""
+
+
+class Share(Message, frozen=True):
+    """What there is to give, is taken or may be taken: fragments computing, bytes, tasks; None is no limit."""
+
+    slots: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    tasks: int | None = None
+
+
+class PartyShare(Message, frozen=True):
+    """What one party's tasks have, and may have at most."""
+
+    party: PartyId
+    used: Share
+    cap: Share
+
+
+class HeldTask(Message, frozen=True):
+    """A task that holds memory and disk, or waits for them, `since` then.
+
+    party: who asked it. lapses_at: when it lets go if no contract comes; None under a contract. seconds: how long it is
+    expected to compute here. why: what it waits for.
+    """
+
+    task: TaskId
+    party: PartyId
+    priority: int
+    memory: int
+    disk: int
+    since: float
+    seconds: float
+    lapses_at: float | None = None
+    why: str = ""
+
+
+class HeldStep(Message, frozen=True):
+    """A fragment that has a slot, or waits for one, `since` then."""
+
+    task: TaskId
+    step: StepId
+    party: PartyId
+    priority: int
+    since: float
+    why: str = ""
+
+
+class Top(Message, frozen=True):
+    """What a node gives now, to whom, and who waits for what; those who wait in the order in which they come next."""
+
+    party: PartyId
+    at: float
+    capacity: Share
+    used: Share
+    parties: tuple[PartyShare, ...]
+    running: tuple[HeldStep, ...]
+    queued: tuple[HeldStep, ...]
+    held: tuple[HeldTask, ...]
+    waiting: tuple[HeldTask, ...]

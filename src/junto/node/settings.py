@@ -11,15 +11,25 @@ longest  = "1h"        # the longest deadline a task may have
 network  = "lan"       # or "wan": the link's patience
 log      = "info"      # or "debug", "warning", "error"
 
+[resources]            # of this node, for the tasks of all parties
+slots  = 8             # fragments that compute at once; the machine's processors, if left out
+memory = "8GB"         # held by tasks from offer to end; half of the machine's, if left out
+disk   = "64GB"        # likewise, for outputs that wait on disk
+
+[resources.cap]        # what one other party's tasks may have at a time; no limit where none is named
+default = { tasks = 100 }
+bea     = { slots = 1, memory = "200MB", disk = "1GB", tasks = 5 }
+
 [[webhook]]                            # is told of notices; as many as you like
 url         = "https://ops.example/x"
 secret_file = "keys/hook.key"          # `whsec_…`, beside this file unless the path is absolute
 kinds       = ["ended", "wait"]        # all but "state" and "step" if there are none
 """
 
+import os
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +38,13 @@ import msgspec
 from junto.errors import InvalidInput
 from junto.node.files import in_words
 from junto.node.webhook import Webhook, checked_url, read_secret
+from junto.tasks.capacity import Cap, Capacity
 from junto.tasks.notices import KINDS, PROGRESS, Kind
 from junto.tasks.waiting import Patience
-from junto.types import seconds_of
+from junto.types import PartyId, seconds_of
 
 _WEBHOOKS = 16
+_MOST = 100_000
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -41,6 +53,20 @@ class _Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str
     secret_file: str
     kinds: tuple[Kind, ...] = ()
+
+
+class _Cap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: int | None = None
+    memory: str | None = None
+    disk: str | None = None
+    tasks: int | None = None
+
+
+class _Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    slots: int | None = None
+    memory: str | None = None
+    disk: str = "64GB"
+    cap: dict[str, _Cap] = {}
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +79,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest: str = "1h"
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
+    resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
     webhook: list[_Webhook] = []
 
 
@@ -69,6 +96,7 @@ class NodeSettings:
     network: Literal["lan", "wan"]
     log: str
     webhooks: tuple[Webhook, ...] = ()
+    capacity: Capacity = field(default_factory=Capacity)
 
 
 def read_settings(path: Path) -> NodeSettings:
@@ -95,7 +123,50 @@ def read_settings(path: Path) -> NodeSettings:
         network=file.network,
         log=file.log,
         webhooks=_webhooks(path, file.webhook),
+        capacity=_capacity(path, file),
     )
+
+
+def _capacity(path: Path, file: _File) -> Capacity:
+    try:
+        given = msgspec.convert(file.resources, _Resources)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{path}: [resources]: {error}") from None
+    fragment = _bytes(path, "memory", file.memory)
+    memory = max(_machine_bytes() // 2, fragment)
+    if given.memory is not None:
+        memory = _bytes(path, "resources.memory", given.memory)
+    if memory < fragment:
+        raise InvalidInput(f"{path}: resources.memory is less than memory = {file.memory!r}, what one fragment may use")
+    slots = os.cpu_count() or 1 if given.slots is None else given.slots
+    caps = {PartyId(party): _cap(path, party, cap) for party, cap in given.cap.items()}
+    return Capacity(
+        slots=_count(path, "resources.slots", slots),
+        memory=memory,
+        disk=_bytes(path, "resources.disk", given.disk),
+        cap=caps.pop(PartyId("default"), Cap()),
+        caps=caps,
+    )
+
+
+def _cap(path: Path, party: str, given: _Cap) -> Cap:
+    key = f"resources.cap.{party}"
+    return Cap(
+        slots=_count(path, f"{key}.slots", given.slots) if given.slots is not None else None,
+        memory=_bytes(path, f"{key}.memory", given.memory) if given.memory is not None else None,
+        disk=_bytes(path, f"{key}.disk", given.disk) if given.disk is not None else None,
+        tasks=_count(path, f"{key}.tasks", given.tasks) if given.tasks is not None else None,
+    )
+
+
+def _count(path: Path, key: str, number: int) -> int:
+    if not 1 <= number <= _MOST:
+        raise InvalidInput(f"{path}: {key} = {number}: from 1 to {_MOST}")
+    return number
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _bytes(path: Path, key: str, text: str) -> int:

@@ -157,6 +157,10 @@ class Resources:
             times += [held.since + GRACE_SECONDS for held in self._held.values() if held.until is not None]
         return min((at for at in times if at > now), default=None)
 
+    def knows(self, task: TaskId) -> bool:
+        """Whether a task holds anything, or waits for it."""
+        return task in self._held or task in self._waiting
+
     def starts_in(self, task: TaskId, now: float) -> float:
         """In how many seconds a fragment of the task is expected to have a slot: those before it keep the slots busy
         as long as they said they would."""
@@ -318,8 +322,8 @@ class Resources:
     def _denied(self, request: Request, lack: Lack, now: float) -> Denied:
         self._leave(request.task)
         seconds = max(self._room_in(request, lack, now), _LOWEST_WAIT)
-        waited = f"{self._me} could not begin within {round(now - request.at, 1):g} s"
-        reason = f"{waited}: {self.words(request, lack)}; the earliest start is in about {round(seconds, 1):g} s"
+        waited = f"{self._me} could not begin within {now - request.at:.2g} s"
+        reason = f"{waited}: {self.words(request, lack)}; the earliest start is in about {seconds:.2g} s"
         return Denied(request.task, Unavailable.code, reason, seconds)
 
     def words(self, one: Request | Fragment, lack: Lack) -> str:
