@@ -28,6 +28,7 @@ from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
 from junto.link.settings import LinkSettings
 from junto.logs import logger
+from junto.node.admission import Admission
 from junto.node.asking import Asking
 from junto.node.cache import Cache
 from junto.node.courier import Courier
@@ -62,7 +63,8 @@ from junto.plan.fragment import is_open
 from junto.plan.steps import Query, digest
 from junto.plan.without import without
 from junto.tasks.bodies import BODIES, Finished
-from junto.tasks.events import Released, StepFailed, StepFinished, StepTried
+from junto.tasks.events import Forbidden, Permitted, Released, StepFailed, StepFinished, StepTried
+from junto.tasks.state import Task
 from junto.tasks.table import ENDED
 from junto.trust.certificates import pem
 from junto.trust.charter import SignedCharter
@@ -173,12 +175,20 @@ class Node:
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
         self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time)
+        self.admission = Admission(
+            self.me,
+            settings.capacity,
+            settings.patience,
+            self.facts.view.get,
+            settings.memory_bytes,
+            self._unix_time,
+        )
         self.runner = Runner(
             self.me,
             self.ledger,
             self.courier,
             settings.patience,
-            self.judgement.of,
+            self._consider,
             self._perform,
             self._forget,
             self.keeper.let_go,
@@ -187,7 +197,7 @@ class Node:
             self._unix_time,
         )
         self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time)
-        self.runner.watchers.append(self.notices.look)
+        self.runner.watchers += [self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
@@ -219,6 +229,7 @@ class Node:
             **users.routes,
             **doctor.routes,
             **triggers.routes,
+            **self.admission.routes,
             **self.notices.routes,
             **self.notes.routes,
             **self.hooks.routes,
@@ -273,6 +284,8 @@ class Node:
             one = live[task.id]
             if task.state in ENDED:
                 self._forget(one)
+            elif task.state != "judging":
+                self.admission.adopt(task)
             if task.id in followed:
                 one.continued = followed[task.id]
             elif task.left_out and now < task.deadline:
@@ -342,9 +355,15 @@ class Node:
                 links=self.links,
                 salt=self._salt,
                 ground=self.ground,
+                admission=self.admission,
                 is_open=self._is_open,
             )
         return self.tools
+
+    async def _consider(self, task: Task) -> Permitted | Forbidden:
+        """Whether we may take part, and if so what our part needs, reserved. Raises what keeps it from being so."""
+        verdict = await self.judgement.of(task)
+        return await self.admission.admit(task, verdict) if isinstance(verdict, Permitted) else verdict
 
     async def _perform(self, live: Live) -> None:
         """Do our part of a contracted plan, and tell the task how it went."""
@@ -377,6 +396,7 @@ class Node:
         live.kept = {}
         live.redo = work.redo
         try:
+            await self.admission.begin(task)
             await self.judgement.begin(task.id)
             answer = await work.run()
         except StepError as error:

@@ -25,6 +25,7 @@ from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed, Una
 from junto.link.links import Links
 from junto.logs import logger
 from junto.node import groups
+from junto.node.admission import Admission
 from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
@@ -42,6 +43,7 @@ from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished
+from junto.tasks.estimates import CELL_BYTES
 from junto.types import Digest, PartyId, StepId, TaskId
 
 _log = logger("junto.work")
@@ -69,6 +71,7 @@ class Tools:
     links: Links
     salt: bytes
     ground: Ground
+    admission: Admission
     is_open: Callable[[Query], bool]
 
 
@@ -270,7 +273,16 @@ class Work:
             raise
         return gave
 
-    async def _run(self, step: Query, tables: dict[str, Source], open_rows: bool) -> Local:
+    async def _run(self, step: Query, tables: dict[str, Source], open_rows: bool) -> pa.Table | Spooled | Copy:
+        """A fragment's output. It has a slot of the node while it computes, and only then."""
+        admission, clock = self._tools.admission, asyncio.get_running_loop().time
+        async with admission.slot(self._task, step.id):
+            began = clock()
+            gave = await self._computed(step, tables, open_rows)
+            admission.ran(step, _rows(step, gave), clock() - began)
+        return gave
+
+    async def _computed(self, step: Query, tables: dict[str, Source], open_rows: bool) -> pa.Table | Spooled | Copy:
         tools = self._tools
         if step.keys is not None:
             return await groups.run_grouped(tools.engine, step, tables, tools.limits)
@@ -398,7 +410,8 @@ class Work:
         )
         tools = self._tools
         hold = partial(tools.keeper.hold, self._task)
-        return await release(tools.engine, tools.spool, tools.limits, inputs, tools.ground.random, hold)
+        async with tools.admission.slot(self._task, step.id):
+            return await release(tools.engine, tools.spool, tools.limits, inputs, tools.ground.random, hold)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
         return self._tools.keeper.write(self._task, pieces)
@@ -455,6 +468,11 @@ class Work:
 def _may_pass(error: StepError, me: PartyId) -> bool:
     """Whether trying again may mend it: what our own disk or engine lacks now, it may have in a moment."""
     return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
+
+
+def _rows(step: Query, gave: pa.Table | Spooled | Copy) -> int:
+    """How many rows a fragment gave; of a file, about."""
+    return gave.num_rows if isinstance(gave, pa.Table) else gave.bytes // (CELL_BYTES * max(len(step.columns), 1))
 
 
 async def _stopped(jobs: list[asyncio.Task[Any]]) -> None:
