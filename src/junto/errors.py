@@ -13,6 +13,7 @@ JuntoError
 ├─ FragmentFailed               an engine could not run its fragment
 │  └─ OutOfMemory               it needed more than the node may use
 ├─ StorageFailed                disk full, or a failed fsync
+│  └─ Fenced                    another node of the party leads by now
 └─ InvalidTransition            our bug; carries the story
 
 A peer receives `code` and a one-line message that holds ids, shapes and counts, never a value of the data.
@@ -95,6 +96,12 @@ class StorageFailed(JuntoError):
     """Disk full, or a failed fsync."""
 
     code = "storage-failed"
+
+
+class Fenced(StorageFailed):
+    """Another node of the party has taken over; what this one was about to write was not written."""
+
+    code = "fenced"
 
 
 class InvalidTransition(JuntoError):

@@ -13,8 +13,9 @@ from journal_parties import PARTIES, Consortium, found
 from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.journal import tree
 from junto.journal.reading import Reader
+from junto.journal.sqlite import Commit, SqliteStorage
 from junto.journal.statement import STATEMENT_BYTES, Statement
-from junto.journal.store import CHECKPOINT_ENTRIES, Appended, Commit, Journal
+from junto.journal.store import CHECKPOINT_ENTRIES, Appended, Journal
 from junto.journal.verify import verify_journal
 
 
@@ -27,7 +28,9 @@ def unexpected(what: str) -> None:
     raise AssertionError(what)
 
 
-def journal_of(consortium: Consortium, path: Path, commit: Commit = sqlite3.Connection.commit) -> Journal:
+def journal_of(
+    consortium: Consortium, path: Path | SqliteStorage, commit: Commit = sqlite3.Connection.commit
+) -> Journal:
     key = consortium.nodes["united"].key
     return Journal(path, origin=consortium.origin, key=key, on_fatal=unexpected, commit=commit)
 
@@ -179,7 +182,8 @@ def test_a_full_disk_refuses_the_batch_and_later_appends_work(consortium: Consor
             connection.execute(limits.pop())
 
     said = consortium.talk(40)
-    with journal_of(consortium, tmp_path / "journal.db", limited) as journal:
+    storage = SqliteStorage(tmp_path / "journal.db", commit=limited)
+    with journal_of(consortium, storage) as journal:
         limits.append("PRAGMA max_page_count = 1")  # SQLite rounds up to the pages there are
         journal.submit(*said[0]).result(10)
         failed = [future for future in (settled(journal, each) for each in said[1:]) if future.exception(0)]
@@ -190,7 +194,7 @@ def test_a_full_disk_refuses_the_batch_and_later_appends_work(consortium: Consor
         size, root = journal.head()
         assert size == len(said) - len(failed) == len(list(journal.entries()))
         assert journal.find("charter") is not None
-        journal._writer.execute("PRAGMA max_page_count = 4294967294")
+        storage._writer.execute("PRAGMA max_page_count = 4294967294")
         assert sum(journal.submit(*each).result(10).new for each in said) == len(failed)
         proof = tree.consistency_proof(size, len(said), journal.reader.node)
         tree.verify_consistency(size, len(said), proof, root, journal.head()[1])

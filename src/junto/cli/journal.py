@@ -167,7 +167,7 @@ def _entry(reader: Reader, wanted: str) -> Entry:
         return found
     if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
         return reader.entry(int(wanted))
-    raise InvalidInput(f"journal {reader.path} has no statement {wanted[:128]!r}: `junto journal ls` lists them")
+    raise InvalidInput(f"journal {reader.where} has no statement {wanted[:128]!r}: `junto journal ls` lists them")
 
 
 def _proof(reader: Reader, entry: Entry) -> Proof | None:

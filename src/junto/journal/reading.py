@@ -1,61 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The journal's file and how it is read: by the node that writes it, by the command line beside it, by an auditor.
+"""How a journal is read: by the node that writes it, by the command line beside it, by an auditor.
 
-The file is SQLite. Each row of `entry` keeps, beside the signed envelope, the tree nodes its append completed (the hash
-of the leaf first, then its parents), so node `(level, index)` stands in row `((index + 1) << level) - 1` and no root or
-proof needs more than a few rows. The columns `kind`, `task`, `author`, `id` and `at` repeat what the envelope says, to
-search by; the envelope is what counts, and `verify.py` compares them.
+Each row of `entry` keeps, beside the signed envelope, the tree nodes its append completed (the hash of the leaf first,
+then its parents), so node `(level, index)` stands in row `((index + 1) << level) - 1` and no root or proof needs more
+than a few rows. The columns `kind`, `task`, `author`, `id` and `at` repeat what the envelope says, to search by; the
+envelope is what counts, and `verify.py` compares them.
 """
 
-import sqlite3
-import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from junto.errors import InvalidInput, StorageFailed
 from junto.journal import tree
+from junto.journal.sqlite import SqliteRows
 from junto.journal.statement import Statement, read_statement
+from junto.journal.storage import Rows
 from junto.types import TaskId
-
-FORMAT = 2
-"""The version of the file's layout, in its `user_version`."""
-
-APPLICATION_ID = 0x4A554E54  # "JUNT": what file(1) and we tell a journal by
-
-_ENTRIES = """
-CREATE TABLE entry (
-    position INTEGER PRIMARY KEY,  -- from 0, without gaps
-    kind TEXT NOT NULL,
-    task TEXT NOT NULL,            -- empty: of no task
-    author TEXT NOT NULL,
-    id TEXT NOT NULL UNIQUE,
-    at REAL NOT NULL,              -- unix seconds, the author's clock
-    envelope BLOB NOT NULL,
-    hashes BLOB NOT NULL           -- 32 bytes each: the leaf, then the parents it completed
-);
-CREATE INDEX entry_by_task ON entry (task) WHERE task <> '';
-CREATE INDEX entry_by_kind ON entry (kind, author);
-CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, note TEXT NOT NULL);
-CREATE TRIGGER entry_is_not_changed BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
-CREATE TRIGGER entry_is_not_removed BEFORE DELETE ON entry BEGIN SELECT RAISE(ABORT, 'a journal is append-only'); END;
-"""
-
-_KEPT = """
-CREATE TABLE kept (
-    task TEXT NOT NULL,
-    name TEXT NOT NULL,
-    content BLOB NOT NULL,         -- encrypted by whoever keeps it
-    PRIMARY KEY (task, name)
-) WITHOUT ROWID;
-"""
-
-UPGRADES = (_ENTRIES + _KEPT, _KEPT)
-"""By the format that was found: what makes it today's."""
-
-MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
 _PAGE_ROWS = 256
 _COLUMNS = "position, kind, task, author, id, at, envelope, hashes"
@@ -86,10 +48,10 @@ class Reader:
     Raises InvalidInput if the file is no journal or of a newer format, StorageFailed if it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, place: Path | Rows) -> None:
+        """place: the journal's file, or a connection to where else it lies."""
+        self._place: Rows = SqliteRows(place) if isinstance(place, Path) else place
+        self.where = self._place.where
 
     def __enter__(self) -> "Reader":
         self.open()
@@ -100,30 +62,11 @@ class Reader:
 
     def open(self) -> None:
         """Connect and check the format."""
-        if not self.path.is_file():
-            raise InvalidInput(f"there is no journal at {self.path}")
-        # A file without a write-ahead log has no writer; then nothing is created beside it, and it may lie on a
-        # read-only medium.
-        log = self.path.with_name(self.path.name + "-wal")
-        alone = "" if log.exists() else "&immutable=1"
-        uri = f"file:{quote(str(self.path.absolute()))}?mode=ro{alone}"
-        try:
-            connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
-        except sqlite3.Error as error:
-            raise StorageFailed(f"journal {self.path} cannot be opened: {reason_of(error)}") from error
-        try:
-            check_format(connection, self.path)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
+        self._place.open()
 
     def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        """Let go of it."""
+        self._place.close()
 
     def kept(self, task: TaskId) -> dict[str, bytes]:
         """What a task keeps beside the entries, by name."""
@@ -169,7 +112,7 @@ class Reader:
         """The entry at the index. Raises InvalidInput if there is none."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM entry WHERE position = ?", index)
         if not rows:
-            raise InvalidInput(f"journal {self.path} has no entry {index}; it has {len(self)}")
+            raise InvalidInput(f"journal {self.where} has no entry {index}; it has {len(self)}")
         return _entry(rows[0])
 
     def find(self, statement: str) -> Entry | None:
@@ -185,7 +128,7 @@ class Reader:
 
     def checkpoints(self, last: bool = False) -> list[tuple[int, str]]:
         """The signed tree heads kept in the file, `(size, note)`, largest first; with `last` only that one."""
-        rows = self._rows(f"SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT {1 if last else -1}")
+        rows = self._rows(f"SELECT size, note FROM checkpoint ORDER BY size DESC{' LIMIT 1' if last else ''}")
         return [(int(size), str(note)) for size, note in rows]
 
     def node(self, level: int, index: int) -> bytes:
@@ -193,47 +136,23 @@ class Reader:
         row = ((index + 1) << level) - 1
         rows = self._rows("SELECT substr(hashes, ?, 32) FROM entry WHERE position = ?", 32 * level + 1, row)
         if not rows or not isinstance(rows[0][0], bytes) or len(rows[0][0]) != tree.HASH_BYTES:
-            raise StorageFailed(f"journal {self.path} lacks tree node {level}/{index} at entry {row}")
+            raise StorageFailed(f"journal {self.where} lacks tree node {level}/{index} at entry {row}")
         return bytes(rows[0][0])
 
     def completed(self, index: int) -> tuple[bytes, ...]:
         """All tree nodes the entry's append completed: its leaf, then its parents. Raises StorageFailed."""
         rows = self._rows("SELECT hashes FROM entry WHERE position = ?", index)
         if not rows or not isinstance(rows[0][0], bytes):
-            raise StorageFailed(f"journal {self.path} lacks the tree nodes of entry {index}")
+            raise StorageFailed(f"journal {self.where} lacks the tree nodes of entry {index}")
         hashes = rows[0][0]
         return tuple(hashes[start : start + tree.HASH_BYTES] for start in range(0, len(hashes), tree.HASH_BYTES))
 
     def integrity_findings(self) -> int:
-        """How many faults SQLite finds in the file's tables and indexes, 100 at most."""
-        rows = self._rows("PRAGMA integrity_check")
-        return 0 if rows == [("ok",)] else len(rows)
+        """How many faults the place itself finds in its tables and indexes, 100 at most."""
+        return self._place.findings()
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            if self._connection is None:
-                raise StorageFailed(f"journal {self.path} is closed")
-            try:
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise StorageFailed(f"journal {self.path} cannot be read: {reason_of(error)}") from error
-
-
-def check_format(connection: sqlite3.Connection, path: Path) -> int:
-    """The file's format, 0 for an empty file. Raises InvalidInput if it is no journal or newer than this Junto."""
-    try:
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        application = int(connection.execute("PRAGMA application_id").fetchone()[0])
-        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
-    except sqlite3.DatabaseError as error:
-        raise InvalidInput(f"{path} is not a journal: {reason_of(error)}") from error
-    if not found and not tables:
-        return 0
-    if application != APPLICATION_ID:
-        raise InvalidInput(f"{path} is a SQLite file but not a journal")
-    if found > FORMAT:
-        raise InvalidInput(f"journal {path} has format {found}; this Junto knows up to {FORMAT}: use a newer Junto")
-    return found
+        return self._place.run(query, *values)
 
 
 def _entry(row: tuple[object, ...]) -> Entry:
@@ -242,8 +161,3 @@ def _entry(row: tuple[object, ...]) -> Entry:
         case int(), str(), str(), str(), str(), float(), bytes(), bytes():
             return Entry(index, kind, TaskId(task), author, name, at, envelope, hashes[: tree.HASH_BYTES])
     raise StorageFailed(f"entry {index} of the journal does not hold what its columns should")
-
-
-def reason_of(error: sqlite3.Error) -> str:
-    """SQLite's name for what went wrong; its text may quote values."""
-    return str(getattr(error, "sqlite_errorname", type(error).__name__))

@@ -16,8 +16,6 @@ signed checkpoint, and hashes the entries after that anew.
 """
 
 import asyncio
-import fcntl
-import os
 import queue
 import sqlite3
 import threading
@@ -29,11 +27,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
+from junto.errors import Fenced, InvalidInput, JuntoError, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
 from junto.journal.checkpoint import Checkpoint
-from junto.journal.reading import FORMAT, MARKS, UPGRADES, Entry, Reader, check_format, reason_of
+from junto.journal.reading import Entry, Reader
+from junto.journal.sqlite import Commit, SqliteStorage
 from junto.journal.statement import STATEMENT_BYTES, Statement
+from junto.journal.storage import Held, Row, Storage
 from junto.types import TaskId
 
 CHECKPOINT_ENTRIES = 1024
@@ -42,9 +42,6 @@ CHECKPOINT_ENTRIES = 1024
 _BATCH_ENTRIES = 4096
 _FOLD_COMMITS = 256  # the write-ahead log is folded into the file after so many commits
 _FOLD_BYTES = 4 << 20  # or so many bytes of envelopes
-_BUSY_SECONDS = 5.0
-
-Commit = Callable[[sqlite3.Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,9 @@ class Appended:
 
     index: int
     new: bool
+
+
+Outcome = Appended | PeerFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +79,23 @@ class Journal:
 
     def __init__(
         self,
-        path: Path,
+        place: Path | Storage,
         *,
         origin: str,
         key: Ed25519PrivateKey,
         on_fatal: Callable[[str], None],
         commit: Commit = sqlite3.Connection.commit,
     ) -> None:
-        """`origin` and `key` sign the checkpoints; `on_fatal` gets one line and should end the process."""
-        self.path = path
-        self.reader = Reader(path)
+        """place: the file, which is this node's alone, or where else the journal lies.
+
+        `origin` and `key` sign the checkpoints; `on_fatal` gets one line and should end the process.
+        """
+        self._storage: Storage = SqliteStorage(place, commit=commit) if isinstance(place, Path) else place
+        self.where = self._storage.where
+        self.reader = Reader(self._storage.reading)
         self._origin = origin
         self._key = key
         self._on_fatal = on_fatal
-        self._commit = commit
         self._queue: queue.SimpleQueue[_Request | _Keep | None] = queue.SimpleQueue()
         self._gate = threading.Lock()  # no request enters the queue after the None that ends it
         self._accepting = False
@@ -110,29 +113,25 @@ class Journal:
         self.close()
 
     def open(self) -> None:
-        """Take the file for this process, check it, sign a checkpoint and start the writer.
+        """Take the place for this node, check what it holds, sign a checkpoint and start the writer.
 
-        Raises InvalidInput (another process has it, no journal, a newer format) or StorageFailed (damaged, disk full).
+        Raises InvalidInput (another process has it, no journal, a newer format) or StorageFailed (damaged, disk full,
+        fenced).
         """
+        self._storage.open()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.path)
-        except OSError as error:
-            raise StorageFailed(f"journal {self.path} cannot be opened: {error.strerror}") from error
-        try:
-            self._writer = _connect(self.path)
-            try:
-                self.reader.open()
-                self._frontier, self._checkpoint_size = _checked_frontier(self.reader, self._origin)
-                self._sign_checkpoint_alone()
-            except BaseException:
-                self.reader.close()
-                self._writer.close()
-                raise
+            self.reader.open()
+            self._frontier, self._checkpoint_size, self._origin = _checked_frontier(
+                self.reader, self._origin, self._storage.shared
+            )
+            self._sign_checkpoint_alone()
+            if self._broken:
+                raise StorageFailed(self._broken)
         except BaseException:
-            os.close(self._lock)
+            self.reader.close()
+            self._storage.close()
             raise
-        self._thread = threading.Thread(target=self._serve, name=f"journal {self.path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._thread.start()
         self._accepting = True
 
@@ -145,8 +144,7 @@ class Journal:
             self._queue.put(None)
         self._thread.join()
         self.reader.close()
-        self._writer.close()
-        os.close(self._lock)
+        self._storage.close()
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
         """Where the statement stands, once it is on disk. One that the journal holds already keeps its place.
@@ -191,7 +189,7 @@ class Journal:
     def _enqueue(self, request: "_Request | _Keep") -> None:
         with self._gate:
             if self._broken or not self._accepting:
-                raise StorageFailed(self._broken or f"journal {self.path} is closed")
+                raise StorageFailed(self._broken or f"journal {self.where} is closed")
             self._queue.put(request)
 
     def head(self) -> tuple[int, bytes]:
@@ -229,7 +227,7 @@ class Journal:
             ended_well = True
         finally:
             if not ended_well:
-                self._broken = f"journal {self.path}: its writer ended by a fault"
+                self._broken = f"journal {self.where}: its writer ended by a fault"
                 self._on_fatal(self._broken)
 
     def _write(self) -> None:
@@ -255,21 +253,19 @@ class Journal:
             for request in batch:
                 request.future.set_exception(StorageFailed(self._broken))
             return
-        frontier = self._frontier
-        outcomes: list[tuple[_Request, Appended | PeerFault]] = []
+        storage = self._storage
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            storage.begin()
             for request in batch:
                 if isinstance(request, _Keep):
                     self._keep(request)
-                else:
-                    frontier, outcome = self._insert(request, frontier)
-                    outcomes.append((request, outcome))
+            rows, frontier, outcomes = self._sorted_out([r for r in batch if isinstance(r, _Request)])
+            storage.insert(rows)
             signed = self._checkpoint_size
             if frontier.size // CHECKPOINT_ENTRIES > signed // CHECKPOINT_ENTRIES:
                 signed = self._insert_checkpoint(frontier)
-            self._commit(self._writer)
-        except sqlite3.Error as error:
+            storage.commit()
+        except storage.errors as error:
             failure = self._failed("append", error)
             self._commits = _FOLD_COMMITS  # folded, the log's space is used again
             for request in batch:
@@ -289,33 +285,37 @@ class Journal:
 
     def _keep(self, keep: _Keep) -> None:
         if keep.content is not None:
-            row = (keep.task, keep.name, keep.content)
-            self._writer.execute("INSERT OR REPLACE INTO kept (task, name, content) VALUES (?, ?, ?)", row)
-            return
-        but = ", ".join("?" * len(keep.but))
-        self._writer.execute(f"DELETE FROM kept WHERE task = ? AND name NOT IN ({but})", (keep.task, *keep.but))
+            self._storage.keep(keep.task, keep.name, keep.content)
+        else:
+            self._storage.forget(keep.task, keep.but)
 
-    def _insert(self, request: _Request, frontier: tree.Frontier) -> tuple[tree.Frontier, Appended | PeerFault]:
-        statement, index = request.statement, frontier.size
-        grown, completed = frontier.appended(request.leaf)
-        inserted = self._writer.execute(
-            "INSERT INTO entry (position, kind, task, author, id, at, envelope, hashes) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO NOTHING",
-            (index, *_columns(request.statement), request.envelope, b"".join(completed)),
-        )
-        if inserted.rowcount == 1:
-            return grown, Appended(index, new=True)
-        query = "SELECT position, envelope, author FROM entry WHERE id = ?"
-        held, envelope, author = self._writer.execute(query, (statement.id,)).fetchone()
-        if envelope == request.envelope:
-            return frontier, Appended(held, new=False)
-        return frontier, PeerFault(
-            f"{statement.author} sent a statement with the id {statement.id}, which entry {held} of {author} has"
-        )
+    def _sorted_out(self, batch: list[_Request]) -> tuple[list[Row], tree.Frontier, list[tuple[_Request, Outcome]]]:
+        """The rows to add, the tree with them, and what each caller is told."""
+        frontier = self._frontier
+        held = self._storage.held([request.statement.id for request in batch])
+        rows: list[Row] = []
+        outcomes: list[tuple[_Request, Outcome]] = []
+        for request in batch:
+            statement, index = request.statement, frontier.size
+            before = held.get(statement.id)
+            if before is None:
+                frontier, completed = frontier.appended(request.leaf)
+                rows.append(Row(index, *_columns(statement), request.envelope, b"".join(completed)))
+                held[statement.id] = Held(index, request.envelope, statement.author)
+                outcomes.append((request, Appended(index, new=True)))
+            elif before.envelope == request.envelope:
+                outcomes.append((request, Appended(before.position, new=False)))
+            else:
+                fault = PeerFault(
+                    f"{statement.author} sent a statement with the id {statement.id}, "
+                    f"which entry {before.position} of {before.author} has"
+                )
+                outcomes.append((request, fault))
+        return rows, frontier, outcomes
 
     def _insert_checkpoint(self, frontier: tree.Frontier) -> int:
         note = checkpoint.sign(Checkpoint(self._origin, frontier.size, frontier.root), self._key)
-        self._writer.execute("INSERT OR IGNORE INTO checkpoint (size, note) VALUES (?, ?)", (frontier.size, note))
+        self._storage.mark(frontier.size, note)
         return frontier.size
 
     def _sign_checkpoint_alone(self) -> None:
@@ -323,87 +323,49 @@ class Journal:
         if self._broken or self._checkpoint_size == self._frontier.size:
             return
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._storage.begin()
             signed = self._insert_checkpoint(self._frontier)
-            self._commit(self._writer)
-        except sqlite3.Error as error:
+            self._storage.commit()
+        except self._storage.errors as error:
             self._failed("checkpoint", error)
             return
         self._checkpoint_size = signed
 
     def _fold(self, at_end: bool = False) -> None:
-        """Copy the write-ahead log into the file, beside the appends' path but not beside their error handling."""
+        """Tidy up after many commits, beside the appends' path but not beside their error handling."""
         due = self._commits >= _FOLD_COMMITS or self._bytes >= _FOLD_BYTES
         if self._broken or not (due or at_end):
             return
         self._commits = self._bytes = 0
         try:
-            self._writer.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if at_end else 'PASSIVE'})").fetchall()
-        except sqlite3.Error as error:
+            self._storage.fold(at_end)
+        except self._storage.errors as error:
             self._failed("fold of the write-ahead log", error)
 
-    def _failed(self, doing: str, error: sqlite3.Error) -> JuntoError:
+    def _failed(self, doing: str, error: Exception) -> JuntoError:
         """Undo the transaction; end everything unless the disk was merely full or the file busy."""
-        name = reason_of(error)
-        if name not in _RECOVERABLE:
-            self._broken = f"journal {self.path} cannot be written any more: {name} during {doing}"
+        if isinstance(error, Fenced):
+            self._broken = str(error)
+            self._on_fatal(self._broken)
+            return error
+        name, why = self._storage.cause(error)
+        if not why:
+            self._broken = f"journal {self.where} cannot be written any more: {name} during {doing}"
             self._on_fatal(self._broken)
             return StorageFailed(self._broken)
-        if self._writer.in_transaction:
-            self._writer.rollback()
-        why = "another program holds the file" if name == "SQLITE_BUSY" else "no space left on its disk, free some"
-        return StorageFailed(f"journal {self.path}: nothing was stored in this {doing}, {name}: {why}")
-
-
-# SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.
-_RECOVERABLE = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_SHMSIZE"})
+        self._storage.undo()
+        return StorageFailed(f"journal {self.where}: nothing was stored in this {doing}, {name}: {why}")
 
 
 def _columns(statement: Statement) -> tuple[str, str, str, str, float]:
     return statement.kind, statement.task, statement.author, statement.id, statement.at
 
 
-def _lock(path: Path) -> int:
-    """The descriptor of a lock held until it is closed or the process dies. Raises InvalidInput, naming the holder."""
-    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
-        os.close(descriptor)
-        raise InvalidInput(f"journal {path} is open in process {holder}: stop that one, or use another home") from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return descriptor
+def _checked_frontier(reader: Reader, origin: str, shared: bool) -> tuple[tree.Frontier, int, str]:
+    """The frontier, the size of the last checkpoint, which the tree must have led to, and the journal's name.
 
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """The one connection that writes; creates the file, readable by its owner alone."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StorageFailed(f"journal {path} cannot be opened: {error.strerror}") from error
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        found = check_format(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite hides a failed one; `_fold` does not
-        if found < FORMAT:
-            connection.executescript(f"BEGIN IMMEDIATE;{UPGRADES[found]}{MARKS}COMMIT;")
-    except sqlite3.Error as error:
-        connection.close()
-        raise StorageFailed(f"journal {path} cannot be opened: {reason_of(error)}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _checked_frontier(reader: Reader, origin: str) -> tuple[tree.Frontier, int]:
-    """The frontier and the size of the last checkpoint, which the tree in the file must have led to.
-
-    Entries after that checkpoint are hashed anew; those before it are `verify`'s to read in full.
+    Entries after that checkpoint are hashed anew; those before it are `verify`'s to read in full. A journal that
+    several nodes of a party share keeps the name that the first of them gave it.
     """
     size = len(reader)
     marks = reader.checkpoints(last=True)
@@ -412,21 +374,23 @@ def _checked_frontier(reader: Reader, origin: str) -> tuple[tree.Frontier, int]:
         marked, note = marks[0]
         head, _ = checkpoint.parse(note)
         if marked > size:
-            raise _damaged(reader.path, f"it holds {size} entries, and a checkpoint of {marked}")
+            raise _damaged(reader.where, f"it holds {size} entries, and a checkpoint of {marked}")
+        if shared and head.origin.rpartition("/")[0] == origin.rpartition("/")[0]:
+            origin = head.origin
         if head.origin != origin:
-            raise InvalidInput(f"journal {reader.path} is of {head.origin}, not of {origin}: use this node's own home")
+            raise InvalidInput(f"journal {reader.where} is of {head.origin}, not of {origin}: use this node's own home")
         frontier = tree.frontier_at(marked, reader.node)
         if (head.size, head.root) != (marked, frontier.root):
-            raise _damaged(reader.path, f"its tree does not lead to its checkpoint of {marked}")
+            raise _damaged(reader.where, f"its tree does not lead to its checkpoint of {marked}")
     for entry in reader.entries(marked):
         leaf = tree.leaf_hash(entry.envelope)
         if entry.index != frontier.size or leaf != entry.leaf:
-            raise _damaged(reader.path, f"entry {frontier.size} is missing or changed")
+            raise _damaged(reader.where, f"entry {frontier.size} is missing or changed")
         frontier, _ = frontier.appended(leaf)
     if frontier.root != tree.root_at(size, reader.node):
-        raise _damaged(reader.path, f"the tree of its {size} entries is changed")
-    return frontier, marked
+        raise _damaged(reader.where, f"the tree of its {size} entries is changed")
+    return frontier, marked, origin
 
 
-def _damaged(path: Path, what: str) -> StorageFailed:
-    return StorageFailed(f"journal {path} is damaged: {what}; `junto journal verify {path}` names every place")
+def _damaged(where: str, what: str) -> StorageFailed:
+    return StorageFailed(f"journal {where} is damaged: {what}; `junto journal verify {where}` names every place")
