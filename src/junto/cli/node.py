@@ -56,6 +56,24 @@ def status(home: Home = None, user: User = None, profile: Profile = None, json: 
     _print_status(found, time.time())
 
 
+@app.command("top")
+def top(
+    once: Annotated[bool, typer.Option("--once", help="Print it once.")] = False,
+    home: Home = None,
+    user: User = None,
+    profile: Profile = None,
+    json: AsJson = False,
+) -> None:
+    """Watch what the node gives to tasks: who has it, and who waits for what.
+
+    Slots are fragments that compute; memory and disk are held by tasks from offer to end.
+    """
+    from junto.cli.top import show_top
+
+    with connect(home, user=user, profile=profile) as desk:
+        show_top(desk, once=once, json=json)
+
+
 @app.command("stop")
 def stop(home: Home = None) -> None:
     """Stop the node of a home on this machine; its journal stays."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from junto.plan.steps import Plan
 
 M = TypeVar("M", bound=methods.Message)
+_TOP_SECONDS = 86400.0
 _CALL_SECONDS = 30.0
 _RESTART_SECONDS = 30.0  # a node that cannot be reached has so long to come back
 _GRACE_SECONDS = 15.0  # the node ends a task at its deadline by itself; a desk waits a little longer
@@ -237,6 +238,11 @@ class Desk:
     def status(self) -> methods.Status:
         """The node, as its operator sees it."""
         return decoded(self.request(methods.USER_STATUS), methods.Status)
+
+    def top(self) -> Iterator[methods.Top]:
+        """What the node gives to tasks and who waits for it, now and every moment. Raises Unavailable when it stops."""
+        for piece in self.stream(methods.OPERATOR_TOP, methods.Message(), seconds=_TOP_SECONDS):
+            yield decoded(piece, methods.Top)
 
     # ── the link ────────────────────────────────────────────────────────────────────────────────────
 
