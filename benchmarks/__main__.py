@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("link", "journal", "secure", "engine", "node", "question")
+BENCHES = ("link", "journal", "secure", "engine", "node", "question", "tasks")
 RESULTS = Path(__file__).parent / "results.json"
 
 Row = dict[str, object]
