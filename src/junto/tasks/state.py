@@ -33,6 +33,15 @@ from junto.tasks.bodies import (
     Stop,
     Version,
 )
+from junto.tasks.checks import (
+    check_attempt,
+    check_confirm,
+    check_contract,
+    check_digest,
+    check_participant,
+    check_stop,
+    check_versions,
+)
 from junto.tasks.events import (
     AttemptArrived,
     CancelAsked,
@@ -237,16 +246,16 @@ class Task:
 
     def _offer_arrived(self, event: OfferArrived) -> list[Instruction]:
         self._check_asked_by_us(event.party)
-        self._check_digest(event.party, event.offer.plan_digest)
+        check_digest(self.id, self.proposal, event.party, event.offer.plan_digest)
         if event.offer.proposal != self._proposal_id:
             raise PeerFault(f"{event.party} offered for another proposal than that of task {self.id}")
-        self._check_versions(event.party, event.offer)
+        check_versions(self.id, event.party, event.offer)
         self._offers.setdefault(event.party, (event.offer, event.envelope))
         return self._answered(event.at)
 
     def _refusal_arrived(self, event: RefusalArrived) -> list[Instruction]:
         self._check_asked_by_us(event.party)
-        self._check_digest(event.party, event.refusal.plan_digest)
+        check_digest(self.id, self.proposal, event.party, event.refusal.plan_digest)
         if event.refusal.proposal != self._proposal_id:
             raise PeerFault(f"{event.party} refused another proposal than that of task {self.id}")
         self._refusals.setdefault(event.party, event.refusal)
@@ -310,21 +319,7 @@ class Task:
         self._last_word = True
 
     def _contract_arrived(self, event: ContractArrived) -> list[Instruction]:
-        if event.party != self.asker:
-            raise PeerFault(f"{event.party} sent a contract for task {self.id}, which {self.asker} asked")
-        self._check_digest(event.party, event.contract.plan_digest)
-        if event.contract.proposal != self._proposal_id:
-            raise PeerFault(f"{event.party} sent a contract for another proposal than that of task {self.id}")
-        if event.contract.disclosures != self._disclosures:
-            raise PeerFault(f"the contract of task {self.id} names other disclosures than {self.me} judged")
-        offered = [party for party, _ in event.offers]
-        if sorted(offered) != sorted(self.proposal.participants):
-            raise PeerFault(f"the contract of task {self.id} does not hold one offer of every participant")
-        for party, offer in event.offers:
-            self._check_digest(party, offer.plan_digest)
-            if offer.proposal != self._proposal_id or offer.disclosures != self._disclosures:
-                raise PeerFault(f"the contract of task {self.id} holds an offer of {party} for something else")
-            self._check_versions(party, offer)
+        check_contract(self.id, self.asker, self.proposal, self._proposal_id, self._disclosures, event)
         self.contract = event.statement
         self._keep_versions(offer for _, offer in event.offers)
         self._move("running", event.at)
@@ -352,12 +347,7 @@ class Task:
         return [Publish(confirm, self.others)]
 
     def _confirm_arrived(self, event: ConfirmArrived) -> None:
-        self._check_participant(event.party)
-        self._check_digest(event.party, event.confirm.plan_digest)
-        parts = set(self._parts())
-        for finished in event.confirm.steps:
-            if (finished.step, event.party) not in parts:
-                raise PeerFault(f"{event.party} confirms a step of task {self.id} in which it has no part")
+        check_confirm(self.id, self.proposal, set(self._parts()), event)
         for finished in event.confirm.steps:
             if finished.attempt == self.run_of(finished.step):
                 self.finished.setdefault((finished.step, event.party), finished)
@@ -366,14 +356,7 @@ class Task:
 
     def _attempt_arrived(self, event: AttemptArrived) -> list[Instruction]:
         attempt = event.attempt
-        self._check_participant(event.party)
-        self._check_digest(event.party, attempt.plan_digest)
-        if (attempt.step, event.party) not in self._parts() or self._joint[attempt.step][-1:] != (attempt.step,):
-            raise PeerFault(f"{event.party} begins a step of task {self.id} anew that is no joint step of its")
-        if not 0 < attempt.number <= MOST_ATTEMPTS:
-            raise PeerFault(
-                f"{event.party} begins step {attempt.step} of task {self.id} for the {attempt.number}th time"
-            )
+        check_attempt(self.id, self.proposal, self._parts(), self._joint, event)
         if attempt.number <= self.attempts.get(attempt.step, 0):
             return []
         self._begin_anew(attempt.step, attempt.number)
@@ -455,16 +438,11 @@ class Task:
     def _check_receipt(self, event: ReceiptArrived) -> None:
         if event.party != self.receiver:
             raise PeerFault(f"{event.party} sent a receipt for task {self.id}, whose receiver is {self.receiver}")
-        self._check_digest(event.party, event.receipt.plan_digest)
+        check_digest(self.id, self.proposal, event.party, event.receipt.plan_digest)
 
     def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
         stop = event.stop
-        self._check_participant(event.party)
-        self._check_digest(event.party, stop.plan_digest)
-        if stop.end == "done":
-            raise PeerFault(f"{event.party} says task {self.id} is done; only a receipt says that")
-        if stop.party not in self.proposal.participants:
-            raise PeerFault(f"{event.party} ends task {self.id} because of {stop.party}, which takes no part in it")
+        check_stop(self.id, self.proposal, event)
         if self.me != self.asker or self.state == "running":
             return [*self._confirm(), *self._conclude(stop.end, stop.code, stop.party, stop.reason, event.at)]
         # Another participant may have had this stop before our proposal, and so not have known what it was about.
@@ -539,22 +517,10 @@ class Task:
     def _keep_versions(self, offers: Iterable[Offer]) -> None:
         self._versions = {(v.party, v.dataset): v for offer in offers for v in offer.versions}
 
-    def _check_participant(self, party: PartyId) -> None:
-        if party not in self.proposal.participants:
-            raise PeerFault(f"{party} takes no part in task {self.id}")
-
     def _check_asked_by_us(self, party: PartyId) -> None:
-        self._check_participant(party)
+        check_participant(self.id, self.proposal, party)
         if self.me != self.asker:
             raise PeerFault(f"{party} answered {self.me} about task {self.id}, which {self.asker} asked")
-
-    def _check_versions(self, party: PartyId, offer: Offer) -> None:
-        if any(version.party != party for version in offer.versions):
-            raise PeerFault(f"{party} offered for task {self.id} with another party's dataset version")
-
-    def _check_digest(self, party: PartyId, digest: Digest) -> None:
-        if digest != self.proposal.plan_digest:
-            raise PeerFault(f"{party} speaks of another plan than the one proposed as task {self.id}")
 
     def _note_late(self, event: Event) -> list[Instruction]:
         match event:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a participant may say about a task; anything else is its fault and has no effect.
+
+Every check raises PeerFault, one line that names the party and the task.
+"""
+
+from collections.abc import Collection
+
+from junto.errors import PeerFault
+from junto.tasks.attempts import MOST_ATTEMPTS, Joint
+from junto.tasks.bodies import Offer, Proposal
+from junto.tasks.events import AttemptArrived, ConfirmArrived, ContractArrived, StopArrived
+from junto.types import Digest, PartyId, StepId, TaskId
+
+Parts = Collection[tuple[StepId, PartyId]]
+"""Who has a part in which step."""
+
+
+def check_participant(id: TaskId, proposal: Proposal, party: PartyId) -> None:
+    """It takes part."""
+    if party not in proposal.participants:
+        raise PeerFault(f"{party} takes no part in task {id}")
+
+
+def check_digest(id: TaskId, proposal: Proposal, party: PartyId, digest: Digest) -> None:
+    """It speaks of the plan that was proposed."""
+    if digest != proposal.plan_digest:
+        raise PeerFault(f"{party} speaks of another plan than the one proposed as task {id}")
+
+
+def check_versions(id: TaskId, party: PartyId, offer: Offer) -> None:
+    """It offers what is its own."""
+    if any(version.party != party for version in offer.versions):
+        raise PeerFault(f"{party} offered for task {id} with another party's dataset version")
+
+
+def check_contract(
+    id: TaskId, asker: PartyId, proposal: Proposal, statement: str, disclosures: Digest, event: ContractArrived
+) -> None:
+    """The contract is the asker's, of the proposal in that statement, over what we judged, with everybody's offer."""
+    if event.party != asker:
+        raise PeerFault(f"{event.party} sent a contract for task {id}, which {asker} asked")
+    check_digest(id, proposal, event.party, event.contract.plan_digest)
+    if event.contract.proposal != statement:
+        raise PeerFault(f"{event.party} sent a contract for another proposal than that of task {id}")
+    if event.contract.disclosures != disclosures:
+        raise PeerFault(f"the contract of task {id} names other disclosures than were judged here")
+    if sorted(party for party, _ in event.offers) != sorted(proposal.participants):
+        raise PeerFault(f"the contract of task {id} does not hold one offer of every participant")
+    for party, offer in event.offers:
+        check_digest(id, proposal, party, offer.plan_digest)
+        if offer.proposal != statement or offer.disclosures != disclosures:
+            raise PeerFault(f"the contract of task {id} holds an offer of {party} for something else")
+        check_versions(id, party, offer)
+
+
+def check_confirm(id: TaskId, proposal: Proposal, parts: Parts, event: ConfirmArrived) -> None:
+    """It confirms its own parts."""
+    check_participant(id, proposal, event.party)
+    check_digest(id, proposal, event.party, event.confirm.plan_digest)
+    if any((finished.step, event.party) not in parts for finished in event.confirm.steps):
+        raise PeerFault(f"{event.party} confirms a step of task {id} in which it has no part")
+
+
+def check_attempt(id: TaskId, proposal: Proposal, parts: Parts, joint: Joint, event: AttemptArrived) -> None:
+    """It begins a joint step anew in which it has a part, and not for ever."""
+    attempt = event.attempt
+    check_participant(id, proposal, event.party)
+    check_digest(id, proposal, event.party, attempt.plan_digest)
+    if (attempt.step, event.party) not in parts or joint[attempt.step][-1:] != (attempt.step,):
+        raise PeerFault(f"{event.party} begins a step of task {id} anew that is no joint step of its")
+    if not 0 < attempt.number <= MOST_ATTEMPTS:
+        raise PeerFault(f"{event.party} begins step {attempt.step} of task {id} for the {attempt.number}th time")
+
+
+def check_stop(id: TaskId, proposal: Proposal, event: StopArrived) -> None:
+    """It ends the task, without an answer, because of a participant."""
+    check_participant(id, proposal, event.party)
+    check_digest(id, proposal, event.party, event.stop.plan_digest)
+    if event.stop.end == "done":
+        raise PeerFault(f"{event.party} says task {id} is done; only a receipt says that")
+    if event.stop.party not in proposal.participants:
+        raise PeerFault(f"{event.party} ends task {id} because of {event.stop.party}, which takes no part in it")
