@@ -36,7 +36,7 @@ from junto.demo.consortium import Consortium, consortium, junto
 OWNERS = ("north", "south", "west")
 ASKER = "west"
 TRIVIAL = "SELECT id, v FROM tiny"
-WITH_SECRET = "SELECT ward, avg(v) AS a FROM small GROUP BY ward"
+JOINT = "SELECT ward, avg(v) AS a FROM small GROUP BY ward"
 SECRET_TASKS = {1: 60, 10: 200}
 RATE_AIM = 150.0
 RECOVERY_AIM_SECONDS = 2.0
@@ -66,7 +66,7 @@ def _rates() -> tuple[dict[int, dict[str, float]], dict[int, dict[str, float]]]:
             _publish(running, owner, number)
         with running.desk(ASKER) as desk:
             _await_datasets(desk)
-            trivial, secret = desk.sql(TRIVIAL), desk.sql(WITH_SECRET)
+            trivial, secret = desk.sql(TRIVIAL), desk.sql(JOINT)
             if sorted(row["id"] for row in trivial.run().table.to_pylist()) != [0, 1, 2]:
                 raise ValueError("the answer is wrong")
             load(trivial.run, 10, 100)
