@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's disk that survives its process: a journal and files, with what was not synced lost or torn at a crash.
+
+A write becomes durable at a later moment of virtual time, all that waits together, as group commit does it. At a crash
+what had not been synced is lost, or, as SQLite's log allows, the whole last batch is there although nobody was told.
+"""
+
+import asyncio
+import errno
+import io
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from junto.errors import PeerFault, StorageFailed
+from junto.journal import tree
+from junto.journal.reading import Entry
+from junto.journal.statement import Statement
+from junto.journal.store import Appended
+from junto.testing.sim.loop import PROCESS, Process
+from junto.types import TaskId
+
+_SYNC_SECONDS = 0.001
+
+
+@dataclass(slots=True)
+class Disk:
+    """What one node's machine keeps across processes, and what is wrong with it now."""
+
+    name: str
+    entries: list[Entry] = field(default_factory=list)
+    kept: dict[tuple[TaskId, str], bytes] = field(default_factory=dict)
+    files: dict[Path, bytes] = field(default_factory=dict)
+    full: bool = False
+    breaks: bool = False  # the next sync fails
+    tears: bool = False  # a file that is being written at a crash is left half-written
+
+    def copy(self) -> "Disk":
+        """The same content, on another disk."""
+        return Disk(self.name, list(self.entries), dict(self.kept), dict(self.files))
+
+    def check(self) -> None:
+        """Raises OSError if there is no room."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class SimFiles:
+    """See `junto.node.spool.Files`."""
+
+    def __init__(self, disk: Disk, process: Process) -> None:
+        self._disk = disk
+        self._process = process
+
+    def write(self, path: Path, pieces: Iterable[bytes]) -> None:
+        """A new file."""
+        data = b"".join(pieces)
+        self._alive()
+        self._disk.check()
+        self._disk.files[path] = data
+
+    @contextmanager
+    def read(self, path: Path, offset: int) -> Iterator[BinaryIO]:
+        """The file, open."""
+        self._alive()
+        if path not in self._disk.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
+        stream = io.BytesIO(self._disk.files[path])
+        stream.seek(offset)
+        yield stream
+
+    def size(self, path: Path) -> int:
+        """How many bytes."""
+        if path not in self._disk.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
+        return len(self._disk.files[path])
+
+    def remove(self, path: Path) -> None:
+        """Forget it."""
+        if not self._process.dead:
+            self._disk.files.pop(path, None)
+
+    def names(self, folder: Path) -> list[Path]:
+        """The files of a folder."""
+        return sorted(path for path in self._disk.files if path.parent == folder)
+
+    def _alive(self) -> None:
+        if self._process.dead:
+            raise OSError(errno.EIO, "the process is gone")
+
+
+@dataclass(slots=True)
+class _Waiting:
+    act: Callable[[], object]
+    future: asyncio.Future[Any]
+
+
+class SimJournal:
+    """See `junto.journal.store.Journal`: the same tree, the same ids once only, on a simulated disk."""
+
+    def __init__(
+        self, disk: Disk, faults: random.Random, path: Path, *, on_fatal: Callable[[str], None], **_: object
+    ) -> None:
+        self.path = path
+        self._disk = disk
+        self._faults = faults
+        self._on_fatal = on_fatal
+        self._waiting: list[_Waiting] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._ids: dict[str, Entry] = {}
+        self._frontier = tree.Frontier()
+        self._process = PROCESS.get() or Process("harness")
+        self._by_task: dict[str, list[Entry]] = {}
+
+    def open(self) -> None:
+        """Read what is there."""
+        for entry in self._disk.entries:
+            self._take(entry)
+
+    def close(self) -> None:
+        """Commit what waits."""
+        self._commit()
+
+    def crash(self) -> None:
+        """The process is gone: what waits is lost, or all of it is there."""
+        if self._waiting and self._faults.random() < 0.5 and not self._disk.full:
+            for waiting in self._waiting:
+                waiting.act()
+        self._waiting = []
+
+    async def append(self, envelope: bytes, statement: Statement) -> Appended:
+        """Where the statement stands, once it is durable."""
+        return await self._enqueue(lambda: self._append(envelope, statement))
+
+    async def keep(self, task: TaskId, name: str, content: bytes) -> None:
+        """See `Journal.keep`."""
+        await self._enqueue(lambda: self._disk.kept.__setitem__((task, name), content))
+
+    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> None:
+        """See `Journal.forget`."""
+
+        def act() -> None:
+            for key in [key for key in self._disk.kept if key[0] == task and key[1] not in but]:
+                del self._disk.kept[key]
+
+        if not self._process.dead:
+            self._enqueue(act).add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def kept(self, task: TaskId) -> dict[str, bytes]:
+        """See `Journal.kept`."""
+        return {name: content for (of, name), content in self._disk.kept.items() if of == task}
+
+    def kept_tasks(self) -> set[TaskId]:
+        """See `Journal.kept_tasks`."""
+        return {task for task, _ in self._disk.kept}
+
+    def head(self) -> tuple[int, bytes]:
+        """Size and root."""
+        return self._frontier.size, self._frontier.root
+
+    def __len__(self) -> int:
+        return self._frontier.size
+
+    def entries(
+        self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
+    ) -> Iterator[Entry]:
+        """See `Reader.entries`."""
+        for entry in list(self._by_task.get(task, ())) if task else self._disk.entries[start:stop]:
+            if (not kinds or entry.kind in kinds) and (not author or entry.author == author):
+                yield entry
+
+    def find(self, statement: str) -> Entry | None:
+        """The entry of that id."""
+        return self._ids.get(statement)
+
+    def latest(self, kind: str, author: str) -> Entry | None:
+        """The author's last of the kind."""
+        found = [entry for entry in self._disk.entries if (entry.kind, entry.author) == (kind, author)]
+        return found[-1] if found else None
+
+    # ── the writer ──
+
+    def _enqueue(self, act: Callable[[], Any]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if self._process.dead:
+            future.cancel()
+            return future
+        self._waiting.append(_Waiting(act, future))
+        if self._timer is None:
+            self._timer = loop.call_later(_SYNC_SECONDS * (0.5 + self._faults.random()), self._commit)
+        return future
+
+    def _commit(self) -> None:
+        self._timer = None
+        if self._process.dead:
+            return
+        batch, self._waiting = self._waiting, []
+        if self._disk.breaks and batch:
+            self._disk.breaks = False
+            self._waiting = batch  # perhaps on the disk, perhaps not: `crash` decides
+            self._on_fatal(f"journal {self.path} cannot be written any more: SQLITE_IOERR_FSYNC")
+            return
+        for waiting in batch:
+            if waiting.future.cancelled():
+                continue
+            if self._disk.full:
+                waiting.future.set_exception(StorageFailed("nothing was stored: no space left on its disk"))
+                continue
+            try:
+                waiting.future.set_result(waiting.act())
+            except PeerFault as error:
+                waiting.future.set_exception(error)
+
+    def _append(self, envelope: bytes, statement: Statement) -> Appended:
+        held = self._ids.get(statement.id)
+        if held is not None:
+            if held.envelope != envelope:
+                raise PeerFault(f"{statement.author} sent a statement with the id {statement.id}, which another has")
+            return Appended(held.index, new=False)
+        entry = Entry(
+            self._frontier.size,
+            statement.kind,
+            statement.task,
+            statement.author,
+            statement.id,
+            statement.at,
+            envelope,
+            tree.leaf_hash(envelope),
+        )
+        self._disk.entries.append(entry)
+        self._take(entry)
+        return Appended(entry.index, new=True)
+
+    def _take(self, entry: Entry) -> None:
+        self._frontier, _ = self._frontier.appended(entry.leaf)
+        self._ids[entry.id] = entry
+        if entry.task:
+            self._by_task.setdefault(entry.task, []).append(entry)
+
+
+def renamed(entry: Entry, index: int) -> Entry:
+    """The same entry at another place."""
+    return replace(entry, index=index)

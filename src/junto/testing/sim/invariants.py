@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold whatever fails: after every message, now and then in between, and at the end, once all is mended."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from junto.journal import tree
+from junto.journal.statement import body_of, read_statement
+from junto.link import methods
+from junto.link.connection import Answer
+from junto.node.exchange import decode_pull
+from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
+from junto.tasks.bodies import Contract, Proposal, Receipt
+from junto.tasks.table import ENDED
+from junto.testing.sim.workload import QUESTIONS, Asked, table_of
+from junto.testing.sim.world import World
+from junto.trust.names import parse_name
+from junto.types import PartyId, TaskId
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+class Invariants:
+    """Watches one run. Raises Broken, naming what does not hold."""
+
+    def __init__(self, world: World, asked: dict[TaskId, Asked]) -> None:
+        self._world = world
+        self._asked = asked
+        self._acknowledged: dict[PartyId, set[str]] = defaultdict(set)  # party → statement ids it said it has
+        self._promised: dict[TaskId, PartyId] = {}
+        self.done = 0
+        self.ended: dict[str, int] = defaultdict(int)
+        world.network.before_call = self.before_call
+        world.network.after_call = self.after_call
+
+    # ── with every message ──
+
+    def before_call(self, sender: PartyId, to: PartyId, method: str, payload: bytes) -> None:
+        """What a node says, its journal has: persist, then send."""
+        if method != methods.PEER_TELL:
+            return
+        for statement in _statements(payload):
+            if parse_name(statement[1]).party == sender:
+                self._must(self._has(sender, statement[0]), f"{sender} tells {to} what its journal does not have")
+
+    def after_call(self, sender: PartyId, to: PartyId, method: str, payload: bytes, answer: Answer) -> None:
+        """What a node acknowledges, it has; what it serves, the contract names for that party."""
+        if method == methods.PEER_TELL:
+            for id, _ in _statements(payload):
+                self._must(self._has(to, id), f"{to} acknowledges a statement of {sender} that it does not have")
+                self._acknowledged[to].add(id)
+        elif method in (methods.PEER_PULL, methods.PEER_READ):
+            pull = decode_pull(payload)
+            plan = self._contracted(to, pull.task)
+            self._must(plan is not None, f"{to} serves {sender} an output of a task without a contract")
+            if plan is not None:
+                self._must(
+                    _is_for(plan, pull.step, to, sender), f"{to} serves {sender} step {pull.step}, not meant for it"
+                )
+
+    def promised(self, party: PartyId, task: TaskId) -> None:
+        """A node told its user that it has the question."""
+        self._promised[task] = party
+        self._must(self._proposal(party, task) is not None, f"{party} accepts task {task}, and its journal has it not")
+
+    # ── in between ──
+
+    def check(self) -> None:
+        """Every open task waits for somebody, by a deadline."""
+        for party, running in self._world.running.items():
+            if not running.ready:
+                continue
+            for live in running.node.runner.live.values():
+                task = live.task
+                if task.state in ENDED or task.state == "new":
+                    continue
+                waits = task.waits()
+                self._must(bool(waits), f"task {task.id} is {task.state} at {party} and waits for nobody")
+                late = [wait for wait in waits if wait.until > task.deadline + 1e-6]
+                self._must(not late, f"task {task.id} at {party} waits beyond its deadline")
+
+    # ── at the end ──
+
+    def finish(self) -> None:
+        """Once all is mended and every deadline has passed."""
+        world = self._world
+        receipts: dict[TaskId, set[str]] = defaultdict(set)
+        contracts: dict[TaskId, set[str]] = defaultdict(set)
+        for party in world.parties:
+            held = {entry.id for entry in world.disks[party].entries}
+            lost = self._acknowledged[party] - held
+            self._must(not lost, f"{party} has lost {len(lost)} statements that it had acknowledged")
+            self._journal(party)
+            uses: dict[TaskId, int] = defaultdict(int)
+            for entry in world.disks[party].entries:
+                if entry.kind == "receipt":
+                    receipts[entry.task].add(entry.id)
+                if entry.kind == "contract":
+                    contracts[entry.task].add(entry.id)
+                if entry.kind == "grant-use" and parse_name(entry.author).party == party:
+                    uses[entry.task] += 1
+            self._must(all(count == 1 for count in uses.values()), f"{party} counts a grant twice for one task")
+        for found, what in ((receipts, "receipts"), (contracts, "contracts")):
+            twice = [task for task, ids in found.items() if len(ids) > 1]
+            self._must(not twice, f"{len(twice)} tasks have two {what}: {twice[:1]}")
+        for task, party in self._promised.items():
+            self._must(self._proposal(party, task) is not None, f"{party} has lost task {task}, which it had accepted")
+        for party, running in world.running.items():
+            node = running.node
+            for live in node.runner.live.values():
+                task = live.task
+                self._must(
+                    task.state in ENDED, f"task {task.id} is still {task.state} at {party}: {_waits(task.waits())}"
+                )
+                if task.outcome is not None and task.outcome.end != "done":
+                    self._must(bool(task.outcome.reason), f"task {task.id} ended at {party} without a reason")
+                if task.state == "done":
+                    self._must(task.receipt is not None, f"task {task.id} is done at {party} without a receipt")
+                    self._must(
+                        bool(receipts[task.id]), f"task {task.id} is done at {party}, and nobody wrote a receipt"
+                    )
+                if task.asker == party:
+                    self._own(party, live)
+            self._nothing_left(party)
+
+    def _own(self, party: PartyId, live: object) -> None:
+        task = live.task  # type: ignore[attr-defined]  # a Live
+        self.ended[task.state if task.state == "done" else f"{task.state} {task.outcome.code}"] += 1
+        if task.state != "done":
+            return
+        self.done += 1
+        answer = live.answer  # type: ignore[attr-defined]  # the same
+        self._must(answer is not None, f"task {task.id} is done at {party}, and its answer is gone")
+        running = self._world.running[party]
+        content = answer.result
+        data = content if isinstance(content, bytes) else b"".join(running.node.spool.read(content))
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all().replace_schema_metadata(None)
+        expected = _expected(task.proposal.plan.question, tuple(self._world.parties), tuple(task.proposal.missing))
+        self._must(
+            table.to_pydict() == {name: expected[name] for name in table.column_names},
+            f"the answer of task {task.id} at {party} is wrong",
+        )
+
+    def _nothing_left(self, party: PartyId) -> None:
+        """Outputs and reservations of ended tasks are gone; answers stay."""
+        running, disk = self._world.running[party], self._world.disks[party]
+        names = {name for _, name in disk.kept}
+        self._must(names <= {"answer"}, f"{party} still keeps {sorted(names)} of ended tasks")
+        answers = {
+            live.answer.result.path
+            for live in running.node.runner.live.values()
+            if live.answer is not None and not isinstance(live.answer.result, bytes)
+        }
+        left = set(disk.files) - answers
+        self._must(not left, f"{len(left)} files are left in the spool of {party}")
+        waiting = running.node.outbox._waiting  # noqa: SLF001  # what is not told to anybody else
+        self._must(not any(waiting.values()), f"{party} still holds outputs for others")
+
+    def _journal(self, party: PartyId) -> None:
+        frontier = tree.Frontier()
+        ids: set[str] = set()
+        for index, entry in enumerate(self._world.disks[party].entries):
+            self._must(entry.index == index, f"entry {index} of the journal of {party} is out of place")
+            self._must(entry.id not in ids, f"the journal of {party} holds {entry.id} twice")
+            ids.add(entry.id)
+            frontier, _ = frontier.appended(tree.leaf_hash(entry.envelope))
+        running = self._world.running.get(party)
+        if running is not None and running.journal is not None:
+            size, root = running.journal.head()
+            self._must(
+                (size, root) == (frontier.size, frontier.root), f"the tree of {party} is not that of its entries"
+            )
+
+    # ── shared ──
+
+    def _must(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise Broken(what)
+
+    def _has(self, party: PartyId, id: str) -> bool:
+        running = self._world.running.get(party)
+        if running is None or running.journal is None:
+            return any(entry.id == id for entry in self._world.disks[party].entries)
+        return running.journal.find(id) is not None
+
+    def _proposal(self, party: PartyId, task: TaskId) -> Proposal | None:
+        for entry in self._world.disks[party].entries:
+            if entry.kind == "proposal" and entry.task == task:
+                return body_of(entry.statement, Proposal)
+        return None
+
+    def _contracted(self, party: PartyId, task: TaskId) -> Plan | None:
+        running = self._world.running.get(party)
+        if running is None or running.journal is None:
+            return None
+        entries = list(running.journal.entries(task=task))
+        if not any(
+            entry.kind == "contract" and isinstance(body_of(entry.statement, Contract), Contract) for entry in entries
+        ):
+            return None
+        proposal = next((entry for entry in entries if entry.kind == "proposal"), None)
+        return body_of(proposal.statement, Proposal).plan if proposal is not None else None
+
+
+def _statements(payload: bytes) -> list[tuple[str, str]]:
+    """Id and author of each statement that is told."""
+    return [_id_of(envelope) for envelope in msgspec.msgpack.decode(payload, type=methods.Envelopes).envelopes]
+
+
+@functools.lru_cache(maxsize=4096)
+def _id_of(envelope: bytes) -> tuple[str, str]:
+    statement = read_statement(envelope)
+    return statement.id, statement.author
+
+
+def _is_for(plan: Plan, step_id: str, owner: PartyId, caller: PartyId) -> bool:
+    """Whether the plan has `owner` give an output of the step to `caller`."""
+    step = next((step for step in plan.steps if step.id == step_id), None)
+    match step:
+        case Move():
+            return step.sender == owner and caller in step.to
+        case Threshold() | MaskedSum():
+            return {owner, caller} <= parties_of(step)
+        case Query() | Release() | None:
+            return False
+
+
+@functools.lru_cache(maxsize=256)
+def _expected(question: str, parties: tuple[PartyId, ...], missing: tuple[PartyId, ...]) -> dict[str, list[object]]:
+    found = next(one for one in QUESTIONS if one.sql == question)
+    tables = [table_of(party, number) for number, party in enumerate(parties) if party not in missing]
+    pooled = pa.concat_tables(tables)
+    with duckdb.connect() as database:
+        database.register("pooled", pooled)
+        return dict(database.sql(found.expected).to_arrow_table().to_pydict())
+
+
+def _waits(waits: Iterable[object]) -> str:
+    return ", ".join(str(wait) for wait in waits)
+
+
+__all__ = ["Broken", "Invariants", "Receipt"]

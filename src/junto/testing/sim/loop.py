@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An event loop whose time is a number: it jumps to the next timer, and nothing ever sleeps.
+
+Work for threads runs inline, at a moment of virtual time that a seeded source draws. Tasks and futures hash by their
+number, so that sets of them iterate alike in every process. Everything that runs belongs to a *process* (a context
+variable): a process that is killed begins nothing more, one that is paused is held until it goes on.
+"""
+
+import asyncio
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Process:
+    """A simulated process: one start of one node, or the harness itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self.paused = False
+
+
+PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
+
+
+class Stuck(Exception):
+    """Nothing is ready and no timer is set: everybody waits for somebody else."""
+
+
+class _Task(asyncio.Task[Any]):
+    def __init__(self, coroutine: Any, *, loop: "SimLoop", number: int, **options: Any) -> None:
+        self.number = number
+        self.process = PROCESS.get()
+        super().__init__(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class _Future(asyncio.Future[Any]):
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """Deterministic: the same seed and the same program give the same run."""
+
+    def __init__(self, schedule: random.Random, thread_seconds: float = 0.002) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._schedule = schedule
+        self._thread_seconds = thread_seconds
+        self._numbers = 0
+        self._held: list[asyncio.Handle] = []
+        self.events = 0
+        self.after_each: Callable[[], None] = lambda: None
+        self.faults: list[str] = []
+        self.tasks: dict[int, _Task] = {}
+        self.set_task_factory(self._make)  # type: ignore[arg-type]  # a subclass of Task, with a number
+        self.set_exception_handler(self._note)
+
+    # ── what asyncio asks of a loop ──
+
+    def time(self) -> float:
+        """Seconds since the run began."""
+        return self._now
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """A future that hashes by its number."""
+        future = _Future(loop=self)
+        self._numbers += 1
+        future.number = self._numbers
+        return future
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]  # one loop, one future
+        """The work of a thread, done at a moment from now."""
+        future: asyncio.Future[T] = self.create_future()
+        process = PROCESS.get()
+
+        def work() -> None:
+            if process is not None and process.dead:
+                future.cancel()
+                return
+            try:
+                result = func(*args)
+            except BaseException as error:  # noqa: BLE001  # it is the thread's, and goes to who waits for it
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self.call_later(self._schedule.random() * self._thread_seconds, work)
+        return future
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:  # type: ignore[override]  # there is one thread
+        """As `call_soon`: there is one thread."""
+        return self.call_soon(callback, *args, context=context)
+
+    def _process_events(self, event_list: Any) -> None:
+        raise AssertionError("no selector")
+
+    def _run_once(self) -> None:
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]  # BaseEventLoop's own
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # the same
+        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]  # Handle's own
+            heapq.heappop(scheduled)._scheduled = False
+        if not ready:
+            if not scheduled:
+                if self._stopping:  # type: ignore[attr-defined]  # the same
+                    return
+                raise Stuck("nothing is ready and no timer is set")
+            self._now = max(self._now, scheduled[0]._when)
+        while scheduled and scheduled[0]._when <= self._now:
+            timer = heapq.heappop(scheduled)
+            timer._scheduled = False
+            ready.append(timer)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:  # type: ignore[attr-defined]  # the same
+                continue
+            process = handle._context.get(PROCESS) if handle._context is not None else None
+            if process is not None and process.paused:
+                self._held.append(handle)
+                continue
+            self.events += 1
+            handle._run()
+            self.after_each()
+
+    # ── processes ──
+
+    def go_on(self, process: Process) -> None:
+        """A paused process runs again."""
+        process.paused = False
+        mine = [handle for handle in self._held if handle._context.get(PROCESS) is process]
+        self._held = [handle for handle in self._held if handle._context.get(PROCESS) is not process]
+        self._ready.extend(mine)  # type: ignore[attr-defined]  # as above
+
+    def kill(self, process: Process) -> None:
+        """Nothing of a process runs any more, except that its coroutines are unwound without effect."""
+        process.dead = True
+        self.go_on(process)
+        for task in [task for task in self.tasks.values() if task.process is process]:
+            task.cancel()
+
+    def _make(
+        self, loop: "SimLoop", coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
+    ) -> _Task:
+        self._numbers += 1
+        context: Context | None = options.get("context")
+        process = context.get(PROCESS) if context is not None else PROCESS.get()
+        task = _Task(coroutine, loop=loop, number=self._numbers, **options)
+        task.process = process
+        self.tasks[task.number] = task
+        task.add_done_callback(lambda done: self.tasks.pop(task.number, None))
+        if process is not None and process.dead:
+            task.cancel()
+        return task
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        task = context.get("task") or context.get("future")
+        process = getattr(task, "process", None)
+        if process is not None and process.dead:
+            return
+        self.faults.append(f"{context.get('message')}: {error!r}")
