@@ -3,23 +3,19 @@
 
 import asyncio
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from held import held
 from pooled import GROUPED, Pooled
 
 import junto
 from junto.client.question import Answer
-from junto.engines.base import Engine, Limits, Rows, Source, Stop
 from junto.errors import Cancelled, DataChanged, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable
-from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
 from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
@@ -31,43 +27,6 @@ _TABLE = pa.table({"id": list(range(40)), "k": ["a", "b"] * 20, "v": list(range(
 _QUESTION = "SELECT k, SUM(v) AS s FROM t GROUP BY k ORDER BY k"
 _OWNERS = ("ann", "bea")
 _ALL = ("ann", "bea", "cyd")
-
-
-class Held:
-    """An engine that begins a fragment and does not go on until it is let."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.go = threading.Event()
-        self.begun = threading.Event()
-        self.stopped = threading.Event()
-
-    @contextmanager
-    def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> Iterator[Rows]:
-        """The engine's own rows, later."""
-        self.begun.set()
-        while not self.go.wait(0.005):
-            if stop.is_set():
-                self.stopped.set()
-                raise Cancelled("the fragment was stopped")
-        with self._engine.run(sql, tables, limits, stop) as rows:
-            yield rows
-
-    def close(self) -> None:
-        """Nothing is kept here."""
-
-
-@contextmanager
-def held(node: Node) -> Iterator[Held]:
-    """The node's engine, held for a while."""
-    tools = node.lend()
-    engine = Held(tools.engine)
-    node.tools = replace(tools, engine=engine)
-    try:
-        yield engine
-    finally:
-        engine.go.set()
-        node.tools = tools
 
 
 @pytest.fixture(scope="module")
