@@ -7,7 +7,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +52,24 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+Advertise = Callable[[str, int], str]
+"""Where the others dial a party, given where its node listens on this machine."""
+
+
 @contextmanager
-def consortium(parties: Sequence[str], name: str, folder: Path | None = None) -> Iterator[Consortium]:
+def consortium(
+    parties: Sequence[str], name: str, folder: Path | None = None, advertise: Advertise | None = None
+) -> Iterator[Consortium]:
     """Set up, start and in the end stop a node for each party. The folder goes too, unless it was given.
 
-    Raises what the commands raise.
+    `advertise` puts something between the nodes. Raises what the commands raise.
     """
     given = folder is not None
     place = folder or Path(tempfile.mkdtemp(prefix="junto-"))
     place.mkdir(parents=True, exist_ok=True)
     running = Consortium(place, {party: place / party for party in parties})
     try:
-        _set_up(running, name)
+        _set_up(running, name, advertise or _direct)
         try:
             for home in running.homes.values():
                 junto("node", "start", "--background", "--home", str(home))
@@ -88,10 +94,15 @@ def junto(*words: str) -> str:
     return printed.getvalue()
 
 
-def _set_up(running: Consortium, name: str) -> None:
+def _direct(party: str, port: int) -> str:
+    return f"127.0.0.1:{port}"
+
+
+def _set_up(running: Consortium, name: str, advertise: Advertise) -> None:
     cards: list[str] = []
     for (party, home), port in zip(running.homes.items(), _free_ports(len(running.homes)), strict=True):
-        junto("party", "create", party, "--listen", f"127.0.0.1:{port}", "--home", str(home))
+        listen, dialled = _direct(party, port), advertise(party, port)
+        junto("party", "create", party, "--listen", listen, "--advertise", dialled, "--home", str(home))
         card = str(running.folder / f"{party}.card")
         junto("party", "card", "--out", card, "--home", str(home))
         cards.append(card)
