@@ -14,9 +14,11 @@ from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
 from junto.journal.reading import Entry, Reader
 from junto.journal.statement import signer_of
+from junto.journal.storage import Rows
 from junto.journal.verify import Report, verify_journal
 from junto.node import home as homes
 from junto.node.files import read_bounded
+from junto.node.settings import read_settings
 from junto.trust import charter as charters
 from junto.trust.certificates import utc_text
 from junto.trust.charter import Charter
@@ -128,12 +130,12 @@ def verify(
     if json:
         print(msgspec.json.encode(report).decode())
     else:
-        _describe(path, report)
+        _describe(path if isinstance(path, Path) else path.where, report)
     if report.problems:
         raise typer.Exit(1)
 
 
-def _describe(path: Path, report: Report) -> None:
+def _describe(path: Path | str, report: Report) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in report.kinds.items())
     print(f"{path}: the journal of {report.owner or 'nobody yet'}")
     print(f"charter      {report.charter or 'none'}")
@@ -146,8 +148,13 @@ def _describe(path: Path, report: Report) -> None:
         print("No problem: every signature, certificate, hash and checkpoint holds.")
 
 
-def _path(home: Path | None, file: Path | None) -> Path:
-    return file if file is not None else homes.find(home).journal_path
+def _path(home: Path | None, file: Path | None) -> Path | Rows:
+    """Where the journal lies: the file named, else what the home's node.toml shares, else the home's own file."""
+    if file is not None:
+        return file
+    found = homes.find(home)
+    shared = read_settings(found.path / "node.toml").shared
+    return shared.place.rows() if shared is not None else found.journal_path
 
 
 def _charter(file: Path) -> Charter:

@@ -47,7 +47,9 @@ def start(home: Home = None, charter: Charter = None, background: Background = F
 
 @app.command("status")
 def status(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
-    """Show the node: its links, its charter, its journal, its open tasks."""
+    """Show the node: its links, its charter, its journal, its open tasks. Of one that stands by: who leads."""
+    if user is None and profile is None and _stands_by(home, json):
+        return
     with connect(home, user=user, profile=profile) as desk:
         found = desk.status()
     if json:
@@ -93,6 +95,40 @@ def stop(home: Home = None) -> None:
     print(f"the node of {found.party.name} has stopped")
 
 
+def _stands_by(home: Path | None, json: bool) -> bool:
+    """Whether the home's node stands by; then that is what is printed, with who leads."""
+    from junto.node import home as homes
+    from junto.node.process import STANDS_BY
+    from junto.node.settings import read_settings
+
+    try:
+        found = homes.find(home)
+        pid, told = (found.path / "node.ready").read_text().splitlines()
+    except (InvalidInput, OSError, ValueError):
+        return False
+    if told != STANDS_BY or not _alive(int(pid)):
+        return False
+    shared = read_settings(found.path / "node.toml").shared
+    if shared is None:
+        return False
+    leases, _ = shared.place.leases()
+    leases.open()
+    lease = leases.read()
+    leases.close()
+    name = f"{found.party.name}/{found.party.node}"
+    if json:
+        print(msgspec.json.encode({"node": name, "pid": int(pid), "stands_by": True, "lease": lease}).decode())
+        return True
+    print(f"{name}  stands by, pid {pid}")
+    if lease is not None and lease.holder:
+        now = time.time()
+        print(f"leads        {found.party.name}/{lease.holder} for {_ago(lease.since, now)}, lease {lease.epoch}")
+        print(f"renewed      {max(now - lease.renewed, 0):.1f} s ago; it lapses after {lease.seconds:g} s")
+    else:
+        print("leads        nobody: this node is about to")
+    return True
+
+
 def _adopt(home: HomeFolder, charter: Path) -> None:
     from junto.node.files import read_bounded
     from junto.trust import charter as charters
@@ -121,7 +157,9 @@ def _start_in_background(home: Path, ready: Path) -> None:
         if time.monotonic() > until:
             raise Unavailable(f"the node is not up after {_START_SECONDS:g} s; {log} says more")
         time.sleep(0.02)
-    print(f"the node is up (pid {process.pid}), listening on {ready.read_text().splitlines()[1]}; it logs to {log}")
+    told = ready.read_text().splitlines()[1]
+    how = f"is up (pid {process.pid}), listening on {told}" if ":" in told else f"{told} (pid {process.pid})"
+    print(f"the node {how}; it logs to {log}")
 
 
 def _pid(ready: Path) -> int | None:

@@ -54,6 +54,41 @@ def create(
     print("Next: `junto party card --out FILE` writes the card to hand to the other parties.")
 
 
+@app.command("join")
+def join(
+    node: Annotated[str, typer.Argument(metavar="NODE", help="The new node's name, such as node-2.")],
+    first: Annotated[Path, typer.Option("--from", metavar="HOME", help="The home of the node that the party has.")],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the new node listens; 0.0.0.0 for every interface.")
+    ] = f"0.0.0.0:{DEFAULT_PORT}",
+    advertise: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Where the others dial it, if not where it listens. May be repeated."),
+    ] = None,
+    dial_only: Annotated[
+        bool, typer.Option("--dial-only", help="The others cannot dial this node; it dials them.")
+    ] = False,
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="Where both keep their journal.", show_default="the first one's file")
+    ] = "",
+    home: Annotated[Path | None, typer.Option(help="The folder to make.", show_default="~/.junto/PARTY-NODE")] = None,
+) -> None:
+    """Make a second node for a party: one acts, the other takes over when it dies. See docs/operating.md."""
+    from junto.node.join import join as join_home
+
+    found = homes.load(first.absolute())
+    party = found.party.name
+    addresses = _addresses(listen, advertise or [], dial_only=dial_only)
+    path = home or homes.homes_folder() / f"{party}-{node}"
+    made = join_home(found, path, NodeId(node), listen, addresses, store or f"sqlite:{found.journal_path.resolve()}")
+    print(f"{party}/{node} lives in {made.path}; it shares journal, users, data and spool with {found.path}")
+    print(f"Next: start {party}/{found.party.node} again, then this one: `junto node start --home {made.path}`.")
+    unknown = _unknown_addresses(made)
+    if unknown:
+        print(f"The charter does not name {', '.join(unknown)}: until the next version does, the others are dialled")
+        print(f"by the new node alone. `junto party card --out FILE --home {made.path}` writes the card for it.")
+
+
 @app.command("card")
 def card(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="standard output")] = None,
@@ -82,6 +117,15 @@ def show(home: options.Home = None) -> None:
     print(f"others dial  {', '.join(party.addresses) or 'nothing: this party dials out only'}")
     print(f"charter      {_charter(found)}")
     print(f"users        {', '.join(found.user_names()) or 'none; `junto user add NAME` makes one'}")
+
+
+def _unknown_addresses(home: Home) -> list[str]:
+    """The addresses that the charter in force, if there is one, does not have for this party."""
+    try:
+        named = home.charter().member(home.party.name).addresses
+    except InvalidInput:
+        return []
+    return [address for address in home.party.addresses if address not in named]
 
 
 def _charter(home: Home) -> str:

@@ -179,7 +179,9 @@ class SqliteStorage:
             found = self._writer.execute("SELECT epoch, holder FROM lease").fetchone()
             if found is None or found[0] != self._fence.epoch:
                 self._writer.rollback()
-                raise Fenced(fenced_line(self.where, self._fence.epoch, found))
+                line = fenced_line(self.where, self._fence.epoch, found)
+                self._fence.fenced(line)
+                raise Fenced(line)
 
     def held(self, ids: Sequence[str]) -> dict[str, Held]:
         """See `Storage.held`."""
@@ -237,8 +239,8 @@ class SqliteStorage:
 
 def fenced_line(where: str, epoch: int, found: tuple[Any, ...] | None) -> str:
     """What a fenced writer says."""
-    now = f"{found[1] or 'nobody'} holds the lease, the {found[0]}th" if found is not None else "there is no lease"
-    return f"journal {where}: this node's lease, the {epoch}th, is over: {now}; nothing was written"
+    now = f"{found[1] or 'nobody'} holds number {found[0]}" if found is not None else "there is none"
+    return f"journal {where}: lease {epoch} of this node is over, {now}: nothing more is written here"
 
 
 def lock(path: Path, *, shared: bool) -> int:

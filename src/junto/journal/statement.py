@@ -97,9 +97,10 @@ class KeyRing:
         """The key and its holder, if its certificate was seen."""
         return self._known.get(key_id)
 
-    def keys_of(self, name: Name) -> list[Ed25519PublicKey]:
-        """The keys that certificates bound to the name."""
-        return [known.key for known in self._known.values() if known.name == name]
+    def keys_of_party(self, name: Name) -> list[Ed25519PublicKey]:
+        """The keys that certificates bound to nodes of the name's party."""
+        party = (name.consortium, name.party)
+        return [known.key for known in self._known.values() if (known.name.consortium, known.name.party) == party]
 
     def learn(self, leaf_der: bytes, charter: Charter, at: float) -> Name:
         """The name the certificate proves by the charter at that time; its key is known from now on.

@@ -28,6 +28,7 @@ from junto.journal.statement import (
     open_statement,
     read_statement,
 )
+from junto.journal.storage import Rows
 from junto.journal.store import CHECKPOINT_ENTRIES
 from junto.trust import charter as charters
 from junto.trust.charter import Charter
@@ -77,21 +78,24 @@ class _Walk:
     roots: dict[int, bytes] = field(default_factory=dict)  # at the sizes that have a checkpoint
     grown: bool = True  # no entry was found whose tree nodes do not follow
     first: bytes | None = None  # the first entry, until its author's certificate is seen
-    last_own: tuple[int, float] = (0, 0.0)
+    last_own: dict[str, tuple[int, float]] = field(default_factory=dict)  # by node of the owner's party
 
     def note(self, index: int | None, what: str | JuntoError) -> None:
         self.problems.append(Problem(index, str(what)))
 
 
-def verify_journal(path: Path, charter: Charter | None = None, progress: Callable[[int], None] | None = None) -> Report:
+def verify_journal(
+    place: Path | Rows, charter: Charter | None = None, progress: Callable[[int], None] | None = None
+) -> Report:
     """What the journal in the file holds, with every problem found; none means that it proves all it says.
 
+    place: its file, or a connection to where else it lies. It may hold statements of several nodes of one party.
     charter: as the auditor knows it; without it, the journal's own is believed if all its members signed it.
     progress: called with the number of entries read, now and then.
     Raises InvalidInput if there is no journal at the path or it is of a newer format.
     """
     walk = _Walk()
-    with Reader(path) as reader:
+    with Reader(place) as reader:
         _check_file(walk, reader)
         marks = _marks(walk, reader)
         walk.roots = dict.fromkeys(marks, b"")
@@ -192,21 +196,27 @@ def _check_statement(walk: _Walk, entry: Entry) -> None:
         walk.owner = parse_name(statement.author)
         if statement.kind != CHARTER:
             walk.note(entry.index, f"it is a {statement.kind}; a journal begins with its charter")
-    if statement.author == walk.owner.uri:
+    if _is_own(walk, statement):
         _check_order(walk, entry.index, statement)
     _check_signature(walk, entry, statement)
 
 
+def _is_own(walk: _Walk, statement: Statement) -> bool:
+    """Whether a node of the owner's party made it: one after the other writes a journal that they share."""
+    owner, author = walk.owner, parse_name(statement.author)
+    return owner is not None and (author.consortium, author.party) == (owner.consortium, owner.party)
+
+
 def _check_order(walk: _Walk, index: int, statement: Statement) -> None:
-    place, at = walk.last_own
+    place, at = walk.last_own.get(statement.author, (0, 0.0))
     if statement.at < at - SKEW_SECONDS:
         walk.note(index, f"its author dated it {at - statement.at:.0f} s before entry {place}, which comes first")
     if statement.at > at:
-        walk.last_own = (index, statement.at)
+        walk.last_own[statement.author] = (index, statement.at)
 
 
 def _check_signature(walk: _Walk, entry: Entry, statement: Statement) -> None:
-    owns = walk.owner is not None and statement.author == walk.owner.uri
+    owns = _is_own(walk, statement)
     try:
         if statement.kind == CHARTER and owns:
             _take_charter(walk, statement)
@@ -244,13 +254,14 @@ def _check_marks(walk: _Walk, marks: dict[int, str]) -> int:
             walk.note(None, f"the journal was cut: it is empty, and has a checkpoint of {max(marks)} entries")
         return 0
     origin = checkpoint.origin_of(walk.owner.consortium, walk.owner.party, walk.owner.node)
+    keys = walk.keys.keys_of_party(walk.owner)
     covered = 0
     for size, note in marks.items():
         if size > walk.entries:
             walk.note(None, f"the journal was cut: it holds {walk.entries} entries, and a signed checkpoint of {size}")
             continue
         try:
-            head = checkpoint.verify(note, origin, *walk.keys.keys_of(walk.owner))
+            head = checkpoint.verify(note, origin, *keys)
         except PeerFault as error:
             walk.note(None, error)
             continue

@@ -15,6 +15,7 @@ from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statem
 from junto.logs import logger
 from junto.node.ledger import Kept, Ledger
 from junto.trust.grants import Grant, GrantId, GrantState, Revocation, standing
+from junto.trust.names import parse_name
 from junto.types import PartyId
 
 _log = logger("junto.facts")
@@ -86,15 +87,17 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: our certificate, then our datasets as they stand."""
-        journal = self._ledger.journal
-        author = self._ledger.name.uri
-        latest: dict[str, bytes] = {}
-        for entry in journal.entries(kinds=(CERTIFICATE, *FACTS), author=author):
-            key = "" if entry.kind == CERTIFICATE else _dataset_name(read_statement(entry.envelope))
-            latest[key] = entry.envelope
-        first = latest.pop("", None)  # our certificate, which the others' signatures need
-        return ([first] if first is not None else []) + list(latest.values())
+        """What a peer should know of us: the certificates of our nodes, then our datasets as they stand."""
+        certificates: dict[str, bytes] = {}
+        datasets: dict[str, bytes] = {}
+        for entry in self._ledger.journal.entries(kinds=(CERTIFICATE, *FACTS)):
+            if parse_name(entry.author).party != self._me:
+                continue
+            if entry.kind == CERTIFICATE:
+                certificates[entry.author] = entry.envelope
+            else:
+                datasets[_dataset_name(read_statement(entry.envelope))] = entry.envelope
+        return [*certificates.values(), *datasets.values()]
 
     def _mismatches(self, dataset: Dataset) -> list[str]:
         """How the dataset differs from ours of its name; if it is ours, from everybody's."""

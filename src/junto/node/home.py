@@ -134,8 +134,14 @@ class Home:
             return
         write_whole(self.path / "charter.json", signed.encode())
         proposed.unlink(missing_ok=True)
-        for user in self.user_names():
-            self._write_profile(self._user_identity(user), signed)
+        self.write_profiles()
+
+    def write_profiles(self) -> None:
+        """Have every user's profile name the charter in force and the addresses of today."""
+        signed = self._read_charter("charter.json")
+        if signed is not None:
+            for user in self.user_names():
+                self._write_profile(self._user_identity(user), signed)
 
     def node_identity(self, now: float) -> Identity:
         """The node's identity, its certificate renewed over the same key if half its life has passed.
@@ -320,10 +326,11 @@ def _fill(home: Home, authority: Authority) -> None:
     write_whole(home._key("authority.key"), certificates.key_pem(authority.key), private=True)
     write_whole(home._key("authority.pem"), authority.certificate_pem.encode())
     write_whole(home._key("node.key"), certificates.key_pem(Ed25519PrivateKey.generate()), private=True)
-    write_whole(home.path / "party.toml", _toml(home.party).encode())
+    write_whole(home.path / "party.toml", described(home.party))
 
 
-def _toml(party: Party) -> str:
+def described(party: Party) -> bytes:
+    """The content of a party.toml."""
     # Names and addresses are checked: none holds a character that TOML would need escaped.
     addresses = ", ".join(f'"{text}"' for text in party.addresses)
     return (
@@ -331,7 +338,7 @@ def _toml(party: Party) -> str:
         f'node = "{party.node}"\n'
         f'listen = "{party.listen}"\n'
         f"addresses = [{addresses}]  # what others dial; they learn of a change from a new charter\n"
-    )
+    ).encode()
 
 
 def _loopback(listen: Address) -> tuple[str, ...]:

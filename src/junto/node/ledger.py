@@ -90,13 +90,22 @@ class Ledger:
         return parse_name(statement.author).party, statements.body_of(statement, Offer)
 
     async def begin(self, charter: SignedCharter, leaf_pem: str) -> None:
-        """Say in the journal which charter and certificate we go by, unless it is the last thing it says."""
+        """Say in the journal which charter and certificate we go by, unless it is the last thing it says.
+
+        A journal begins with its charter; into one that another node of the party began, a certificate comes first,
+        by which the rest can be checked.
+        """
         now = self._unix_time()
         signed = charter.encode()
-        known = self._last(statements.CHARTER, statements.CharterBody)
+        spoken = self.journal.head()[0] > 0
+        if spoken:
+            await self.certify(leaf_pem)
+        entries = list(self.journal.entries(kinds=(statements.CHARTER,)))
+        known = statements.body_of(entries[-1].statement, statements.CharterBody) if entries else None
         if known is None or known.charter.encode() != signed:
             await self._append(statements.charter_statement(self.name, signed, id=new_id(now, self._random), at=now))
-        await self.certify(leaf_pem)
+        if not spoken:
+            await self.certify(leaf_pem)
 
     async def keep(self, envelope: bytes, statement: Statement) -> Kept:
         """Journal another's statement. Raises PeerFault if its id stands for other bytes already."""

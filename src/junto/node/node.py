@@ -22,7 +22,7 @@ from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
-from junto.journal.statement import read_statement
+from junto.journal.statement import CERTIFICATE, read_statement
 from junto.link import methods
 from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
@@ -271,6 +271,8 @@ class Node:
         self.keeper.clear(recalled)
         now = self._unix_time()
         due = {task.id: task for task, _ in found if now < task.deadline}
+        if self.settings.shared is not None:
+            self._introduce()
         for entry in self.journal.entries(kinds=tuple(BODIES)):
             task = due.get(entry.task)
             if task is not None and parse_name(entry.author).party == self.me:
@@ -290,6 +292,13 @@ class Node:
                 one.continued = followed[task.id]
             elif task.left_out and now < task.deadline:
                 self._go_on(one, task.left_out)
+
+    def _introduce(self) -> None:
+        """Tell everyone our certificate before anything else: another node of our party may have spoken until now."""
+        everyone = tuple(member.name for member in self.charter.members if member.name != self.me)
+        entry = self.journal.latest(CERTIFICATE, self.identity.name.uri)
+        if entry is not None:
+            self.courier.send(entry.envelope, everyone, self.settings.longest_seconds)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 

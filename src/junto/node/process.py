@@ -10,22 +10,35 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 
+from junto.journal.lease import Lease
+from junto.journal.storage import Storage
+from junto.journal.store import Journal
+from junto.node.ground import Ground
 from junto.node.home import Home
 from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
+from junto.node.standby import Standby, clock
 
 _M_ARENA_MAX = -8  # mallopt(3)
 FATAL_EXIT = 70
 """The exit code after a failed write or sync of the journal: what is on disk is read anew at the next start."""
 
 
+FENCED_EXIT = 75
+"""The exit code of a node whose lease lapsed: another node of its party has taken over. Started again, it stands by."""
+
+STANDS_BY = "stands by"
+"""What the ready file holds in place of the addresses while another node of the party acts."""
+
+
 class ReadyFile:
-    """A file that is there while the node answers; it holds the process id and the addresses."""
+    """A file that is there while the node answers or stands by; it holds the process id and the addresses."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,7 +68,23 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with Node(home, on_fatal=die, settings=settings) as node:
+    try:
+        if settings.shared is None:
+            await _act(home, settings, ready, stopping, Ground())
+            return
+        async with Standby(home.party.node, settings.shared, give_way) as standby:
+            storage = await standby.lead(stopping, lambda lease: _say_standing_by(home, ready, lease))
+            if storage is not None:
+                await _act(home, settings, ready, stopping, Ground(journal=partial(_journal_at, storage)))
+    finally:
+        if ready is not None:
+            ready.remove()
+
+
+async def _act(
+    home: Home, settings: NodeSettings, ready: ReadyFile | None, stopping: asyncio.Event, ground: Ground
+) -> None:
+    async with Node(home, on_fatal=die, settings=settings, ground=ground) as node:
         _collect_rarely()
         listening = ", ".join(str(address) for address in node.links.listening)
         sys.stderr.write(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C\n")
@@ -66,6 +95,25 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
         finally:
             if ready is not None:
                 ready.remove()
+
+
+def _say_standing_by(home: Home, ready: ReadyFile | None, lease: Lease) -> None:
+    sys.stderr.write(
+        f"{home.party.name}/{home.party.node} stands by: {lease.holder} leads since {clock(lease.since)}; "
+        f"stop this one with Ctrl-C\n"
+    )
+    if ready is not None:
+        ready.write(STANDS_BY)
+
+
+def _journal_at(storage: Storage, path: Path, **options: Any) -> Journal:  # as `Ground.journal` is called
+    return Journal(storage, **options)
+
+
+def give_way(reason: str) -> None:
+    """End the process at once: another node of the party acts by now, and this one must not."""
+    os.write(2, f"junto: {reason}; this node stops here, start it again to stand by\n".encode())
+    os._exit(FENCED_EXIT)
 
 
 def die(reason: str) -> None:

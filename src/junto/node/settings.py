@@ -20,6 +20,10 @@ disk   = "64GB"        # likewise, for outputs that wait on disk
 default = { tasks = 100 }
 bea     = { slots = 1, memory = "200MB", disk = "1GB", tasks = 5 }
 
+[ha]                                   # if several nodes of this party share one journal, one of them acting
+store = "sqlite:/srv/acme/journal.db"  # or "postgresql://junto@db.acme.example/junto"
+lease = "1500ms"                       # how long the acting one may be silent before another takes over
+
 [[webhook]]                            # is told of notices; as many as you like
 url         = "https://ops.example/x"
 secret_file = "keys/hook.key"          # `whsec_…`, beside this file unless the path is absolute
@@ -36,6 +40,7 @@ from typing import Literal
 import msgspec
 
 from junto.errors import InvalidInput
+from junto.journal.places import Place, place_at
 from junto.node.files import in_words
 from junto.node.webhook import Webhook, checked_url, read_secret
 from junto.tasks.capacity import Cap, Capacity
@@ -45,6 +50,8 @@ from junto.types import PartyId, seconds_of
 
 _WEBHOOKS = 16
 _MOST = 100_000
+_LEAST_LEASE_SECONDS = 0.5
+_MOST_LEASE_SECONDS = 60.0
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -69,6 +76,11 @@ class _Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap: dict[str, _Cap] = {}
 
 
+class _Ha(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    store: str
+    lease: str = "1500ms"
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: str = "200MB"
     threads: int = 2
@@ -80,7 +92,16 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
     resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
+    ha: _Ha | None = None
     webhook: list[_Webhook] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Where several nodes of a party keep their one journal, and how long a lease of it lasts."""
+
+    place: Place
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +118,7 @@ class NodeSettings:
     log: str
     webhooks: tuple[Webhook, ...] = ()
     capacity: Capacity = field(default_factory=Capacity)
+    shared: Shared | None = None
 
 
 def read_settings(path: Path) -> NodeSettings:
@@ -123,6 +145,7 @@ def read_settings(path: Path) -> NodeSettings:
         network=file.network,
         log=file.log,
         webhooks=_webhooks(path, file.webhook),
+        shared=_shared(path, file.ha) if file.ha is not None else None,
         capacity=_capacity(path, file),
     )
 
@@ -167,6 +190,16 @@ def _count(path: Path, key: str, number: int) -> int:
 
 def _machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _shared(path: Path, given: _Ha) -> Shared:
+    seconds = _seconds(path, "ha.lease", given.lease)
+    if not _LEAST_LEASE_SECONDS <= seconds <= _MOST_LEASE_SECONDS:
+        raise InvalidInput(f"{path}: ha.lease = {given.lease!r}: from 500ms to 60s")
+    try:
+        return Shared(place_at(given.store), seconds)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: ha: {error}") from None
 
 
 def _bytes(path: Path, key: str, text: str) -> int:
