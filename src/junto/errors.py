@@ -7,6 +7,7 @@ JuntoError
 │  └─ DataChanged               a source is no longer what its owner published
 ├─ Refused                      policy said no; names the rule and the grant that would allow it
 ├─ PeerFault                    another party broke the protocol
+│  └─ Deviation                 parties that computed the same step differ
 ├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
 │  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
 ├─ Cancelled                    somebody asked for the work to stop
@@ -56,6 +57,12 @@ class PeerFault(JuntoError):
     """Another party broke the protocol."""
 
     code = "peer-fault"
+
+
+class Deviation(PeerFault):
+    """Parties that computed the same step differ, and what is used is not what most of them computed."""
+
+    code = "deviation"
 
 
 class Unavailable(JuntoError):

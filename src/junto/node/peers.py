@@ -198,7 +198,7 @@ class Peers:
                 offers = self._offers(statement.task, body)
                 self._runner.dispatch(live, ContractArrived(sender, statement.id, body, offers, now))
             case Confirm():
-                self._runner.dispatch(live, ConfirmArrived(sender, body, now))
+                self._runner.dispatch(live, ConfirmArrived(sender, body, now, statement.id))
             case Attempt():
                 self._runner.dispatch(live, AttemptArrived(sender, body, now))
             case Receipt():

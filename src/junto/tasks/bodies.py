@@ -98,6 +98,7 @@ class Finished(Body, frozen=True):
     bytes: int  # sent to other parties
     seconds: float
     attempt: str = ""  # see `tasks/attempts.py`
+    certified: Digest | None = None  # canonical, unsalted: of steps that several parties compute, over open data
 
 
 class Confirm(Body, frozen=True):
@@ -116,6 +117,23 @@ class Attempt(Body, frozen=True):
     reason: str
 
 
+class Signed(Body, frozen=True):
+    """What one party confirmed of a certified step, and in which statement."""
+
+    party: PartyId
+    step: StepId  # the step itself, one that computes it again, or the move by which it came
+    digest: Digest
+    statement: str
+
+
+class Certified(Body, frozen=True):
+    """A step that several parties computed: the digest that counts, and what each signed."""
+
+    step: StepId
+    digest: Digest
+    signed: tuple[Signed, ...]
+
+
 class Receipt(Body, frozen=True):
     """The receiver's: what came out, of what."""
 
@@ -127,6 +145,7 @@ class Receipt(Body, frozen=True):
     versions: tuple[Version, ...]
     seconds: float
     missing: tuple[PartyId, ...] = ()  # owners whose rows are not in the answer, because they stayed away
+    certificates: tuple[Certified, ...] = ()
 
 
 class Stop(Body, frozen=True):

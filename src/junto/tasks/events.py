@@ -102,11 +102,12 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmArrived:
-    """A participant finished its part of a step."""
+    """A participant finished its part of a step. (Our own comes back when it is durable, if it certifies something.)"""
 
     party: PartyId
     confirm: Confirm
     at: float
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)

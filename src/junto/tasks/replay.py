@@ -107,9 +107,10 @@ def _events(entry: Entry, me: PartyId, asker: PartyId) -> list[Event]:
         case Contract() as contract:
             return [] if own else [ContractArrived(entry.party, entry.id, contract, entry.offers, at)]
         case Confirm() as confirm if own:
-            return [StepFinished(finished, at) for finished in confirm.steps]
+            said = ConfirmArrived(me, confirm, at, entry.id)
+            return [*(StepFinished(finished, at) for finished in confirm.steps), said]
         case Confirm() as confirm:
-            return [ConfirmArrived(entry.party, confirm, at)]
+            return [ConfirmArrived(entry.party, confirm, at, entry.id)]
         case Attempt() as attempt:
             return [AttemptArrived(entry.party, attempt, at)]
         case Receipt() as receipt if own:

@@ -17,7 +17,7 @@ a task that has ended stays ended. Every wait names a party, a reason, since whe
 from collections.abc import Iterable
 from typing import assert_never
 
-from junto.errors import DeadlineExceeded, InvalidTransition, PeerFault
+from junto.errors import DeadlineExceeded, Deviation, InvalidTransition, PeerFault
 from junto.plan.steps import Release, parties_of
 from junto.tasks.attempts import MOST_ATTEMPTS, joint_steps, resting_on, run_of
 from junto.tasks.bodies import (
@@ -33,6 +33,7 @@ from junto.tasks.bodies import (
     Stop,
     Version,
 )
+from junto.tasks.certificates import Signatures
 from junto.tasks.checks import (
     check_attempt,
     check_confirm,
@@ -93,6 +94,8 @@ class Task:
         self._refusals: dict[PartyId, Refusal] = {}
         self._refused_at: float | None = None
         self._unconfirmed: list[Finished] = []
+        self.signatures = Signatures(proposal.plan)
+        self._answer: Released | None = None  # it is here, and waits for what certifies it
         self._versions: dict[tuple[PartyId, str], Version] = {}
         self._joint = joint_steps(proposal.plan)
         self._ahead: dict[tuple[StepId, PartyId, str], Finished] = {}  # of runs that we have not heard of yet
@@ -145,6 +148,11 @@ class Task:
                 return tuple(Wait(p, "its offer", self.opened_at, until, self._why(p)) for p in missing)
             case "offered":
                 return (Wait(self.asker, "the contract", self.since, self.deadline, self._why(self.asker)),)
+            case "running" if self._answer is not None:
+                return tuple(
+                    Wait(p, f"its digest of step {step}", self._answer.at, self.deadline, self._why(p))
+                    for step, p in self.signatures.waiting
+                )
             case "running":
                 unfinished = [part for part in self._parts() if part not in self.finished]
                 if not unfinished:
@@ -185,7 +193,7 @@ class Task:
                 return self._released(event)
             case ConfirmArrived():
                 self._confirm_arrived(event)
-                return []
+                return self._settled(event.at)
             case AttemptArrived():
                 return self._attempt_arrived(event)
             case StepTried():
@@ -348,6 +356,7 @@ class Task:
 
     def _confirm_arrived(self, event: ConfirmArrived) -> None:
         check_confirm(self.id, self.proposal, set(self._parts()), event)
+        self.signatures.hear(event.party, event.confirm, event.statement)
         for finished in event.confirm.steps:
             if finished.attempt == self.run_of(finished.step):
                 self.finished.setdefault((finished.step, event.party), finished)
@@ -414,6 +423,19 @@ class Task:
     def _released(self, event: Released) -> list[Instruction]:
         if self.me != self.receiver:
             raise InvalidTransition(f"task {self.id}: {self.me} has an answer that {self.receiver} receives")
+        self._answer = event
+        return self._settled(event.at)
+
+    def _settled(self, at: float) -> list[Instruction]:
+        """The receipt, once the answer and all that certifies it are here; the end, if it does not hold."""
+        event = self._answer
+        if event is None:
+            return []
+        if self.signatures.waiting:
+            return self._confirm()
+        unsound = self.signatures.unsound
+        if unsound is not None:
+            return self._stop("failed", Deviation.code, unsound.party, unsound.line, at)
         self.receipt = Receipt(
             self.proposal.plan_digest,
             self.contract or "",
@@ -421,13 +443,14 @@ class Task:
             event.rows,
             event.withheld,
             tuple(self._versions[key] for key in sorted(self._versions)),
-            round(event.at - self.opened_at, 6),
+            round(at - self.opened_at, 6),
             self.proposal.missing,
+            self.signatures.record,
         )
         return [
             *self._confirm(),
             Publish(self.receipt, self.others),
-            *self._conclude("done", "", self.me, "", event.at),
+            *self._conclude("done", "", self.me, "", at),
         ]
 
     def _receipt_arrived(self, event: ReceiptArrived) -> list[Instruction]:
@@ -439,6 +462,7 @@ class Task:
         if event.party != self.receiver:
             raise PeerFault(f"{event.party} sent a receipt for task {self.id}, whose receiver is {self.receiver}")
         check_digest(self.id, self.proposal, event.party, event.receipt.plan_digest)
+        self.signatures.check_receipt(self.me, event.receipt)
 
     def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
         stop = event.stop
