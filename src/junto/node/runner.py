@@ -19,9 +19,10 @@ from junto.node.courier import Courier
 from junto.node.keep import Answered
 from junto.node.keep import Kept as KeptStep
 from junto.node.ledger import Kept, Ledger
-from junto.tasks.bodies import NO_TASK, Body, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
+from junto.tasks.bodies import NO_TASK, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
     CancelAsked,
+    ConfirmArrived,
     Event,
     Forbidden,
     OfferArrived,
@@ -315,6 +316,8 @@ class Runner:
             case Contract():
                 live.task.contracted(kept.statement.id)
                 live.contracted.set()
+            case Confirm() if any(done.certified is not None for done in body.steps):
+                self.dispatch(live, ConfirmArrived(self._me, body, self._unix_time(), kept.statement.id))
             case Receipt():
                 live.receipt_statement = kept.statement.id
             case Stop() | Refusal():

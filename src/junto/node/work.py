@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
@@ -28,6 +28,7 @@ from junto.node import groups
 from junto.node.admission import Admission
 from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
+from junto.node.certifying import digest_of_answer, digest_of_rows
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
 from junto.node.keep import Answered, Keeper, Kept, Message
@@ -37,12 +38,14 @@ from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
+from junto.plan.certify import involved, one_thread
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished
+from junto.tasks.certificates import certified_parts
 from junto.tasks.estimates import CELL_BYTES
 from junto.types import Digest, PartyId, StepId, TaskId
 
@@ -126,6 +129,8 @@ class Work:
         self._saves: dict[StepId, asyncio.Task[None]] = {}
         self._sent: dict[StepId, _Sent] = {}
         self._changed = asyncio.Event()
+        self._certified = certified_parts(job.plan)
+        self._anew = involved(job.plan) if self._certified else frozenset()  # no copy of another run will do
         self.answer = answer
 
     async def run(self) -> Answered | None:
@@ -174,6 +179,7 @@ class Work:
                 self._tools.outbox.put(self._task, step.id, run, made.name, made.to, made.content, made.sha256)
             return kept.local
         if isinstance(step, Release) and self.answer is not None:
+            await self._answered(step, self.answer, 0.0)
             return None
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -210,14 +216,24 @@ class Work:
             if isinstance(step, Release):
                 if self.answer is not None:
                     await tools.keeper.save_answer(self._task, self.answer)
+                    await self._answered(step, self.answer, seconds)
                 return
             sent = self._sent.get(step.id, _Sent())
-            done = Finished(step.id, self._commitment(step.id, local), sent.rows, sent.bytes, seconds, run)
+            certified = None
+            if (step.id, tools.me) in self._certified:
+                certified = await asyncio.to_thread(digest_of_rows, self._plan, step.id, local, tools.spool)
+            done = Finished(step.id, self._commitment(step.id, local), sent.rows, sent.bytes, seconds, run, certified)
             messages = tuple(Message(*made) for made in tools.outbox.made(self._task, step.id, run))
             await tools.keeper.save(self._task, Kept(local, messages, done))
         except JuntoError as error:
             raise StepError(Failure(step.id, tools.me, error)) from error
         self._job.finished(done)
+
+    async def _answered(self, step: Release, answer: Answered, seconds: float) -> None:
+        """Others compute the answer too: confirm what it is here."""
+        if (step.id, self._tools.me) in self._certified:
+            certified = await asyncio.to_thread(digest_of_answer, step, answer.result, self._tools.spool)
+            self._job.finished(Finished(step.id, answer.digest, answer.rows, 0, seconds, "", certified))
 
     async def _tried(self, step: AnyStep) -> Local:
         self._sent[step.id] = _Sent()
@@ -249,7 +265,7 @@ class Work:
 
     async def _query(self, step: Query) -> Local:
         tools = self._tools
-        open_rows = step.keys is None and tools.is_open(step)
+        open_rows = step.keys is None and step.id not in self._anew and tools.is_open(step)
         key = cache_key(step)
         if open_rows and (copy := tools.cache.get(key)) is not None:
             return copy
@@ -283,13 +299,17 @@ class Work:
         return gave
 
     async def _computed(self, step: Query, tables: dict[str, Source], open_rows: bool) -> pa.Table | Spooled | Copy:
-        tools = self._tools
+        tools, limits = self._tools, self._limits(step.id)
         if step.keys is not None:
-            return await groups.run_grouped(tools.engine, step, tables, tools.limits)
+            return await groups.run_grouped(tools.engine, step, tables, limits)
         if open_rows:
             key = cache_key(step)
-            return await groups.run_rows(tools.engine, step, tables, tools.limits, lambda p: tools.cache.put(key, p))
-        return await groups.run_rows(tools.engine, step, tables, tools.limits, self._write)
+            return await groups.run_rows(tools.engine, step, tables, limits, lambda p: tools.cache.put(key, p))
+        return await groups.run_rows(tools.engine, step, tables, limits, self._write)
+
+    def _limits(self, step: StepId) -> Limits:
+        limits = self._tools.limits
+        return replace(limits, threads=1) if self._certified and one_thread(self._plan, step) else limits
 
     async def _move(self, step: Move) -> Local:
         tools = self._tools
@@ -314,7 +334,7 @@ class Work:
             return None if tools.me not in step.to else await self._local(step.input)
         query = self._plan.step(step.input)
         pull = Pull(self._task, step.id, "rows", self._job.run_of(step.id))
-        if isinstance(query, Query) and step.threshold is None and tools.is_open(query):
+        if isinstance(query, Query) and step.threshold is None and query.id not in self._anew and tools.is_open(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
         return await self._bring(step.sender, pull, self._write)
@@ -411,7 +431,7 @@ class Work:
         tools = self._tools
         hold = partial(tools.keeper.hold, self._task)
         async with tools.admission.slot(self._task, step.id):
-            return await release(tools.engine, tools.spool, tools.limits, inputs, tools.ground.random, hold)
+            return await release(tools.engine, tools.spool, self._limits(step.id), inputs, tools.ground.random, hold)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
         return self._tools.keeper.write(self._task, pieces)
