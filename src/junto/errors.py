@@ -9,6 +9,7 @@ JuntoError
 ├─ PeerFault                    another party broke the protocol
 │  └─ Deviation                 parties that computed the same step differ
 ├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
+│  ├─ Busy                      it has no room for more work now; names what is missing
 │  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
 ├─ Cancelled                    somebody asked for the work to stop
 ├─ FragmentFailed               an engine could not run its fragment
@@ -73,6 +74,12 @@ class Unavailable(JuntoError):
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Busy(Unavailable):
+    """A node has no room for more work now; the message names what is missing, and who has it."""
+
+    code = "busy"
 
 
 class DeadlineExceeded(Unavailable):

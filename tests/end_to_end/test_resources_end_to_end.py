@@ -16,7 +16,7 @@ from rich.console import Console
 from junto.cli import main
 from junto.cli.top import drawn
 from junto.client import connect
-from junto.errors import Refused, Unavailable
+from junto.errors import Busy, Refused
 from junto.link.methods import Share, Top
 from junto.node.settings import read_settings
 from junto.testing.until import until
@@ -45,8 +45,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
         yield consortium
 
 
-def _submit(world: Pooled, asker: str = "cyd", priority: int = 0) -> TaskId:
-    return world[asker].sql(_QUESTION).submit(deadline="20s", priority=priority)
+def _submit(world: Pooled, asker: str = "cyd", priority: int = 0, deadline: str = "20s") -> TaskId:
+    return world[asker].sql(_QUESTION).submit(deadline=deadline, priority=priority)
 
 
 def _top(world: Pooled, party: str) -> Top:
@@ -110,11 +110,11 @@ def test_a_party_at_its_cap_waits_and_is_refused_by_name_while_others_go_on(worl
     with held(world.node("ann")):
         running = [_submit(world), _submit(world)]
         until(lambda: _top(world, "ann").used.tasks == 2, "both hold")
-        third = _submit(world)
+        third = _submit(world, deadline="3s")
         until(lambda: _top(world, "ann").waiting, "the third waits")
         other = _submit(world, "bea")
         until(lambda: other in {task.task for task in _top(world, "ann").held}, "bea's is reserved meanwhile")
-        with pytest.raises(Unavailable, match=r"it needs 1 task; (ann|bea) gives cyd 2 tasks at a time, and it has 2"):
+        with pytest.raises(Busy, match=r"it needs 1 task; (ann|bea) gives cyd 2 tasks at a time, and it has 2"):
             world["cyd"].wait(third)
     for task in running:
         world["cyd"].wait(task)
@@ -130,6 +130,23 @@ def test_a_place_in_the_line_is_had_when_it_comes_free(world: Pooled) -> None:
         until(lambda: _top(world, "ann").waiting, "the third waits")
         engine.go.set()
         assert world["cyd"].wait(third).table.num_rows == 2
+    for task in running:
+        world["cyd"].wait(task)
+    _free(world)
+
+
+def test_who_was_turned_away_is_asked_again_while_there_is_time(world: Pooled) -> None:
+    with held(world.node("ann")) as engine:
+        running = [_submit(world), _submit(world)]
+        until(lambda: _top(world, "ann").used.tasks == 2, "both hold")
+        third = _submit(world)
+        seen = until(lambda: p if (p := world["cyd"].task(third)).continued else None, "it goes on as another task")
+        assert seen is not None
+        assert (seen.state, seen.code, seen.receipt) == ("failed", "busy", None)
+        engine.go.set()
+        answer = world["cyd"].wait(third)
+    assert answer.table.num_rows == 2
+    assert answer.receipt.task not in (third, *running)
     for task in running:
         world["cyd"].wait(task)
     _free(world)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from junto.errors import Cancelled, InvalidTransition, Refused, Unavailable
+from junto.errors import Busy, Cancelled, InvalidTransition, Refused
 from junto.link import methods
 from junto.node.admission import Admission
 from junto.node.runner import Live
@@ -109,9 +109,7 @@ def test_who_could_not_reserve_in_time_refuses_naming_who_has_it() -> None:
     async def story() -> None:
         node = Node(patience=Patience(offer_seconds=0.05))
         await node.admitted("a")
-        with pytest.raises(
-            Unavailable, match=r"could not begin within 0.0\d+ s: .*; of 2.1 MB of memory .* bts has"
-        ) as told:
+        with pytest.raises(Busy, match=r"could not begin within 0.0\d+ s: .*; of 2.1 MB of memory .* bts has") as told:
             await node.admission.admit(node.task("b").task, JUDGED)
         assert told.value.retry_after_seconds is not None
         assert node.view.waiting == ()
@@ -181,7 +179,7 @@ def test_a_contract_that_comes_too_late_finds_out_at_once() -> None:
     async def story() -> None:
         node = Node()
         await node.admitted("a")
-        with pytest.raises(Unavailable, match=r"what was reserved lapsed before the contract came; .* bts has"):
+        with pytest.raises(Busy, match=r"what was reserved lapsed before the contract came; .* bts has"):
             await node.admission.begin(node.task("b").task)
         assert [held.task for held in node.view.held] == ["a"]
 

@@ -114,7 +114,7 @@ def test_who_waits_past_its_limit_is_told_what_is_missing_who_has_it_and_when_it
     (told,) = resources.advance(9.0)
     assert told == Denied(
         TaskId("b"),
-        "unavailable",
+        "busy",
         "me could not begin within 8 s: it needs 50 B of memory; of 100 B of memory at me acme has 60 B of memory; "
         "the earliest start is in about 21 s",
         21.0,

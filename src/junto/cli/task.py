@@ -28,7 +28,7 @@ from junto.cli.progress import progress_lines
 from junto.cli.tables import Format, check_place, print_answer
 from junto.cli.watch import print_notices
 from junto.client import connect
-from junto.errors import InvalidInput
+from junto.errors import Busy, InvalidInput
 from junto.link.methods import Progress
 from junto.types import TaskId, seconds_of
 
@@ -172,7 +172,8 @@ def describe(progress: Progress, now: float) -> str:
     ]
     lines += [f"  {step} began anew after a crash: run {number}" for step, number in progress.attempts.items()]
     if progress.continued:
-        lines.append(f"goes on   as task {progress.continued}, without those who stayed away")
+        without = "" if progress.code == Busy.code else ", without those who stayed away"
+        lines.append(f"goes on   as task {progress.continued}{without}")
     if progress.receipt is not None:
         lines.append(f"receipt   {progress.receipt.statement}, result {progress.receipt.result}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import msgspec
 
-from junto.errors import Cancelled, Unavailable, error_from_code
+from junto.errors import Busy, Cancelled, Unavailable, error_from_code
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.logs import logger
@@ -67,7 +67,7 @@ class Admission:
 
     async def admit(self, task: Task, verdict: Permitted) -> Permitted:
         """Our permission, once our part is reserved: with what it is expected to cost, its earliest start, and how long
-        it is held without a contract. Raises Unavailable or Refused, naming what is missing and who has it."""
+        it is held without a contract. Raises Busy or Refused, naming what is missing and who has it."""
         if task.state in ENDED:
             raise Cancelled(f"task {task.id} has ended")
         now, clock = _now(), self._unix_time()
@@ -89,13 +89,13 @@ class Admission:
         self._follow(self._resources.advance(now))
 
     async def begin(self, task: Task) -> None:
-        """The contract is here. Raises Unavailable if the reservation has lapsed and nothing is free now."""
+        """The contract is here. Raises Busy if the reservation has lapsed and nothing is free now."""
         if not self._resources.contracted(task.id):
             now = _now()
             try:
                 await self._reserve(self._request(task, self._needs(task), now, now), now)
-            except Unavailable as error:
-                raise Unavailable(f"what was reserved lapsed before the contract came; {error}") from error
+            except Busy as error:
+                raise Busy(f"what was reserved lapsed before the contract came; {error}") from error
             self._resources.contracted(task.id)
 
     def look(self, live: Live) -> None:

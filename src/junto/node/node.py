@@ -30,6 +30,7 @@ from junto.link.settings import LinkSettings
 from junto.logs import logger
 from junto.node.admission import Admission
 from junto.node.asking import Asking
+from junto.node.busy import AskingAgain
 from junto.node.cache import Cache
 from junto.node.courier import Courier
 from junto.node.diskwatch import free_bytes, watch_disk
@@ -197,7 +198,8 @@ class Node:
             self._unix_time,
         )
         self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time)
-        self.runner.watchers += [self.admission.look, self.notices.look]
+        again = AskingAgain(self.me, self._go_on, self._start, self.ground)
+        self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)

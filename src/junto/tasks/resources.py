@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-from junto.errors import InvalidTransition, Refused, Unavailable
+from junto.errors import Busy, InvalidTransition, Refused
 from junto.tasks.capacity import Amount, Capacity, in_words
 from junto.tasks.reservations import (
     Book,
@@ -316,7 +316,7 @@ class Resources:
                 return Denied(request.task, Refused.code, reason, 0.0)
         if sum(1 for other in self._waiting.values() if other.party == request.party) >= MOST_WAITING:
             reason = f"{MOST_WAITING} tasks of {request.party} wait at {self._me} already"
-            return Denied(request.task, Unavailable.code, reason, BACKFILL_SECONDS)
+            return Denied(request.task, Busy.code, reason, BACKFILL_SECONDS)
         return None
 
     def _denied(self, request: Request, lack: Lack, now: float) -> Denied:
@@ -324,7 +324,7 @@ class Resources:
         seconds = max(self._room_in(request, lack, now), _LOWEST_WAIT)
         waited = f"{self._me} could not begin within {now - request.at:.2g} s"
         reason = f"{waited}: {self.words(request, lack)}; the earliest start is in about {seconds:.2g} s"
-        return Denied(request.task, Unavailable.code, reason, seconds)
+        return Denied(request.task, Busy.code, reason, seconds)
 
     def words(self, one: Request | Fragment, lack: Lack) -> str:
         """What keeps a request or a fragment, in words: what is missing, and who has it."""
