@@ -2,22 +2,26 @@
 """All links of a node: who dials whom, one link per pair, coming back, rotating."""
 
 import asyncio
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+import msgspec
 import pytest
-from link_world import World, echo, free_addresses, links_of
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from link_world import CONSORTIUM, World, echo, free_addresses, links_of
 
 from junto.errors import InvalidInput, JuntoError, Unavailable
 from junto.link.connection import Answer, Caller, Handler, Link
-from junto.link.dial import Proxies, connect, dial
+from junto.link.dial import Proxies, connect, dial, first_open
 from junto.link.links import Links, PartyStatus
 from junto.link.settings import LinkSettings
+from junto.trust.certificates import Identity, issue
 from junto.trust.charter import Charter
-from junto.trust.names import Address
-from junto.types import Digest, PartyId
+from junto.trust.names import Address, Name
+from junto.types import Digest, NodeId, PartyId
 
 DELTA, UNITED = PartyId("delta"), PartyId("united")
 SWIFT = LinkSettings(first_retry_seconds=0.02, longest_retry_seconds=0.05)
@@ -399,3 +403,53 @@ def test_a_peer_that_dials_and_is_turned_away_is_the_latest_news_of_it() -> None
             await until(lambda: "charter differs" in up(delta).error)
 
     run(turned_away)
+
+
+def test_an_address_that_says_nothing_holds_up_the_next_for_half_a_second_only() -> None:
+    async def test() -> None:
+        pair = Pair()
+        silent = socket.create_server(("127.0.0.1", 0))  # like that of a stopped process: the kernel alone accepts
+        deaf = Address("127.0.0.1", silent.getsockname()[1])
+        failures: list[JuntoError] = []
+        here = pair.world.here("united", pair.charter)
+
+        def attempt(address: Address) -> Coroutine[None, None, Link]:
+            return dial(here, address, settings=SWIFT, expected=DELTA)
+
+        async with pair.node("delta"):
+            began = asyncio.get_running_loop().time()
+            link = await first_open([deaf, pair.addresses["delta"]], attempt, failures.append)
+            assert link is not None
+            assert link.peer.party == DELTA
+            assert asyncio.get_running_loop().time() - began < SWIFT.connect_seconds / 2
+            await link.close()
+        assert await first_open([pair.addresses["delta"]], attempt, failures.append) is None
+        assert len(failures) == 1
+        silent.close()
+
+    run(test)
+
+
+def test_a_node_that_took_over_for_its_party_is_the_one_that_is_linked() -> None:
+    async def test() -> None:
+        pair = Pair()
+        name = Name(CONSORTIUM, DELTA, NodeId("second"))
+        key = Ed25519PrivateKey.generate()
+        certificate = issue(pair.world.authorities["delta"], name, key.public_key(), time.time(), 3600.0)
+        second = pair.world.here("delta", pair.charter, identity=Identity(name, key, certificate), instance="second")
+        downs: list[str] = []
+        nobody = [msgspec.structs.replace(member, addresses=()) for member in pair.charter.members]
+        main = Links(  # which does not dial: it is to hang, not to come back
+            pair.world.here("delta", pair.charter), nobody, handlers=pair.handlers, listen=pair.addresses["delta"]
+        )
+        async with main, pair.node("united") as united:
+            united.watch(lambda party: None, lambda party, reason: downs.append(reason))
+            first = await united.to(DELTA, 5)
+            async with links_of(second, pair.charter, pair.handlers, settings=SWIFT):
+                assert "delta/second has taken over" in await first.closed
+                link = await united.to(DELTA, 5)
+                assert link.peer == name
+                assert await link.call("echo", b"still", timeout_seconds=5) == b"still"
+                assert downs == []
+
+    run(test)

@@ -29,20 +29,24 @@ class Profile:
 
     async def dial(self) -> "Link":
         """A link to the node. Raises Unavailable with every address tried, or why the node does not want us."""
-        from junto.link.dial import Proxies, dial, here_of
+        from junto.link.dial import Proxies, dial, first_open, here_of
         from junto.trust.names import parse_address
 
         here = here_of(self._identity, self._file.charter(), f"user-{os.getpid()}-{time.time_ns()}")
         proxies = Proxies.of(os.environ)
-        problems: list[str] = []
-        for text in self._file.addresses:
-            try:
-                return await dial(here, parse_address(text), expected=self.name.party, proxies=proxies)
-            except Unavailable as error:
-                problems.append(str(error))
-        raise Unavailable(
-            f"the node of {self.name.party} does not answer ({'; '.join(problems)}); `junto node start` runs it"
+        problems: list[JuntoError] = []
+        link = await first_open(
+            [parse_address(text) for text in self._file.addresses],
+            lambda address: dial(here, address, expected=self.name.party, proxies=proxies),
+            problems.append,
         )
+        if link is not None:
+            return link
+        for problem in problems:
+            if not isinstance(problem, Unavailable):
+                raise problem
+        why = "; ".join(str(problem) for problem in problems)
+        raise Unavailable(f"the node of {self.name.party} does not answer ({why}); `junto node start` runs it")
 
 
 def find_profile(

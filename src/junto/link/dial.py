@@ -9,7 +9,7 @@ import base64
 import ipaddress
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from socket import SOCK_STREAM, gaierror, socket
 from urllib.parse import unquote, urlsplit
@@ -28,6 +28,7 @@ from junto.trust.names import Address
 from junto.types import Digest, PartyId
 
 _ANSWER_BYTES = 8192
+_STAGGER_SECONDS = 0.5
 TLS_GOODBYE_SECONDS = 2.0
 
 
@@ -284,3 +285,42 @@ async def dial(
         if link is not None and not ready:
             link.abort("it did not open")
     return link
+
+
+async def first_open(
+    addresses: Sequence[Address],
+    attempt: Callable[[Address], Coroutine[None, None, Link]],
+    failed: Callable[[JuntoError], None],
+) -> Link | None:
+    """The first link that opens; None when no attempt succeeds. `failed` hears why each did not.
+
+    The addresses of a party are its nodes', of which one answers. They are tried in turn, the next as soon as the one
+    before has failed, or has said nothing for half a second: a machine that is gone, or a process that hangs, refuses
+    nothing (RFC 8305, section 5).
+    """
+    trying: set[asyncio.Task[Link]] = set()
+    waiting = list(addresses)
+    try:
+        while trying or waiting:
+            if waiting:
+                trying.add(asyncio.create_task(attempt(waiting.pop(0))))
+            ended, trying = await asyncio.wait(
+                trying, timeout=_STAGGER_SECONDS if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            opened: list[Link] = []
+            for task in ended:
+                try:
+                    opened.append(task.result())
+                except JuntoError as error:
+                    failed(error)
+            if opened:
+                for link in opened[1:]:
+                    link.abort("another address of its party opened")
+                return opened[0]
+        return None
+    finally:
+        for task in trying:
+            task.cancel()
+        for done in await asyncio.gather(*trying, return_exceptions=True):
+            if isinstance(done, Link):
+                done.abort("another address of its party opened")

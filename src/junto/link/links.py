@@ -9,6 +9,8 @@ Either side may dial. When two connections to one node meet, both sides choose a
   serves until the older has answered a ping, for it may have died unnoticed.
 
 The connection that gives way is drained: what is under way on it ends there, what is new goes over the other.
+
+Of several nodes of one party one acts. When another one of them has taken over, the link to the first is cut.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from typing import Self
 
 from junto.errors import InvalidInput, JuntoError, Unavailable
 from junto.link.connection import Handler, Link
-from junto.link.dial import Here, Proxies, dial, opening_of
+from junto.link.dial import Here, Proxies, dial, first_open, opening_of
 from junto.link.listener import Listener
 from junto.link.settings import LinkSettings
 from junto.link.tls import client_context, server_context
@@ -244,25 +246,26 @@ class Links:
                     failures = 0
 
     async def _dial_once(self, party: _Party) -> bool:
-        for address in party.addresses:
-            try:
-                link = await dial(
-                    self.here,
-                    address,
-                    handlers=self.handlers,
-                    settings=self.settings,
-                    expected=party.name,
-                    proxies=self.proxies,
-                    context=self._dial_context,
-                )
-            except JuntoError as error:
-                if party.error != str(error):
-                    _log.info("cannot reach", party=party.name, reason=str(error))
-                party.error = str(error)
-                continue
+        def attempt(address: Address) -> Coroutine[None, None, Link]:
+            return dial(
+                self.here,
+                address,
+                handlers=self.handlers,
+                settings=self.settings,
+                expected=party.name,
+                proxies=self.proxies,
+                context=self._dial_context,
+            )
+
+        def failed(error: JuntoError) -> None:
+            if party.error != str(error):
+                _log.info("cannot reach", party=party.name, reason=str(error))
+            party.error = str(error)
+
+        link = await first_open(party.addresses, attempt, failed)
+        if link is not None:
             self.adopt(link)
-            return True
-        return False
+        return link is not None
 
     def _turned_away(self, name: Name, reason: str) -> None:
         """A node dialled us and cannot be a link: that is fresher news than our own last attempt."""
@@ -295,6 +298,8 @@ class Links:
         link.gone.add_done_callback(lambda _: self._gone(party, link))
         self._install(party, link)
         link.closed.add_done_callback(lambda reason: self._lost(party, link, reason.result()))
+        for other in [one for name, one in party.links.items() if name != node]:
+            other.abort(f"{link.peer} has taken over")  # of a party's nodes one acts: the one that came last
         if current is None or current.closed.done():
             return
         if _instance(current) != _instance(link):
