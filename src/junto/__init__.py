@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from junto.errors import (
     Cancelled,
     DeadlineExceeded,
+    Deviation,
     InvalidInput,
     JuntoError,
     PeerFault,
@@ -26,6 +27,7 @@ __all__ = [
     "Cancelled",
     "DeadlineExceeded",
     "Desk",
+    "Deviation",
     "InvalidInput",
     "JuntoError",
     "Local",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
-from junto.link.methods import Absent, Progress, ReceiptView
+from junto.link.methods import Absent, Certificate, Deviation, Progress, ReceiptView
 from junto.types import TaskId, seconds_of, spelled_id
 
 if TYPE_CHECKING:
@@ -75,6 +75,16 @@ class Answer:
         """Parties whose rows are not in it, because they stayed away and the task went on without them."""
         return self.progress.missing
 
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """The steps that several parties computed, and who signed which digest in which statement."""
+        return self.receipt.certificates
+
+    @property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """Who told another digest of a step than what counts."""
+        return self.progress.deviations
+
     def to_pandas(self) -> "pd.DataFrame":
         """The table as a pandas frame."""
         return self.table.to_pandas()
@@ -101,17 +111,24 @@ class Question:
         return self.desk.explain(self.plan)
 
     def submit(
-        self, *, deadline: str | float = "60s", priority: int = 0, absent: Absent = "", at_least: int = 0
+        self,
+        *,
+        deadline: str | float = "60s",
+        priority: int = 0,
+        absent: Absent = "",
+        at_least: int = 0,
+        certify: int = 0,
     ) -> TaskId:
         """Start the task and return at once; `Desk.wait` gives the answer.
 
         absent: what becomes of it when a participant stays away: `wait` until the deadline, `fail`, or `go-on` without
         it while at least `at_least` participants are left, the asker among them; the answer then lists who is missing.
+        certify: so many parties compute what everybody may see, as `certified` says; 0 is nobody but its owner.
         """
         if at_least and absent != "go-on":
             raise InvalidInput('at_least says how many must be left to go on: add absent = "go-on", or leave it out')
         return self.desk.submit(
-            self.plan,
+            self.desk.certified(self.plan, certify) if certify else self.plan,
             seconds=seconds(deadline),
             purpose=self.purpose,
             priority=priority,
@@ -126,13 +143,14 @@ class Question:
         priority: int = 0,
         absent: Absent = "",
         at_least: int = 0,
+        certify: int = 0,
         watch: Watcher | None = None,
     ) -> Answer:
-        """The answer. Raises Refused, DeadlineExceeded, Cancelled, or the error that ended the task.
+        """The answer. Raises Refused, DeadlineExceeded, Cancelled, Deviation, or the error that ended the task.
 
-        absent, at_least: as for `submit`.
+        absent, at_least, certify: as for `submit`.
         """
-        task = self.submit(deadline=deadline, priority=priority, absent=absent, at_least=at_least)
+        task = self.submit(deadline=deadline, priority=priority, absent=absent, at_least=at_least, certify=certify)
         try:
             return answer(self.desk, task, watch)
         except KeyboardInterrupt:

@@ -123,6 +123,33 @@ class Reading(Message, frozen=True):
     version: Digest
 
 
+class Signature(Message, frozen=True):
+    """What one party confirmed of a certified step, and in which statement of everybody's journal."""
+
+    party: PartyId
+    step: StepId  # the step itself, one that computes it again, or the move by which it came
+    digest: Digest
+    statement: str
+
+
+class Certificate(Message, frozen=True):
+    """A step that several parties computed: the digest that counts (empty: none has a majority), and who signed."""
+
+    step: StepId
+    digest: Digest
+    signed: tuple[Signature, ...]
+
+
+class Deviation(Message, frozen=True):
+    """A party told another digest of a step than what counts; `line` says so with both."""
+
+    step: StepId
+    party: PartyId
+    digest: Digest
+    counts: Digest  # empty if none has a majority
+    line: str
+
+
 class ReceiptView(Message, frozen=True):
     """A receipt, as a person reads it."""
 
@@ -136,6 +163,7 @@ class ReceiptView(Message, frozen=True):
     versions: tuple[Reading, ...]
     seconds: float
     signer: str
+    certificates: tuple[Certificate, ...] = ()
 
 
 class Progress(Message, frozen=True):
@@ -161,6 +189,8 @@ class Progress(Message, frozen=True):
     missing: tuple[PartyId, ...] = ()  # left out, because they stayed away
     continued: TaskId = TaskId("")  # the task that goes on without those who stayed away from this one
     attempts: dict[StepId, int] = {}  # joint steps that were begun more than once
+    certificates: tuple[Certificate, ...] = ()  # as the node itself heard them
+    deviations: tuple[Deviation, ...] = ()
 
 
 class Tasks(Message, frozen=True):

@@ -16,8 +16,10 @@ from junto.node.routes import Method, decoded
 from junto.node.runner import Live
 from junto.node.waits import within
 from junto.plan.steps import Plan
+from junto.tasks.bodies import Certified
 from junto.tasks.table import ENDED
 from junto.trust.grants import GrantId, GrantRequest
+from junto.types import Digest
 
 if TYPE_CHECKING:
     from junto.node.node import Node
@@ -103,7 +105,7 @@ class Users:
         """The answer's bytes."""
         live = self._node.runner.find(decoded(payload, methods.Which).task)
         self._check_own(caller, live)
-        if live.answer is None:
+        if live.answer is None or live.task.state != "done":  # it may still wait for what certifies it
             state = live.task.state
             why = "it is kept no more; ask again" if state == "done" else f"it is {state}"
             raise InvalidInput(f"task {live.task.id} has no answer here: {why}")
@@ -112,11 +114,11 @@ class Users:
     async def tasks(self, caller: Caller, payload: bytes) -> Answer:
         """All tasks at hand, newest first."""
         live = sorted(self._node.runner.live.values(), key=lambda one: one.task.id, reverse=True)
-        return msgspec.json.encode(methods.Tasks(tuple(progress_of(one) for one in live)))
+        return msgspec.json.encode(methods.Tasks(tuple(self._progress(one) for one in live)))
 
     async def task(self, caller: Caller, payload: bytes) -> Answer:
         """One task."""
-        return msgspec.json.encode(progress_of(self._node.runner.find(decoded(payload, methods.Which).task)))
+        return msgspec.json.encode(self._progress(self._node.runner.find(decoded(payload, methods.Which).task)))
 
     async def cancel(self, caller: Caller, payload: bytes) -> Answer:
         """End a task."""
@@ -134,10 +136,13 @@ class Users:
                 f"task {live.task.id} is of {whose}: only they, or an operator of {self._node.me}, may do that"
             )
 
+    def _progress(self, live: Live) -> methods.Progress:
+        return progress_of(live, self._node.admission.why(live.task.id))
+
     async def _watched(self, live: Live) -> AsyncIterator[bytes]:
         while True:
             changed = live.changed
-            progress = progress_of(live)
+            progress = self._progress(live)
             yield msgspec.json.encode(progress)
             if (
                 live.task.state in ENDED
@@ -148,8 +153,8 @@ class Users:
             await within(changed.wait(), _WATCH_SECONDS)
 
 
-def progress_of(live: Live) -> methods.Progress:
-    """A task as its watchers see it."""
+def progress_of(live: Live, held_up: str) -> methods.Progress:
+    """A task as its watchers see it. `held_up`: what our own part waits for, in words."""
     task = live.task
     kinds = {step.id: type(step).__name__ for step in task.proposal.plan.steps}
     outcome, receipt = task.outcome, task.receipt
@@ -168,13 +173,21 @@ def progress_of(live: Live) -> methods.Progress:
             for (step, party), done in task.finished.items()
         ),
         parts_total=task.parts_total,
-        waits=tuple(methods.Waiting(wait.party, wait.what, wait.since, wait.until, wait.why) for wait in task.waits()),
+        waits=tuple(
+            methods.Waiting(w.party, w.what, w.since, w.until, w.why or (held_up if w.party == task.me else ""))
+            for w in task.waits()
+        ),
         code=outcome.code if outcome is not None else "",
         party=outcome.party if outcome is not None else "",
         reason=outcome.reason if outcome is not None else "",
         ended_at=outcome.at if outcome is not None else None,
         missing=task.proposal.missing,
         continued=live.continued,
+        certificates=_certificates(task.signatures.record),
+        deviations=tuple(
+            methods.Deviation(one.step, one.party, one.digest, one.counts or Digest(""), one.line)
+            for one in task.signatures.deviations
+        ),
         attempts={step: number + 1 for step, number in task.attempts.items()},
         receipt=None
         if receipt is None or not live.receipt_statement
@@ -189,5 +202,15 @@ def progress_of(live: Live) -> methods.Progress:
             versions=tuple(methods.Reading(v.party, v.dataset, v.version) for v in receipt.versions),
             seconds=receipt.seconds,
             signer=task.receiver,
+            certificates=_certificates(receipt.certificates),
         ),
+    )
+
+
+def _certificates(found: tuple[Certified, ...]) -> tuple[methods.Certificate, ...]:
+    return tuple(
+        methods.Certificate(
+            one.step, one.digest, tuple(methods.Signature(s.party, s.step, s.digest, s.statement) for s in one.signed)
+        )
+        for one in found
     )

@@ -78,7 +78,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Deviation:
     """One party told something else of a step than what counts."""
 
     step: StepId
@@ -163,6 +163,8 @@ class Signatures:
     @property
     def certificates(self) -> tuple[Certificate, ...]:
         """One for each certified step."""
+        if not self.parts:
+            return ()
         return certificates(self.plan, {part: signed.digest for part, signed in self.first.items()})
 
     @property
@@ -171,27 +173,29 @@ class Signatures:
         return next((found for found in self.certificates if found.whole and not found.sound), None)
 
     @property
-    def differences(self) -> tuple[Difference, ...]:
+    def deviations(self) -> tuple[Deviation, ...]:
         """Who told something else than what counts: than the majority, once there is one or all have told; than their
         own party sent, where it was moved; than they had told themselves."""
         if not self.first:
             return ()
-        found: list[Difference] = []
+        found: list[Deviation] = []
         for one in self.certificates:
             if one.agreed is not None or not one.waiting:
-                found += [_difference(one, party, digest, one.agreed) for party, digest in one.deviating]
+                found += [_deviation(one, party, digest, one.agreed) for party, digest in one.deviating]
             used = dict(one.told).get(one.party)
             for _, digest in one.arrived_otherwise:
-                found.append(_difference(one, one.party, digest, used))
+                found.append(_deviation(one, one.party, digest, used))
         for signed in self.later:
             said = self.first[signed.step, signed.party].digest
             line = f"{signed.party} told two digests of step {signed.step}: first {said}, which counts, then"
-            found.append(Difference(signed.step, signed.party, signed.digest, said, f"{line} {signed.digest}"))
+            found.append(Deviation(signed.step, signed.party, signed.digest, said, f"{line} {signed.digest}"))
         return tuple(dict.fromkeys(found))
 
     @property
     def record(self) -> tuple[Certified, ...]:
         """What is known so far, as a receipt holds it: of a step without a majority, with an empty digest."""
+        if not self.parts:
+            return ()
         heard = (*self.first.values(), *self.later)
         found = []
         for (step, _, computing, moved), one in zip(_expected(self.plan), self.certificates, strict=True):
@@ -217,12 +221,12 @@ class Signatures:
                 raise PeerFault(f"a receipt says that {me} told a digest of step {step} that it did not tell")
 
 
-def _difference(one: Certificate, party: PartyId, digest: Digest, counts: Digest | None) -> Difference:
+def _deviation(one: Certificate, party: PartyId, digest: Digest, counts: Digest | None) -> Deviation:
     if (party, digest) in one.deviating:
         alike = ", ".join(p for p, d in one.told if d == counts) if counts is not None else ""
         others = [f"{p} computed {d}" for p, d in one.told if p != party]
         than = f"{alike} computed {counts}" if alike else "; ".join(others)
-        return Difference(one.step, party, digest, counts, f"{party} computed {digest} as step {one.step}; {than}")
+        return Deviation(one.step, party, digest, counts, f"{party} computed {digest} as step {one.step}; {than}")
     where = ", ".join(p for p, d in one.arrived_otherwise if d == digest)
     line = f"{party} says that it computed {counts} as step {one.step}; {digest} arrived at {where}"
-    return Difference(one.step, party, digest, counts, line)
+    return Deviation(one.step, party, digest, counts, line)

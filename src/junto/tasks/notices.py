@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from junto.errors import DeadlineExceeded
+from junto.tasks.certificates import Deviation
 from junto.tasks.state import Task
 from junto.tasks.waiting import Outcome, Wait
 from junto.types import PartyId, StepId, TaskId
@@ -58,6 +59,7 @@ class Sight(msgspec.Struct, frozen=True, gc=False):
     away: tuple[tuple[PartyId, str, float], ...]  # participants away for longer than is patient: why, since when
     down: frozenset[PartyId]  # participants not reached, for however short a time
     again: tuple[tuple[StepId, int, str], ...]  # steps not in their first try: which try, why
+    deviations: tuple[Deviation, ...]  # of those who certify one step
     outcome: Outcome | None
     limit: float  # when the next wait passes its limit
 
@@ -87,6 +89,7 @@ def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = 
         away=tuple((p, why, since) for p, (why, since) in task.away.items() if at >= since + absence_seconds),
         down=frozenset(task.away),
         again=(*tried, *begun),
+        deviations=task.signatures.deviations,
         outcome=task.outcome,
         limit=limit,
     )
@@ -96,13 +99,25 @@ def _same(before: Sight, task: Task, at: float) -> bool:
     """Whether surely nothing that notices tell of has changed."""
     if before.state != task.state or at >= before.limit or len(before.finished) != len(task.finished):
         return False
-    return not (task.away or before.down or task.tried or task.attempts)
+    return not (task.away or before.down or task.tried or task.attempts or task.signatures.first)
 
 
 def notices(before: Sight | None, after: Sight) -> list[Notice]:
     """What is new in `after`; everything that still matters if there is no `before`: of an ended task, its end."""
     if before is after:
         return []
+    return [*_deviating(before, after), *_moved(before, after)]
+
+
+def _deviating(before: Sight | None, after: Sight) -> Iterator[Notice]:
+    """A confirmation may come when the task has ended."""
+    told = before.deviations if before is not None else ()
+    for one in after.deviations:
+        if one not in told:
+            yield _of(after, "deviation", one.party, one.line, "error", one.step, one.digest)
+
+
+def _moved(before: Sight | None, after: Sight) -> list[Notice]:
     if after.outcome is not None and (before is None or before.outcome is None):
         return [*(_news(before, after) if before is not None else ()), *_end(after, after.outcome)]
     if after.outcome is not None:
