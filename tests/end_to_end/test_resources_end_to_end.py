@@ -99,6 +99,7 @@ def test_with_one_slot_fragments_take_turns_and_the_view_says_who_waits(world: P
         )
         assert {task.task for task in top.held} == {first, second}
         assert [(share.party, share.used.slots, share.used.tasks) for share in top.parties] == [("cyd", 1, 2)]
+        assert queued.why in {wait.why for wait in world["ann"].task(second).waits}
         screen = _screen(top)
         assert "slots 1 of 1" in screen
         assert f"waiting for a slot (1)\ntask{' ' * 24}step" in screen
