@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from junto.cli.progress import party_lines, progress_lines
 from junto.cli.tables import show_receipt, table_text, write_table
@@ -18,7 +19,7 @@ from junto.cli.task import describe
 from junto.client.question import Answer
 from junto.demo.oracle import largest_difference
 from junto.errors import InvalidInput
-from junto.link.methods import Part, Progress, Reading, ReceiptView, Waiting
+from junto.link.methods import Certificate, Deviation, Part, Progress, Reading, ReceiptView, Signature, Waiting
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 
 BTS, DELTA, UNITED = PartyId("bts"), PartyId("delta"), PartyId("united")
@@ -74,6 +75,27 @@ def test_quiet_is_quiet() -> None:
     with progress_lines(stream, quiet=True) as watch:
         assert watch is None
     assert stream.getvalue() == ""
+
+
+def test_a_certified_step_is_told_with_who_signed_what_and_who_differs() -> None:
+    other = Digest("sha256:" + "b" * 64)
+    signed = (
+        Signature(DELTA, StepId("query"), DIGEST, "01j1"),
+        Signature(UNITED, StepId("certify-0"), DIGEST, "01j2"),
+        Signature(BTS, StepId("certify-1"), other, "01j3"),
+    )
+    certificate = Certificate(StepId("query"), DIGEST, signed)
+    deviation = Deviation(StepId("query"), BTS, other, DIGEST, f"bts computed {other}")
+    found = replace(_progress("done"), certificates=(certificate,), deviations=(deviation,))
+    assert describe(found, 1004.0).splitlines()[-5:] == [
+        f"certified step query: {DIGEST}",
+        "  delta in statement 01j1",
+        "  united as certify-0 in statement 01j2",
+        f"  bts as certify-1 in statement 01j3 {other}",
+        f"deviation bts computed {other}",
+    ]
+    none = replace(found, certificates=(replace(certificate, digest=Digest("")),))
+    assert "certified step query: no digest has a majority" in describe(none, 1004.0)
 
 
 def test_a_task_is_told_with_its_parts_its_waits_and_why_it_ended() -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from junto.client.question import Answer
 from junto.errors import InvalidInput
+from junto.link.methods import Certificate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,6 +113,16 @@ def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
         raise InvalidInput(f"{out} cannot be written: {error.strerror}") from error
 
 
+def certificate_lines(certificate: Certificate) -> list[str]:
+    """A certified step: the digest that counts, and in which statement each party signed what of it."""
+    lines = [f"certified step {certificate.step}: {certificate.digest or 'no digest has a majority'}"]
+    for signed in certificate.signed:
+        under = "" if signed.step == certificate.step else f" as {signed.step}"
+        other = "" if signed.digest == certificate.digest else f" {signed.digest}"
+        lines.append(f"  {signed.party}{under} in statement {signed.statement}{other}")
+    return lines
+
+
 def show_receipt(answer: Answer, stream: TextIO) -> None:
     """The receipt in a few lines: what was computed from what, and which journals prove it."""
     receipt = answer.receipt
@@ -124,4 +135,9 @@ def show_receipt(answer: Answer, stream: TextIO) -> None:
     console.print(f"result    {receipt.result}")
     for reading in receipt.versions:
         console.print(f"read      {reading.party}.{reading.dataset} {reading.version[:23]}…")
+    for certificate in answer.certificates:
+        alike = dict.fromkeys(signed.party for signed in certificate.signed if signed.digest == certificate.digest)
+        console.print(f"certified step {certificate.step} {certificate.digest[:23]}… by {', '.join(alike)}")
+    for deviation in answer.deviations:
+        console.print(f"deviation {deviation.line}")
     console.print(f"in every participant's journal: junto journal ls --task {receipt.task}")

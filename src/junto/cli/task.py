@@ -25,7 +25,7 @@ from junto.cli.options import (
     asked,
 )
 from junto.cli.progress import progress_lines
-from junto.cli.tables import Format, check_place, print_answer
+from junto.cli.tables import Format, certificate_lines, check_place, print_answer
 from junto.cli.watch import print_notices
 from junto.client import connect
 from junto.errors import Busy, InvalidInput
@@ -174,6 +174,9 @@ def describe(progress: Progress, now: float) -> str:
     if progress.continued:
         without = "" if progress.code == Busy.code else ", without those who stayed away"
         lines.append(f"goes on   as task {progress.continued}{without}")
+    for certificate in progress.certificates:
+        lines += certificate_lines(certificate)
+    lines += [f"deviation {deviation.line}" for deviation in progress.deviations]
     if progress.receipt is not None:
         lines.append(f"receipt   {progress.receipt.statement}, result {progress.receipt.result}")
     return "\n".join(lines)
