@@ -215,12 +215,24 @@ async def start_tls(connection: socket, context: ssl.SSLContext, opening: Openin
             )
         )
     except OSError as error:
-        connection.close()
+        _let_go(connection)
         raise Unavailable(in_plain_words(error, opening.address)) from error
     except BaseException:
-        connection.close()
+        _let_go(connection)
         raise
     return link
+
+
+def _let_go(connection: socket) -> None:
+    """Close a socket that was handed to the event loop, which has closed it already, or will.
+
+    uvloop closes the descriptor by its number. If the peer resets in the first turn of the loop, the socket object
+    is not told, and closing it too would close whatever has that number by then: another link, or the journal.
+    """
+    if isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+        connection.close()
+    else:
+        connection.detach()
 
 
 async def begun(handshake: Coroutine[None, None, object]) -> None:
