@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types bench docs clean
+.PHONY: help setup demo test lint types chaos bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## what can be made (this)
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev ## ruff: rules and format
 
 types: $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy
+
+chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARGS='--seed 2 --tasks 1000')
+	@$(BIN)/python tests/chaos/chaos_run.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure beside the peers: a table, and benchmarks/results.json
 	@$(BIN)/python -m benchmarks $(ARGS)

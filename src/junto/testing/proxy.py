@@ -126,7 +126,7 @@ class Proxy:
         self, way: _Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[], bool]
     ) -> None:
         """Carry bytes one way until the connection ends; a half-open one ends with its reset."""
-        with suppress(OSError):
+        with suppress(OSError, RuntimeError):  # uvloop says it that way, of a connection that was reset meanwhile
             while data := await reader.read(_CHUNK_BYTES):
                 if self._weather.delay_seconds:
                     await asyncio.sleep(self._weather.delay_seconds)
@@ -141,13 +141,12 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
             if not way.half_open:
-                with suppress(NotImplementedError, RuntimeError):
-                    writer.write_eof()
+                writer.write_eof()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     socket = writer.get_extra_info("socket")
     if socket is not None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # it has just been closed
             socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
     writer.transport.abort()
