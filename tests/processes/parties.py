@@ -49,9 +49,13 @@ class Parties:
 
     def type(self, party: str, *words: str) -> Printed:
         """One command at one party, as its user types it."""
+        return self.type_at(self.home(party), *words)
+
+    def type_at(self, home: Path, *words: str) -> Printed:
+        """One command with a home."""
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
-            code = main([*words, "--home", str(self.home(party))])
+            code = main([*words, "--home", str(home)])
         return Printed(code, out.getvalue(), err.getvalue())
 
     @contextmanager

@@ -100,7 +100,7 @@ def _direct(party: str, port: int) -> str:
 
 def _set_up(running: Consortium, name: str, advertise: Advertise) -> None:
     cards: list[str] = []
-    for (party, home), port in zip(running.homes.items(), _free_ports(len(running.homes)), strict=True):
+    for (party, home), port in zip(running.homes.items(), free_ports(len(running.homes)), strict=True):
         listen, dialled = _direct(party, port), advertise(party, port)
         junto("party", "create", party, "--listen", listen, "--advertise", dialled, "--home", str(home))
         card = str(running.folder / f"{party}.card")
@@ -115,7 +115,8 @@ def _set_up(running: Consortium, name: str, advertise: Advertise) -> None:
         junto("user", "add", USER, "--operator", "--home", str(home))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody listens on now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:

@@ -7,6 +7,7 @@ holder is dead. One that is lit proves nothing: a holder that hangs keeps it, an
 
 import fcntl
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -21,22 +22,29 @@ class Beacon(Protocol):
     def is_out(self, epoch: int) -> bool:
         """Whether the process that lit it is gone for certain."""
 
+    def put_out(self, epoch: int) -> None:
+        """End the process that lit it, if that can be done from here: it hangs, and what it holds locked is needed."""
+
 
 class FileBeacon:
     """Locks (flock) of files beside a journal's file, on one machine, also across containers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lit: list[int] = []
+        self._lit: dict[int, int] = {}  # epoch → descriptor
 
     def light(self, epoch: int) -> bool:
         """See `Beacon.light`."""
+        if epoch in self._lit:
+            return True
         descriptor = os.open(self._file(epoch), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _locked(descriptor, fcntl.LOCK_EX):
             os.close(descriptor)
             return False
-        self._lit.append(descriptor)
-        for earlier in range(max(epoch - 8, 0), epoch):
+        self._lit[epoch] = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        for earlier in range(max(epoch - 8, 0), epoch - 1):  # the last one may still be looked at
             with suppress(FileNotFoundError):
                 self._file(earlier).unlink()
         return True
@@ -51,6 +59,17 @@ class FileBeacon:
             return _locked(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
+
+    def put_out(self, epoch: int) -> None:
+        """See `Beacon.put_out`. Only a process that has this very file open is ended."""
+        try:
+            beacon = self._file(epoch).stat()
+            pid = int(self._file(epoch).read_text())
+            opened = [os.stat(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        except (OSError, ValueError):
+            return  # it is gone, or where we cannot see it
+        if pid != os.getpid() and any(os.path.samestat(beacon, one) for one in opened):
+            os.kill(pid, signal.SIGKILL)
 
     def _file(self, epoch: int) -> Path:
         return self._path.with_name(f"{self._path.name}.lease-{epoch}")

@@ -59,6 +59,7 @@ _UPGRADES = (_ENTRIES + _KEPT, _KEPT)
 _MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
 _BUSY_SECONDS = 5.0
+_BRIEFLY_BUSY_MILLISECONDS = 400
 
 # SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.
 _RECOVERABLE = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_SHMSIZE"})
@@ -88,6 +89,7 @@ class SqliteRows:
     def _write_connection(self) -> sqlite3.Connection:
         connection = connect(self.path)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA busy_timeout = {_BRIEFLY_BUSY_MILLISECONDS}")
         return connection
 
     def _read_connection(self) -> sqlite3.Connection:

@@ -93,6 +93,7 @@ async def _act(
         try:
             await stopping.wait()
         finally:
+            gc.unfreeze()  # what was loaded before is to be let go of in order
             if ready is not None:
                 ready.remove()
 

@@ -77,17 +77,24 @@ class Standby:
             found = self._leases.read()
             gone = found is not None and bool(found.holder) and self._beacon.is_out(found.epoch)
             if challenge.look(found, time.monotonic(), gone):
-                self._take(found)
+                self._take(found, gone)
         except StorageFailed as error:
             _log.warning("the lease cannot be read", reason=str(error))
             return None
         return found
 
-    def _take(self, seen: Lease | None) -> None:
+    def _take(self, seen: Lease | None, gone: bool) -> None:
         now = time.time()
         lease = Lease(self._node, 0, 0, self._shared.lease_seconds, now, now).after(seen)
-        if not self._beacon.light(lease.epoch) or not self._leases.take(seen, lease):
-            return
+        try:
+            if not self._beacon.light(lease.epoch) or not self._leases.take(seen, lease):
+                return
+        except StorageFailed:
+            if seen is not None and seen.holder and not gone:
+                # Its lease has lapsed, and it holds the store locked: stopped, say, in the middle of a write.
+                _log.warning("the node that hangs is ended", node=seen.holder, epoch=seen.epoch)
+                self._beacon.put_out(seen.epoch)
+            raise
         self._held = lease
         before = seen.holder if seen is not None else ""
         _log.info("lease taken", node=self._node, epoch=lease.epoch, before=before)
