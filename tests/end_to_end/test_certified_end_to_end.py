@@ -191,13 +191,16 @@ def test_what_is_joined_with_private_rows_is_certified_where_it_arrives(world: W
 
 
 def test_no_copy_of_an_earlier_answer_stands_in_for_what_is_certified(world: World) -> None:
+    question = "SELECT COUNT(*) AS n FROM flights JOIN winds USING (origin)"
     pairs = 2 * 60 * 20  # each flight of both owners with every row of its origin
-    lying = [lie(world, party) for party in ("bea", "cyd", "dot")]
-    assert world.ask("ann", JOINED).table["n"].to_pylist() != [pairs]
-    for engine in lying:
-        engine.rows = 0
-    assert world.ask("ann", JOINED).table["n"].to_pylist() != [pairs]  # what was kept is false, at whoever kept it
-    assert world["ann"].sql(JOINED).run(certify=2, deadline="20s").table["n"].to_pylist() == [pairs]
+    world.publish("bea", "winds", WEATHER, OPEN)
+    lying = lie(world, "bea")
+    assert world.ask("ann", question).table["n"].to_pylist() != [pairs]
+    lying.rows = 0
+    assert world.ask("ann", question).table["n"].to_pylist() != [pairs]  # bea, ann and dot have kept what was false
+    for party in ("cyd", "dot"):
+        world.publish(party, "winds", WEATHER, OPEN)
+    assert world["ann"].sql(question).run(certify=3, deadline="20s").table["n"].to_pylist() == [pairs]
 
 
 def test_more_certifiers_than_there_are_is_told_before_anything_is_asked(world: World) -> None:
