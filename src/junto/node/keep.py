@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from junto.node.locals import Local  # arrays and tables: loaded with the first piece of work
 
 _log = logger("junto.keep")
-_INLINE_BYTES = 64 * 1024
+INLINE_BYTES = 64 * 1024
 """Up to this size an output lies beside the journal's entries; beyond, in a file."""
 _ANSWER = "answer"
 _REMEMBERED_TASKS = 1000
@@ -134,7 +134,7 @@ class Keeper:
 
     def hold(self, task: TaskId, data: bytes) -> Content:
         """An output in memory if it is small, else as a file. Blocks while it writes. Raises StorageFailed."""
-        return data if len(data) <= _INLINE_BYTES else self.write(task, [data])
+        return data if len(data) <= INLINE_BYTES else self.write(task, [data])
 
     async def save(self, task: TaskId, kept: Kept) -> None:
         """Keep a finished step; durable when this returns. Raises StorageFailed."""

@@ -59,7 +59,8 @@ class Live:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     contracted: asyncio.Event = field(default_factory=asyncio.Event)
-    recorded: asyncio.Event = field(default_factory=asyncio.Event)  # the proposal is durable
+    recorded: asyncio.Event = field(default_factory=asyncio.Event)  # the proposal is durable, or never will be
+    unrecorded: bool = False  # it never will be
     redo: Callable[[StepId], None] | None = None
     kept: dict[StepId, KeptStep] = field(default_factory=dict)  # what an earlier process had finished
     answer: Answered | None = None
@@ -229,6 +230,8 @@ class Runner:
         live.lane.clear()
         live.lane.extend(live.task.abandon(code, reason, self._unix_time()))
         self._announce(live)
+        live.unrecorded = not live.recorded.is_set()
+        live.recorded.set()  # it never will be: whoever asked need not wait for it
 
     async def _verdict(self, task: Task) -> Permitted | Forbidden:
         """Our judgement. One that fails is a refusal too: whoever asked is told, and need not wait for a deadline."""

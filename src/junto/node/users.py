@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from junto.errors import InvalidInput, Refused
+from junto.errors import InvalidInput, Refused, StorageFailed
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.node.asking import Asking, Wish
@@ -94,6 +94,8 @@ class Users:
         if live is None:
             return msgspec.json.encode(methods.Which(wish.task))  # of long ago: the journal has it
         await live.recorded.wait()  # what we say we do, we do even if we die now
+        if live.unrecorded and live.task.outcome is not None:
+            raise StorageFailed(live.task.outcome.reason)
         return msgspec.json.encode(methods.Which(live.task.id))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:

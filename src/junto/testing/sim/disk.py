@@ -11,7 +11,7 @@ import io
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -128,7 +128,8 @@ class SimJournal:
         """The process is gone: what waits is lost, or all of it is there."""
         if self._waiting and self._faults.random() < 0.5 and not self._disk.full:
             for waiting in self._waiting:
-                waiting.act()
+                if not waiting.future.cancelled():
+                    waiting.act()
         self._waiting = []
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
@@ -202,7 +203,7 @@ class SimJournal:
         if self._disk.breaks and batch:
             self._disk.breaks = False
             self._waiting = batch  # perhaps on the disk, perhaps not: `crash` decides
-            self._on_fatal(f"journal {self.path} cannot be written any more: SQLITE_IOERR_FSYNC")
+            self._on_fatal(f"journal {self.path.name} cannot be written any more: SQLITE_IOERR_FSYNC")
             return
         for waiting in batch:
             if waiting.future.cancelled():
@@ -240,8 +241,3 @@ class SimJournal:
         self._ids[entry.id] = entry
         if entry.task:
             self._by_task.setdefault(entry.task, []).append(entry)
-
-
-def renamed(entry: Entry, index: int) -> Entry:
-    """The same entry at another place."""
-    return replace(entry, index=index)

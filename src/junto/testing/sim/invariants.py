@@ -23,6 +23,13 @@ from junto.trust.names import parse_name
 from junto.types import PartyId, TaskId
 
 
+_NEVER = ("internal", "peer-fault", "invalid-transition")
+"""Nobody lies here: a task that ends by one of these was ended by a bug."""
+
+_ENOUGH_SECONDS = 20.0
+"""A contracted task has so long once all is mended, and must then be done."""
+
+
 class Broken(AssertionError):
     """An invariant does not hold."""
 
@@ -36,6 +43,8 @@ class Invariants:
         self._acknowledged: dict[PartyId, set[str]] = defaultdict(set)  # party → statement ids it said it has
         self._promised: dict[TaskId, PartyId] = {}
         self.done = 0
+        self.healed_at = 0.0
+        self.clocks_agree = True
         self.ended: dict[str, int] = defaultdict(int)
         world.network.before_call = self.before_call
         world.network.after_call = self.after_call
@@ -134,6 +143,22 @@ class Invariants:
         task = live.task  # type: ignore[attr-defined]  # a Live
         self.ended[task.state if task.state == "done" else f"{task.state} {task.outcome.code}"] += 1
         if task.state != "done":
+            code = task.outcome.code
+            self._must(
+                code not in _NEVER,
+                f"task {task.id} ended at {party} by a fault of a node ({code}): {task.outcome.reason}",
+            )
+            asked = self._asked.get(task.id)
+            lived = asked is not None and asked.at + asked.seconds > self.healed_at + _ENOUGH_SECONDS
+            must = (
+                lived
+                and self.clocks_agree
+                and task.contract is not None
+                and asked is not None
+                and asked.absent in ("", "wait")
+            )
+            reason = f"task {task.id} had its contract and time enough at {party}, and ended {task.state} ({code}): {task.outcome.reason}"
+            self._must(not must or code in ("cancelled", "storage-failed"), reason)
             return
         self.done += 1
         answer = live.answer  # type: ignore[attr-defined]  # the same
@@ -161,7 +186,10 @@ class Invariants:
         }
         left = set(disk.files) - answers
         self._must(not left, f"{len(left)} files are left in the spool of {party}")
-        waiting = running.node.outbox._waiting  # noqa: SLF001  # what is not told to anybody else
+        top = running.node.admission.view()
+        used = (top.used.slots, top.used.memory, top.used.disk)
+        self._must(not any(used) and not top.held and not top.waiting, f"{party} still reserves {used} for nobody")
+        waiting = running.node.outbox._waiting  # what is not told to anybody else
         self._must(not any(waiting.values()), f"{party} still holds outputs for others")
 
     def _journal(self, party: PartyId) -> None:

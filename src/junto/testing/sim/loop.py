@@ -61,6 +61,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._numbers = 0
         self._held: list[asyncio.Handle] = []
         self.events = 0
+        self.most_events = 3_000_000
         self.after_each: Callable[[], None] = lambda: None
         self.faults: list[str] = []
         self.tasks: dict[int, _Task] = {}
@@ -133,7 +134,11 @@ class SimLoop(asyncio.BaseEventLoop):
             if process is not None and process.paused:
                 self._held.append(handle)
                 continue
+            if process is not None and process.dead and isinstance(handle, asyncio.TimerHandle):
+                continue
             self.events += 1
+            if self.events > self.most_events:
+                raise Stuck(f"{self.events} events, and no end: somebody turns in a circle")
             handle._run()
             self.after_each()
 

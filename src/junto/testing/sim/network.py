@@ -9,11 +9,10 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 from junto.errors import (
-    Cancelled,
     DeadlineExceeded,
     InvalidInput,
     JuntoError,
@@ -53,6 +52,21 @@ class Network:
         self.before_call: Callable[[PartyId, PartyId, str, bytes], None] = lambda *_: None
         self.after_call: Callable[[PartyId, PartyId, str, bytes, Answer], None] = lambda *_: None
         self.messages = 0
+        self.traps: dict[PartyId, int] = {}  # a party dies when it has sent or answered so many messages more
+        self.on_trap: Callable[[PartyId], None] = lambda party: None
+        self.faults_found: list[str] = []
+
+    def trapped(self, party: PartyId) -> bool:
+        """Whether a party's process dies at this message."""
+        left = self.traps.get(party)
+        if left is None:
+            return False
+        self.traps[party] = left - 1
+        if left > 0:
+            return False
+        del self.traps[party]
+        self.on_trap(party)
+        return True
 
     def pause(self) -> float:
         """How long one message takes."""
@@ -261,12 +275,6 @@ class SimLinks:
         return self.ways[party]
 
 
-@dataclass(slots=True)
-class _Peer:
-    party: PartyId
-    name: Name = field(repr=False)
-
-
 class SimLink:
     """What `junto.link.connection.Link` is to a node, for one life of a connection."""
 
@@ -325,8 +333,12 @@ class SimLink:
         loop = asyncio.get_running_loop()
         network, me, party = self._network, self._way.links.me, self._way.party
         until = loop.time() + seconds
+        if self._way.links.process.dead:
+            raise asyncio.CancelledError
         network.messages += 1
         network.before_call(me, party, method, payload)
+        if network.trapped(me):
+            await loop.create_future()
         await self._in_time(self._travel(me, party), until - loop.time(), method)
         if network.faults.random() < network.weather.loss:
             self._way.lose_soon(f"{party}: connection reset by peer", 0.0)
@@ -369,7 +381,12 @@ class SimLink:
             return DeadlineExceeded(f"{method}: time passed")
         except JuntoError as error:
             return error
+        except Exception as error:  # noqa: BLE001  # the real link says "internal" and no more; here it is told
+            self._network.faults_found.append(f"{self._way.party} fails at {method}: {error!r}")
+            return JuntoError("a fault of the peer")
         self._network.after_call(self._way.links.me, self._way.party, method, payload, answer)
+        if self._network.trapped(self._way.party):
+            await asyncio.get_running_loop().create_future()
         return answer
 
     async def _next(self, iterator: AsyncIterator[bytes]) -> bytes | None:
@@ -400,6 +417,3 @@ class SimLink:
         if job.done():
             raise Unavailable(f"{self._way.party} is gone")
         raise DeadlineExceeded(f"{self._way.party} did not answer {method} within {seconds:.3f} s")
-
-
-__all__ = ["Cancelled", "Network", "SimLinks", "Weather"]

@@ -14,6 +14,7 @@ import msgspec
 
 from junto.errors import JuntoError
 from junto.link import methods
+from junto.node import exchange, keep, spool
 from junto.plan.steps import encode
 from junto.testing.sim.faults import KINDS, Fault, Kind, faults
 from junto.testing.sim.invariants import Broken, Invariants
@@ -79,9 +80,13 @@ def run(script: Script) -> Outcome:
     logging.getLogger("junto").setLevel(logging.CRITICAL)
     gc.collect()
     gc.disable()
+    sizes = exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES
+    # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still.
+    exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
     try:
         return _Run(script).run()
     finally:
+        exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
         gc.enable()
 
 
@@ -97,6 +102,7 @@ class _Run:
         self.asked: dict[TaskId, Asked] = {}
         self.invariants = Invariants(self.world, self.asked)
         self._since_check = 0
+        self.world.network.on_trap = self._trapped
 
     def tell(self, line: str) -> None:
         """One line of the story, at this moment."""
@@ -109,7 +115,7 @@ class _Run:
         before = self.world.network.before_call
 
         def heard(sender: PartyId, to: PartyId, method: str, payload: bytes) -> None:
-            self.digest.update(f"{self.loop.time():.6f} {sender} {to} {method} {len(payload)}".encode())
+            self.digest.update(f"{self.loop.time():.6f} {sender} {to} {method}".encode())
             before(sender, to, method, payload)
 
         self.world.network.before_call = heard
@@ -117,8 +123,8 @@ class _Run:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_until_complete(self._play())
-            if self.loop.faults:
-                raise Broken(f"an exception that nobody awaited: {self.loop.faults[0]}")
+            for found in (*self.loop.faults, *self.world.network.faults_found):
+                raise Broken(f"an exception that nobody expected: {found}")
         except (Broken, Stuck) as error:
             outcome.failure = str(error)
             self.tell(f"BROKEN: {error}")
@@ -139,6 +145,7 @@ class _Run:
     def _unwind(self) -> None:
         """Let go of every coroutine, without a word."""
         self.loop.after_each = lambda: None
+        self.loop.most_events = self.loop.events + 1_000_000
         for party in list(self.world.running):
             self.loop.kill(self.world.running[party].process)
         for task in list(self.loop.tasks.values()):
@@ -189,11 +196,14 @@ class _Run:
             if running is not None and running.process.paused:
                 self.loop.go_on(running.process)
         world.network.heal()
+        world.network.traps.clear()
         for party in world.parties:
             while party not in world.running or not world.running[party].ready:
                 await world.start(party)
                 await asyncio.sleep(0.2)
         self.tell("healed")
+        self.invariants.healed_at = self.loop.time()
+        self.invariants.clocks_agree = not any(fault.kind in ("skew", "jump") for fault in self.script.faults)
 
     # ── users ──
 
@@ -236,6 +246,8 @@ class _Run:
         match fault.kind:
             case "crash":
                 await self._down([party], fault.seconds)
+            case "crash-at-message":
+                network.traps[party] = int(fault.seconds * 5)
             case "crash-in-commit":
                 disk.breaks = disk.tears = True
                 await asyncio.sleep(fault.seconds)
@@ -264,7 +276,7 @@ class _Run:
                 await asyncio.sleep(fault.seconds * 2)
                 for a, b in pairs:
                     network.blocked.discard((a, b))
-                    network._connect(a, b)  # noqa: SLF001  # one object in two files
+                    network._connect(a, b)  # one object in two files
             case "loss" | "twice" | "late":
                 setattr(network.weather, fault.kind, fault.size)
                 await asyncio.sleep(fault.seconds)
@@ -282,6 +294,11 @@ class _Run:
                 await asyncio.sleep(fault.seconds)
                 if fault.kind == "jump":
                     world.skew[party] -= fault.size * 3600.0
+
+    def _trapped(self, party: PartyId) -> None:
+        self.tell(f"{party} dies at a message")
+        self.world.crash(party)
+        self.world.restart_soon(party, 0.3)
 
     async def _down(self, parties: Sequence[PartyId], seconds: float) -> None:
         for party in parties:

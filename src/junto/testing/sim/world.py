@@ -9,10 +9,9 @@ import contextlib
 import random
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -43,6 +42,7 @@ from junto.types import NodeId, PartyId
 
 T = TypeVar("T")
 _USER = "ana"
+_UNIX = 1_900_000_000.0  # when every run begins
 _NAMES = ("ann", "bea", "cyd", "dan", "eva", "fay", "gus")
 ENGINE = RememberingEngine()
 
@@ -185,7 +185,10 @@ class World:
         context = copy_context()
         context.run(PROCESS.set, process)
         job: asyncio.Task[T] = self.loop.create_task(work, context=context)
-        await asyncio.wait([job])
+        try:
+            await asyncio.wait([job])
+        finally:
+            job.cancel()
         return job.result()
 
     async def call(self, party: PartyId, method: str, body: msgspec.Struct) -> bytes | None:
@@ -200,7 +203,10 @@ class World:
         caller = Caller(cast(Name, name), method, self.loop.time() + 30.0, "", cast(Link, None))
         handler = running.links.handlers[method]
         try:
-            answer = await self.within(running.process, cast(Any, handler(caller, msgspec.json.encode(body))))
+            async with asyncio.timeout(30.0):
+                answer = await self.within(running.process, cast(Any, handler(caller, msgspec.json.encode(body))))
+        except TimeoutError:
+            return None
         except asyncio.CancelledError:
             return None
         return answer if isinstance(answer, bytes) else b""
@@ -225,16 +231,6 @@ class Running:
 def _settings(home: Home) -> NodeSettings:
     settings = read_settings(home.path / "node.toml")
     patience = Patience(offer_seconds=8.0, absence_seconds=4.0, refusal_seconds=1.0, confirm_seconds=0.05)
-    return (
-        msgspec.structs.replace(settings, patience=patience)
-        if isinstance(settings, msgspec.Struct)
-        else _replaced(settings, patience)
-    )
-
-
-def _replaced(settings: NodeSettings, patience: Patience) -> NodeSettings:
-    from dataclasses import replace
-
     return replace(settings, patience=patience)
 
 
@@ -243,7 +239,7 @@ def template(count: int) -> Template:
     """So many parties, with data published and every question compiled. Made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="junto-sim-template-"))
     names = [PartyId(name) for name in _NAMES[:count]]
-    now = float(int(time.time()))
+    now = _UNIX
     made: dict[PartyId, Home] = {}
     for party in names:
         address = f"127.0.0.1:{1 + len(made)}"  # nobody dials it
