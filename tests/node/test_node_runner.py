@@ -261,6 +261,7 @@ def test_a_journal_without_room_ends_the_task_here_and_sends_nothing_more(kind: 
         assert live.task.outcome is not None
         assert (live.task.state, live.task.outcome.code) == ("failed", "storage-failed")
         assert not world.working.is_set()
+        await asyncio.wait_for(live.recorded.wait(), 5)  # whoever asked is not left waiting for what never will be
 
     _run(world, claim)
     assert world.did[-1] == "forget"

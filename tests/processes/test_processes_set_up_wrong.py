@@ -174,6 +174,8 @@ def test_a_full_disk_refuses_work_in_one_line_and_nothing_else(three: Parties) -
     with _small_disk(three, "bea"):
         three.whole()
         _answers(three)
+        with three.desk("bea") as desk:
+            earlier = desk.sql(_QUESTION).run(deadline="20s").task
         pid = three.pid("bea")
         filler = three.home("bea") / "filler"
         _fill(filler)
@@ -189,6 +191,8 @@ def test_a_full_disk_refuses_work_in_one_line_and_nothing_else(three: Parties) -
         assert (publishing.code, "no space left" in _one_line(publishing.err)) == (1, True)
         for words in (("node", "status"), ("dataset", "ls"), ("task", "ls"), ("journal", "verify"), ("journal", "ls")):
             assert three.type("bea", *words).code == 0, words
+        with three.desk("bea") as desk:
+            assert desk.wait(earlier).table.to_pylist() == [{"s": 1560}]
         assert three.pid("bea") == pid
         filler.unlink()
         until(lambda: three.type("cyd", "sql", _QUESTION, "--quiet", "--deadline", "20s").code == 0, "bea works again")

@@ -42,16 +42,19 @@ class ReadyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._ours = False
 
     def write(self, listening: str) -> None:
         """Say that the node answers."""
+        self._ours = True
         part = self._path.with_name(self._path.name + ".part")
         part.write_text(f"{os.getpid()}\n{listening}\n")
         part.replace(self._path)
 
     def remove(self) -> None:
-        """Say that it does not."""
-        self._path.unlink(missing_ok=True)
+        """Say that it does not. A node that never did leaves the file of the one that runs alone."""
+        if self._ours:
+            self._path.unlink(missing_ok=True)
 
 
 def run_node(home: Home, *, ready: ReadyFile | None = None) -> None:
