@@ -19,7 +19,7 @@ from junto.journal.storage import Rows
 RENEWALS = 4
 """The holder renews so often in the time of a lease; a challenger looks twice as often."""
 
-_TABLE = """
+LEASE_TABLE = """
 CREATE TABLE IF NOT EXISTS lease (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     holder TEXT NOT NULL,              -- the node; empty: nobody
@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS lease (
     renewed DOUBLE PRECISION NOT NULL
 )
 """
+"""What holds it, in SQLite as in Postgres."""
+
 _COLUMNS = "holder, epoch, renewals, seconds, since, renewed"
 
 
@@ -81,7 +83,7 @@ class Leases:
         """Connect; make the lease's table if it is not there."""
         self._rows.open()
         try:
-            self._rows.run(_TABLE)
+            self._rows.run(LEASE_TABLE)
         except BaseException:
             self._rows.close()
             raise

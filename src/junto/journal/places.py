@@ -5,6 +5,8 @@ sqlite:/absolute/path/journal.db     nodes on one machine
 postgresql://user@host/database      nodes on several machines; one database per party
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +23,8 @@ class SqlitePlace:
 
     path: Path
 
-    def storage(self, fence: Fence) -> Storage:
-        """The writer's side."""
+    def storage(self, fence: Fence | None) -> Storage:
+        """The writer's side; without a fence, for one who knows that no node runs."""
         return SqliteStorage(self.path, fence=fence)
 
     def rows(self) -> Rows:
@@ -34,7 +36,44 @@ class SqlitePlace:
         return Leases(SqliteRows(self.path, writes=True)), FileBeacon(self.path)
 
 
-Place = SqlitePlace
+@dataclass(frozen=True, slots=True)
+class PostgresPlace:
+    """A database."""
+
+    url: str
+
+    def __repr__(self) -> str:
+        return "PostgresPlace()"  # the address may hold a password
+
+    def storage(self, fence: Fence | None) -> Storage:
+        """The writer's side; without a fence, for one who knows that no node runs."""
+        with _extra():
+            from junto.journal.postgres import PostgresStorage
+        return PostgresStorage(self.url, fence=fence)
+
+    def rows(self) -> Rows:
+        """A connection that reads."""
+        with _extra():
+            from junto.journal.postgres import PostgresRows
+        return PostgresRows(self.url)
+
+    def leases(self) -> tuple[Leases, Beacon]:
+        """The lease that lies there, and the holder's sign of life."""
+        with _extra():
+            from junto.journal.postgres import PostgresBeacon, PostgresRows
+        rows = PostgresRows(self.url, writes=True)
+        return Leases(rows), PostgresBeacon(rows)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise InvalidInput("a store in Postgres needs psycopg: pip install 'junto[ha]'") from None
+
+
+Place = SqlitePlace | PostgresPlace
 
 
 def place_at(address: str) -> Place:
@@ -45,4 +84,6 @@ def place_at(address: str) -> Place:
         if not path.is_absolute():
             raise InvalidInput(f"store {address!r}: write the whole path, sqlite:/shared/journal.db")
         return SqlitePlace(path)
+    if kind in ("postgresql", "postgres") and rest.startswith("//"):
+        return PostgresPlace(address)
     raise InvalidInput("a store is sqlite:/path/of/journal.db or postgresql://user@host/database")

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from junto.errors import Fenced, InvalidInput, StorageFailed
-from junto.journal.storage import Fence, Held, Row
+from junto.journal.storage import Fence, Held, Row, fenced_line
 from junto.types import TaskId
 
 FORMAT = 2
@@ -237,12 +237,6 @@ class SqliteStorage:
             return name, ""
         busy = name == "SQLITE_BUSY"
         return name, "another program holds the file" if busy else "no space left on its disk, free some"
-
-
-def fenced_line(where: str, epoch: int, found: tuple[Any, ...] | None) -> str:
-    """What a fenced writer says."""
-    now = f"{found[1] or 'nobody'} holds number {found[0]}" if found is not None else "there is none"
-    return f"journal {where}: lease {epoch} of this node is over, {now}: nothing more is written here"
 
 
 def lock(path: Path, *, shared: bool) -> int:

@@ -123,3 +123,9 @@ class Storage(Protocol):
 
     def cause(self, error: Exception) -> tuple[str, str]:
         """The place's own name for what went wrong, and why it is no reason to end; empty if it is one."""
+
+
+def fenced_line(where: str, epoch: int, found: tuple[Any, ...] | None) -> str:
+    """What a fenced writer says."""
+    now = f"{found[1] or 'nobody'} holds number {found[0]}" if found is not None else "there is none"
+    return f"journal {where}: lease {epoch} of this node is over, {now}: nothing more is written here"

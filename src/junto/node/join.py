@@ -18,6 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from junto.errors import InvalidInput, StorageFailed
+from junto.journal.copying import move
 from junto.journal.places import SqlitePlace, place_at
 from junto.node import home as homes
 from junto.node.files import in_words, read_bounded, sync_folder, write_whole
@@ -37,7 +38,8 @@ def join(first: Home, path: Path, node: NodeId, listen: str, addresses: tuple[st
     """A home for another node of the first home's party. It appears whole or not at all.
 
     addresses: what others dial to reach it. store: where the journal is shared, as `[ha] store` has it.
-    The first home then names that store and those addresses too; a node that runs there has to be started again.
+    The first home then names that store and those addresses too; a node that runs there has to be started again. Into
+    a database its journal is moved, for which its node must not run.
     Raises InvalidInput, StorageFailed.
     """
     check_name("node", node)
@@ -54,6 +56,8 @@ def join(first: Home, path: Path, node: NodeId, listen: str, addresses: tuple[st
     charters.create_card(first.authority(), together)  # refuses addresses that a charter would refuse
     described = msgspec.structs.replace(before, node=node, listen=str(parse_address(listen)), addresses=together)
     linked = (*_LINKED, "notices.db") if isinstance(place, SqlitePlace) else _LINKED
+    if not isinstance(place, SqlitePlace) and first.journal_path.exists():
+        move(first.journal_path, place.storage(None))
     spool_key = first.path / "keys" / "spool.key"
     if not spool_key.exists():
         write_whole(spool_key, secrets.token_bytes(32), private=True)
