@@ -59,6 +59,7 @@ class Peers:
         self._longest = longest_seconds
         self._unix_time = unix_time
         self._offered = offered
+        self._taking: set[asyncio.Task[None]] = set()
 
     @property
     def routes(self) -> dict[str, Method]:
@@ -75,9 +76,20 @@ class Peers:
         return msgspec.msgpack.encode(methods.Envelopes(tuple(self._facts.own_envelopes())))
 
     async def tell(self, caller: Caller, payload: bytes) -> Answer:
-        """Take in statements, in order. Answers when all are durable; a refused one does not hold up the others."""
-        await self.take_in(caller.name.party, payload)
+        """Take in statements, in order. Answers when all are durable; a refused one does not hold up the others.
+
+        If the link goes down meanwhile, we go on: what is durable and had no effect would not be new when told again.
+        """
+        taking = asyncio.create_task(self.take_in(caller.name.party, payload))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taken)
+        await asyncio.shield(taking)
         return b""
+
+    def _taken(self, taking: asyncio.Task[None]) -> None:
+        self._taking.discard(taking)
+        if not taking.cancelled():
+            taking.exception()  # seen, also where nobody is left to hear of it
 
     async def take_in(self, sender: PartyId, payload: bytes) -> None:
         """Open, journal and act on what a peer brought. Raises the first refusal, after the others had their effect."""

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What peers tell has its effect once, whatever becomes of the link it came over."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+import pytest
+
+from junto.errors import StorageFailed
+from junto.journal.statement import Statement
+from junto.link import methods
+from junto.link.connection import Caller, Link
+from junto.node.exchange import Outbox
+from junto.node.facts import Facts
+from junto.node.ledger import Kept, Ledger
+from junto.node.peers import Peers
+from junto.node.runner import Runner
+from junto.trust.names import Name, parse_name
+from junto.types import NodeId, PartyId
+
+_DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
+
+
+class _Desk:
+    """A ledger whose disk is slow, and the facts it leads to."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.keeping = asyncio.Event()
+        self.durable = asyncio.Event()
+        self.absorbed: list[str] = []
+        self._kept: set[str] = set()
+        self._failure = failure
+
+    def open(self, envelope: bytes, sender: PartyId) -> Statement:
+        return Statement(kind="dataset", author=_DELTA.uri, id=envelope.decode(), at=0.0, body=msgspec.Raw(b"{}"))
+
+    async def keep(self, envelope: bytes, statement: Statement) -> Kept:
+        new = statement.id not in self._kept
+        self._kept.add(statement.id)  # a commit that has begun ends, whoever waits for it
+        self.keeping.set()
+        await self.durable.wait()
+        if self._failure is not None:
+            raise self._failure
+        return Kept(statement, envelope, parse_name(statement.author), new)
+
+    def absorb(self, kept: Kept) -> Sequence[str]:
+        self.absorbed.append(kept.statement.id)
+        return ()
+
+    def peers(self) -> Peers:
+        ledger, facts = cast(Ledger, self), cast(Facts, self)
+        return Peers(ledger, facts, cast(Runner, None), cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
+
+
+async def _link_lost(desk: _Desk, peers: Peers, payload: bytes) -> None:
+    telling = asyncio.create_task(peers.tell(_caller(), payload))
+    await desk.keeping.wait()
+    telling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await telling
+    desk.durable.set()
+
+
+def _caller() -> Caller:
+    return Caller(_DELTA, methods.PEER_TELL, 60.0, "", cast(Link, None))
+
+
+def test_a_link_that_goes_down_between_disk_and_effect_takes_no_effect_away() -> None:
+    async def story() -> None:
+        desk = _Desk()
+        peers = desk.peers()
+        payload = msgspec.msgpack.encode(methods.Envelopes((b"one", b"two")))
+        await _link_lost(desk, peers, payload)
+        await peers.tell(_caller(), payload)  # told again over the next link: none of it is new
+        assert desk.absorbed == ["one", "two"]
+
+    asyncio.run(story())
+
+
+def test_a_failure_that_nobody_is_left_to_hear_of_is_no_fault_of_the_loop() -> None:
+    async def story() -> None:
+        heard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+        desk = _Desk(StorageFailed("the disk is full"))
+        await _link_lost(desk, desk.peers(), msgspec.msgpack.encode(methods.Envelopes((b"one",))))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (heard, desk.absorbed) == ([], [])
+
+    asyncio.run(story())
