@@ -25,7 +25,7 @@ from chaos_faults import strike
 from chaos_world import KINDS, PARTIES, Kind, World, is_right, world
 
 from junto.client import Desk, Question
-from junto.errors import JuntoError
+from junto.errors import JuntoError, Unavailable
 from junto.journal.verify import verify_journal
 from junto.node import home as homes
 from junto.testing.until import until
@@ -71,11 +71,13 @@ class Story:
             f"seed {self.seed}: {len(self.ended)} tasks, {self.seconds:.0f} s, {sum(self.accidents.values())} accidents"
         ]
         lines.append("  " + ", ".join(f"{what} {count}" for what, count in sorted(self.accidents.items())))
-        lines.append(f"{'':12}" + "".join(f"{state:>11}" for state in states))
+        lines.append(f"{'':12}" + "".join(f"{state:>12}" for state in states))
         for kind in KINDS:
             counts = Counter(one.state for one in self.ended if one.kind == kind.name)
-            lines.append(f"{kind.name:12}" + "".join(f"{counts[state] or '':>11}" for state in states))
-        reasons = Counter(_pattern(one.reason) for one in self.ended if one.reason and one.state == "failed")
+            lines.append(f"{kind.name:12}" + "".join(f"{counts[state] or '':>12}" for state in states))
+        reasons = Counter(
+            _pattern(one.reason) for one in self.ended if one.state in ("failed", "expired") and one.kind != "hurried"
+        )
         lines += [f"  {count} × {reason}" for reason, count in reasons.most_common(8)]
         lines += [f"PROBLEM: {problem}" for problem in self.problems]
         return "\n".join(lines)
@@ -160,6 +162,8 @@ def _one(number: int, desk: Desk, kind: Kind, question: Question, random: Random
                 reason = str(error)  # it had ended, or the node has just died
         answer = desk.wait(task)
         state = "right" if is_right(kind, answer.table) else "wrong"
+    except Unavailable as error:
+        state, reason = "not asked" if task is None else error.code, str(error)
     except JuntoError as error:
         state, reason = error.code, str(error)
     late = 0.0
@@ -183,7 +187,14 @@ def _all_ended(found: World, story: Story) -> None:
             except AssertionError as error:
                 open_ones = [f"{one.task} {one.state}" for one in desk.tasks() if one.ended_at is None]
                 story.problems.append(f"{error}: {', '.join(open_ones)}")
-    allowed = {"done", "right", "failed", "refused", "cancelled", "expired"}
+    allowed = {
+        "right",
+        "failed",
+        "refused",
+        "cancelled",
+        "expired",
+        "not asked",
+    }  # the last: its node was down till the deadline
     kinds = {kind.name: kind for kind in KINDS}
     for one in story.ended:
         kind = kinds[one.kind]
