@@ -188,7 +188,11 @@ class Home:
 
     def is_operator(self, user: str) -> bool:
         """Whether a user may publish and grant in the party's name."""
-        return user in self.user_names() and self._operator(user).exists()
+        return self.has_user(user) and self._operator(user).exists()
+
+    def has_user(self, user: str) -> bool:
+        """Whether this party has such a user now. `user` comes from a certificate, or was checked to be a name."""
+        return self._user(user).is_file()
 
     def user_names(self) -> list[str]:
         """Names of this party's users, in order."""
@@ -201,7 +205,7 @@ class Home:
 
     def admits(self, name: Name, key: KeyId) -> bool:
         """Whether a verified name is a user of this party that has not been removed, with its present key."""
-        if name.party != self.party.name or name.user not in self.user_names():
+        if name.party != self.party.name or not self.has_user(name.user):
             return False
         identity = self._user_identity(name.user)
         return identity.name == name and identity.key_id == key

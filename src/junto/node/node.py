@@ -138,6 +138,7 @@ class Node:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
         await self.runner.close()
+        self.keeper.close()
         await self.notes.close()
         await self.courier.close()
         await self.links.close()
@@ -256,7 +257,7 @@ class Node:
         self.notices.of_node("trigger", about, text, "warning", task)
 
     def _has_user(self, user: str) -> bool:
-        return user in self.home.user_names()
+        return self.home.has_user(user)
 
     def _take_up(self) -> None:
         """Go on with the tasks of the journal. What we had said of those whose time has not passed is said again to

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node answers to its own party's users."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from junto.types import Digest
 if TYPE_CHECKING:
     from junto.node.node import Node
 
+_REST_SECONDS = 0.05
 _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
 
 
@@ -153,6 +155,15 @@ class Users:
             ):
                 return
             await within(changed.wait(), _WATCH_SECONDS)
+            await _rested(live)
+
+
+async def _rested(live: Live) -> None:
+    """Return a moment after a change, so that what changes together is told together; at once when the task ends."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + _REST_SECONDS
+    while live.task.state not in ENDED and clock() < until:
+        await within(live.changed.wait(), until - clock())
 
 
 def progress_of(live: Live, held_up: str) -> methods.Progress:

@@ -9,6 +9,7 @@ letters, digits and single hyphens, so that two names are the same exactly if th
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from junto.errors import InvalidInput
 from junto.types import NodeId, PartyId
@@ -62,6 +63,7 @@ class Name:
         return f"{self.party}/{self.node}" if self.node else f"{self.party}/user/{self.user}"
 
 
+@lru_cache(maxsize=1024)
 def parse_name(uri: str) -> Name:
     """The name a SPIFFE ID spells. Raises InvalidInput for any other spelling than `Name.uri` gives."""
     if len(uri) > len(_SCHEME) + 4 * (NAME_CHARACTERS + 1):
