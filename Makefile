@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types chaos bench docs clean
+.PHONY: help setup demo test lint types sim soak mutants chaos bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## what can be made (this)
@@ -36,6 +36,15 @@ lint: $(VENV)/.dev ## ruff: rules and format
 
 types: $(VENV)/.dev ## mypy, strict
 	@$(BIN)/mypy
+
+sim: $(VENV)/.dev ## 300 simulated runs of 200 tasks and 14 faults (ARGS='--seeds 10 --from 301')
+	@$(BIN)/python -m junto.testing.sim --seeds=300 --tasks=200 --fault-count=14 --jobs=2 $(ARGS)
+
+soak: $(VENV)/.dev ## 10,000 simulated runs
+	@$(BIN)/python -m junto.testing.sim --seeds=10000 --from=100001 --tasks=40 --fault-count=14 --seconds=25 --jobs=2 $(ARGS)
+
+mutants: $(VENV)/.dev ## switch off one safeguard after the other: the simulator must find each
+	@$(BIN)/python -m junto.testing.sim --mutants --seeds=300 --tasks=40 --fault-count=14 --seconds=25 --jobs=2 $(ARGS)
 
 chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARGS='--seed 2 --tasks 1000')
 	@$(BIN)/python tests/chaos/chaos_run.py $(ARGS)

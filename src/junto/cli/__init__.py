@@ -48,6 +48,7 @@ _GROUPS = (
     _Group("task", "junto.cli.task:app", "Start, see and steer tasks: whom they wait for, how they ended."),
     _Group("trigger", "junto.cli.trigger:app", "Ask a question again: by the clock, for new data, after a task."),
     _Group("journal", "junto.cli.journal:app", "Read and verify what happened, offline."),
+    _Group("sim", "junto.cli.sim:sim", "Simulate consortia with faults, and check what must hold."),
     _Group("demo", "junto.cli.demo:demo", "Four parties on this machine answer questions on real flights."),
 )
 

@@ -21,7 +21,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from junto.journal.reading import Entry, Reader
 from junto.journal.sqlite import Commit, SqliteStorage
 from junto.journal.statement import STATEMENT_BYTES, Statement
 from junto.journal.storage import Held, Row, Storage
+from junto.trust.names import parse_name
 from junto.types import TaskId
 
 CHECKPOINT_ENTRIES = 1024
@@ -172,11 +172,14 @@ class Journal:
         self._enqueue(_Keep(task, name, content, (), future))
         await asyncio.wrap_future(future)
 
-    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> None:
-        """Let go of what a task keeps, but for the names given; soon, and again if a crash undoes it."""
+    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> "Future[None]":
+        """Let go of what a task keeps, but for the names given. The future holds StorageFailed if it could not be."""
         future: Future[None] = Future()
-        with suppress(StorageFailed):  # closed or broken: the next start forgets it
+        try:
             self._enqueue(_Keep(task, "", None, tuple(but), future))
+        except StorageFailed as error:
+            future.set_exception(error)
+        return future
 
     def kept(self, task: TaskId) -> dict[str, bytes]:
         """See `Reader.kept`."""
@@ -365,9 +368,14 @@ def _checked_frontier(reader: Reader, origin: str, shared: bool) -> tuple[tree.F
     """The frontier, the size of the last checkpoint, which the tree must have led to, and the journal's name.
 
     Entries after that checkpoint are hashed anew; those before it are `verify`'s to read in full. A journal that
-    several nodes of a party share keeps the name that the first of them gave it.
+    several nodes of a party share has the name of the one that began it.
     """
     size = len(reader)
+    if shared and size:
+        first = parse_name(reader.entry(0).author)
+        begun = checkpoint.origin_of(first.consortium, first.party, first.node)
+        if begun.rpartition("/")[0] == origin.rpartition("/")[0]:
+            origin = begun
     marks = reader.checkpoints(last=True)
     frontier, marked = tree.Frontier(), 0
     if marks:
@@ -375,8 +383,6 @@ def _checked_frontier(reader: Reader, origin: str, shared: bool) -> tuple[tree.F
         head, _ = checkpoint.parse(note)
         if marked > size:
             raise _damaged(reader.where, f"it holds {size} entries, and a checkpoint of {marked}")
-        if shared and head.origin.rpartition("/")[0] == origin.rpartition("/")[0]:
-            origin = head.origin
         if head.origin != origin:
             raise InvalidInput(f"journal {reader.where} is of {head.origin}, not of {origin}: use this node's own home")
         frontier = tree.frontier_at(marked, reader.node)

@@ -19,11 +19,14 @@ from junto.errors import Cancelled, DeadlineExceeded, PeerFault, StorageFailed, 
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.cache import Copy
-from junto.node.spool import CHUNK_BYTES, Spool, Spooled
+from junto.node.spool import Spool, Spooled
 from junto.types import PartyId, StepId, TaskId
 
 INLINE_BYTES = 1 << 20
 """Up to this size an output travels in the reply; beyond, it is streamed."""
+
+PIECE_BYTES = 1 << 20
+"""An output is streamed in pieces of this size."""
 
 _REMEMBERED_TASKS = 1000
 """So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
@@ -119,8 +122,8 @@ class Outbox:
     async def pieces(self, content: Content, offset: int = 0) -> AsyncIterator[bytes]:
         """The bytes of an output; what lies on disk is read in a thread."""
         if isinstance(content, bytes):
-            for start in range(offset, len(content), CHUNK_BYTES):
-                yield content[start : start + CHUNK_BYTES]
+            for start in range(offset, len(content), PIECE_BYTES):
+                yield content[start : start + PIECE_BYTES]
             return
         match content:
             case Spooled():
@@ -162,7 +165,7 @@ def _file_pieces(path: Path, offset: int) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            while piece := file.read(CHUNK_BYTES):
+            while piece := file.read(PIECE_BYTES):
                 yield piece
     except OSError as error:
         raise StorageFailed(f"the copy {path.name} is gone; ask again") from error

@@ -9,6 +9,7 @@ other parties: whoever still needs one pulls it after the restart as before.
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ _log = logger("junto.keep")
 INLINE_BYTES = 64 * 1024
 """Up to this size an output lies beside the journal's entries; beyond, in a file."""
 _ANSWER = "answer"
+_AGAIN_SECONDS = 5.0
 _REMEMBERED_TASKS = 1000
 
 
@@ -119,6 +121,7 @@ class Keeper:
         self._journal = journal
         self._spool = spool
         self._files: dict[TaskId, list[Spooled]] = defaultdict(list)
+        self._closed = False
         self._ended: deque[TaskId] = deque(maxlen=_REMEMBERED_TASKS)  # a thread may still be writing for one
 
     # ── while a task is open ──
@@ -185,7 +188,7 @@ class Keeper:
         """At start, when what is known was recalled: let go of what belongs to no task that is known."""
         tasks = set(known)
         for task in sorted(self._journal.kept_tasks() - tasks):
-            self._journal.forget(task)
+            self._forget(task, ())
         self._spool.clear({spooled.path for files in self._files.values() for spooled in files})
 
     # ── when it has ended ──
@@ -193,12 +196,27 @@ class Keeper:
     def ended(self, task: TaskId, answer: Content | None) -> None:
         """Let go of everything of a task but its answer."""
         self._ended.append(task)
-        self._journal.forget(task, but=(_ANSWER,) if answer is not None else ())
+        self._forget(task, (_ANSWER,) if answer is not None else ())
         for spooled in self._files.pop(task, []):
             if spooled == answer:
                 self._files[task].append(spooled)
             else:
                 self._spool.remove(spooled)
+
+    def _forget(self, task: TaskId, but: tuple[str, ...]) -> None:
+        """A disk without room forgets nothing: it is asked again."""
+        loop = asyncio.get_running_loop()
+
+        def told(done: "Future[None] | asyncio.Future[None]") -> None:
+            if not done.cancelled() and done.exception() is not None and not self._closed:
+                loop.call_soon_threadsafe(loop.call_later, _AGAIN_SECONDS, self._forget, task, but)
+
+        if not self._closed:
+            self._journal.forget(task, but=but).add_done_callback(told)
+
+    def close(self) -> None:
+        """The node stops: the next start forgets what is left."""
+        self._closed = True
 
     def let_go(self, task: TaskId) -> None:
         """Let go of the answer too."""

@@ -134,21 +134,21 @@ class SimJournal:
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
         """Where the statement stands, once it is durable."""
-        return await self._enqueue(lambda: self._append(envelope, statement))
+        appended: Appended = await self._enqueue(lambda: self._append(envelope, statement))
+        return appended
 
     async def keep(self, task: TaskId, name: str, content: bytes) -> None:
         """See `Journal.keep`."""
         await self._enqueue(lambda: self._disk.kept.__setitem__((task, name), content))
 
-    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> None:
+    def forget(self, task: TaskId, *, but: Collection[str] = ()) -> asyncio.Future[None]:
         """See `Journal.forget`."""
 
         def act() -> None:
             for key in [key for key in self._disk.kept if key[0] == task and key[1] not in but]:
                 del self._disk.kept[key]
 
-        if not self._process.dead:
-            self._enqueue(act).add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._enqueue(act)
 
     def kept(self, task: TaskId) -> dict[str, bytes]:
         """See `Journal.kept`."""

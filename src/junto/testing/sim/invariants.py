@@ -13,15 +13,17 @@ from junto.journal import tree
 from junto.journal.statement import body_of, read_statement
 from junto.link import methods
 from junto.link.connection import Answer
+from junto.node.cache import Copy
 from junto.node.exchange import decode_pull
+from junto.node.runner import Live
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
-from junto.tasks.bodies import Contract, Proposal, Receipt
+from junto.tasks.bodies import Contract, Proposal
 from junto.tasks.table import ENDED
+from junto.tasks.waiting import Wait
 from junto.testing.sim.workload import QUESTIONS, Asked, table_of
 from junto.testing.sim.world import World
 from junto.trust.names import parse_name
 from junto.types import PartyId, TaskId
-
 
 _NEVER = ("internal", "peer-fault", "invalid-transition")
 """Nobody lies here: a task that ends by one of these was ended by a bug."""
@@ -119,8 +121,8 @@ class Invariants:
         for found, what in ((receipts, "receipts"), (contracts, "contracts")):
             twice = [task for task, ids in found.items() if len(ids) > 1]
             self._must(not twice, f"{len(twice)} tasks have two {what}: {twice[:1]}")
-        for task, party in self._promised.items():
-            self._must(self._proposal(party, task) is not None, f"{party} has lost task {task}, which it had accepted")
+        for id, party in self._promised.items():
+            self._must(self._proposal(party, id) is not None, f"{party} has lost task {id}, which it had accepted")
         for party, running in world.running.items():
             node = running.node
             for live in node.runner.live.values():
@@ -139,40 +141,38 @@ class Invariants:
                     self._own(party, live)
             self._nothing_left(party)
 
-    def _own(self, party: PartyId, live: object) -> None:
-        task = live.task  # type: ignore[attr-defined]  # a Live
-        self.ended[task.state if task.state == "done" else f"{task.state} {task.outcome.code}"] += 1
-        if task.state != "done":
-            code = task.outcome.code
-            self._must(
-                code not in _NEVER,
-                f"task {task.id} ended at {party} by a fault of a node ({code}): {task.outcome.reason}",
-            )
-            asked = self._asked.get(task.id)
-            lived = asked is not None and asked.at + asked.seconds > self.healed_at + _ENOUGH_SECONDS
-            must = (
-                lived
-                and self.clocks_agree
-                and task.contract is not None
-                and asked is not None
-                and asked.absent in ("", "wait")
-            )
-            reason = f"task {task.id} had its contract and time enough at {party}, and ended {task.state} ({code}): {task.outcome.reason}"
-            self._must(not must or code in ("cancelled", "storage-failed"), reason)
+    def _own(self, party: PartyId, live: Live) -> None:
+        """A task at the node that asked it: it ended right, or for a reason that counts."""
+        task, outcome = live.task, live.task.outcome
+        if outcome is None:
+            raise Broken(f"task {task.id} has ended at {party} without an outcome")
+        self.ended[task.state if task.state == "done" else f"{task.state} {outcome.code}"] += 1
+        if task.state == "done":
+            self._answered(party, live)
             return
+        how = f"{task.state} ({outcome.code}): {outcome.reason}"
+        self._must(outcome.code not in _NEVER, f"task {task.id} ended at {party} by a fault of a node, {how}")
+        asked = self._asked.get(task.id)
+        if asked is None or task.contract is None or asked.absent not in ("", "wait") or not self.clocks_agree:
+            return
+        lived = asked.at + asked.seconds > self.healed_at + _ENOUGH_SECONDS
+        excused = outcome.code in ("cancelled", "storage-failed")
+        self._must(excused or not lived, f"task {task.id} had its contract and time enough at {party}, and ended {how}")
+
+    def _answered(self, party: PartyId, live: Live) -> None:
         self.done += 1
-        answer = live.answer  # type: ignore[attr-defined]  # the same
-        self._must(answer is not None, f"task {task.id} is done at {party}, and its answer is gone")
-        running = self._world.running[party]
-        content = answer.result
-        data = content if isinstance(content, bytes) else b"".join(running.node.spool.read(content))
+        task = live.task
+        if live.answer is None:
+            raise Broken(f"task {task.id} is done at {party}, and its answer is gone")
+        content = live.answer.result
+        if isinstance(content, Copy):
+            raise Broken(f"the answer of task {task.id} at {party} is a copy of an open table")
+        data = content if isinstance(content, bytes) else b"".join(self._world.running[party].node.spool.read(content))
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all().replace_schema_metadata(None)
         expected = _expected(task.proposal.plan.question, tuple(self._world.parties), tuple(task.proposal.missing))
-        self._must(
-            table.to_pydict() == {name: expected[name] for name in table.column_names},
-            f"the answer of task {task.id} at {party} is wrong",
-        )
+        right = table.to_pydict() == {name: expected[name] for name in table.column_names}
+        self._must(right, f"the answer of task {task.id} at {party} is wrong")
 
     def _nothing_left(self, party: PartyId) -> None:
         """Outputs and reservations of ended tasks are gone; answers stay."""
@@ -271,8 +271,5 @@ def _expected(question: str, parties: tuple[PartyId, ...], missing: tuple[PartyI
         return dict(database.sql(found.expected).to_arrow_table().to_pydict())
 
 
-def _waits(waits: Iterable[object]) -> str:
+def _waits(waits: Iterable[Wait]) -> str:
     return ", ".join(str(wait) for wait in waits)
-
-
-__all__ = ["Broken", "Invariants", "Receipt"]

@@ -12,7 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -59,13 +59,13 @@ class SimLoop(asyncio.BaseEventLoop):
         self._schedule = schedule
         self._thread_seconds = thread_seconds
         self._numbers = 0
-        self._held: list[asyncio.Handle] = []
+        self._held: list[Any] = []
         self.events = 0
         self.most_events = 3_000_000
         self.after_each: Callable[[], None] = lambda: None
         self.faults: list[str] = []
         self.tasks: dict[int, _Task] = {}
-        self.set_task_factory(self._make)  # type: ignore[arg-type]  # a subclass of Task, with a number
+        self.set_task_factory(cast(Any, self._make))
         self.set_exception_handler(self._note)
 
     # ── what asyncio asks of a loop ──
@@ -81,7 +81,9 @@ class SimLoop(asyncio.BaseEventLoop):
         future.number = self._numbers
         return future
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]  # one loop, one future
+    def run_in_executor(  # type: ignore[override]  # as the base class, without its variadic types
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
         """The work of a thread, done at a moment from now."""
         future: asyncio.Future[T] = self.create_future()
         process = PROCESS.get()
@@ -102,23 +104,21 @@ class SimLoop(asyncio.BaseEventLoop):
         self.call_later(self._schedule.random() * self._thread_seconds, work)
         return future
 
-    def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:  # type: ignore[override]  # there is one thread
-        """As `call_soon`: there is one thread."""
-        return self.call_soon(callback, *args, context=context)
+    def _write_to_self(self) -> None:
+        """There is one thread, and nobody to wake."""
 
     def _process_events(self, event_list: Any) -> None:
         raise AssertionError("no selector")
 
     def _run_once(self) -> None:
-        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]  # BaseEventLoop's own
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # the same
-        while scheduled and scheduled[0]._cancelled:  # type: ignore[attr-defined]  # Handle's own
+        inner = cast(Any, self)  # what asyncio keeps for itself
+        ready: deque[Any] = inner._ready
+        scheduled: list[Any] = inner._scheduled
+        while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False
         if not ready:
             if not scheduled:
-                if self._stopping:  # type: ignore[attr-defined]  # the same
+                if inner._stopping:
                     return
                 raise Stuck("nothing is ready and no timer is set")
             self._now = max(self._now, scheduled[0]._when)
@@ -128,7 +128,7 @@ class SimLoop(asyncio.BaseEventLoop):
             ready.append(timer)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle._cancelled:  # type: ignore[attr-defined]  # the same
+            if handle._cancelled:
                 continue
             process = handle._context.get(PROCESS) if handle._context is not None else None
             if process is not None and process.paused:
@@ -149,7 +149,7 @@ class SimLoop(asyncio.BaseEventLoop):
         process.paused = False
         mine = [handle for handle in self._held if handle._context.get(PROCESS) is process]
         self._held = [handle for handle in self._held if handle._context.get(PROCESS) is not process]
-        self._ready.extend(mine)  # type: ignore[attr-defined]  # as above
+        cast(Any, self)._ready.extend(mine)
 
     def kill(self, process: Process) -> None:
         """Nothing of a process runs any more, except that its coroutines are unwound without effect."""

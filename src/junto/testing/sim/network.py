@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network between simulated nodes: one link per pair, with what the real link promises and no more.
 
-A call is done at most once by one attempt of a link, and an error leaves open whether it was done: it may be lost on the
-way there, or done and its answer lost. Between attempts the network may also do it twice, late, or out of order.
+A call is done at most once by one attempt of a link, and an error leaves open whether it was done: it may be lost on
+the way there, or done and its answer lost. Between attempts the network may also do it twice, late, or out of order.
 """
 
 import asyncio

@@ -80,13 +80,13 @@ def run(script: Script) -> Outcome:
     logging.getLogger("junto").setLevel(logging.CRITICAL)
     gc.collect()
     gc.disable()
-    sizes = exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES
+    sizes = exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES
     # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still.
-    exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
+    exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
     try:
         return _Run(script).run()
     finally:
-        exchange.INLINE_BYTES, exchange.CHUNK_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
+        exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
         gc.enable()
 
 
@@ -156,6 +156,7 @@ class _Run:
                 break
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
+        self.loop.close()
 
     def _after_each(self) -> None:
         self._since_check += 1

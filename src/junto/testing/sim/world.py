@@ -37,7 +37,7 @@ from junto.testing.sim.loop import PROCESS, Process, SimLoop
 from junto.testing.sim.network import Network, SimLinks
 from junto.testing.sim.workload import QUESTIONS, RememberingEngine, table_of
 from junto.trust import charter as charters
-from junto.trust.names import Name, parse_name
+from junto.trust.names import parse_name
 from junto.types import NodeId, PartyId
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ class World:
         if running is None or not running.ready or running.links is None:
             return None
         name = parse_name(f"spiffe://{running.node.charter.consortium}/{party}/user/{_USER}")
-        caller = Caller(cast(Name, name), method, self.loop.time() + 30.0, "", cast(Link, None))
+        caller = Caller(name, method, self.loop.time() + 30.0, "", cast(Link, None))
         handler = running.links.handlers[method]
         try:
             async with asyncio.timeout(30.0):
@@ -271,17 +271,17 @@ def template(count: int) -> Template:
 async def _published(world: World, names: list[PartyId], plans: dict[tuple[PartyId, int], Plan]) -> None:
     for party in names:
         await world.start(party)
-    rules: list[dict[str, object]]
+    everybody: list[dict[str, object]] = [
+        {"columns": ["*"], "allow": kind, "to": list(names)} for kind in ("rows", "filter")
+    ]
+    groups: list[dict[str, object]] = [{"columns": ["*"], "allow": kind} for kind in ("group", "aggregate")]
     for number, party in enumerate(names):
         table = table_of(party, number)
         place = world.template.folder / f"{party}.parquet"
         parquet.write_table(table, place)
-        for name, rules, unit in (
-            ("r", [{"columns": ["*"], "allow": kind, "to": list(names)} for kind in ("rows", "filter")], "id"),
-            ("t", [{"columns": ["*"], "allow": kind} for kind in ("group", "aggregate")], "id"),
-        ):
+        for name, rules in (("r", everybody), ("t", groups)):
             spec = world.template.folder / f"{party}-{name}.toml"
-            spec.write_text(dataset_file(name, str(place), rules, unit))
+            spec.write_text(dataset_file(name, str(place), rules, "id"))
             await world.call(party, methods.OPERATOR_PUBLISH, methods.Publish(str(spec)))
     datasets: list[Dataset] = []
     while any(len(_known(world, party)) < 2 * len(names) for party in names):
