@@ -8,7 +8,9 @@
     users/NAME/operator      there if the user may publish and grant in the party's name
     journal.db               what happened
     data/ spool/ cache/      published files and where the others lie, outputs of running tasks, copies of open tables
-    node.ready, node.log     there while the node answers; what it logs when it runs in the background
+    node.ready, node.log     there while the node answers or stands by; what it logs when it runs in the background
+
+In the home of a party's second node, users, data, spool and spool.key are links into the first's (see `join.py`).
 
 Every file is replaced whole. Back up all but `spool/` and `cache/`, which can be made again.
 """

@@ -92,7 +92,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
     resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
-    ha: _Ha | None = None
+    ha: dict[str, object] = {}  # an `_Ha`, or empty
     webhook: list[_Webhook] = []
 
 
@@ -145,7 +145,7 @@ def read_settings(path: Path) -> NodeSettings:
         network=file.network,
         log=file.log,
         webhooks=_webhooks(path, file.webhook),
-        shared=_shared(path, file.ha) if file.ha is not None else None,
+        shared=_shared(path, file.ha) if file.ha else None,
         capacity=_capacity(path, file),
     )
 
@@ -192,7 +192,11 @@ def _machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _shared(path: Path, given: _Ha) -> Shared:
+def _shared(path: Path, written: dict[str, object]) -> Shared:
+    try:
+        given = msgspec.convert(written, _Ha)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{path}: ha: {error}") from None
     seconds = _seconds(path, "ha.lease", given.lease)
     if not _LEAST_LEASE_SECONDS <= seconds <= _MOST_LEASE_SECONDS:
         raise InvalidInput(f"{path}: ha.lease = {given.lease!r}: from 500ms to 60s")
