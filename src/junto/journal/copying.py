@@ -9,6 +9,9 @@ from junto.journal.reading import Reader
 from junto.journal.sqlite import connect, lock
 from junto.journal.storage import Row, Storage
 
+MOVED = ".moved"
+"""What the name of a file ends in whose journal lies elsewhere now."""
+
 _ROWS = 1024
 
 
@@ -29,7 +32,7 @@ def move(path: Path, place: Storage) -> int:
                 count = _copy(source, place)
         finally:
             place.close()
-        path.rename(path.with_name(path.name + ".moved"))
+        path.rename(path.with_name(path.name + MOVED))
     finally:
         os.close(held)
     return count

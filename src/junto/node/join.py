@@ -18,7 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from junto.errors import InvalidInput, StorageFailed
-from junto.journal.copying import move
+from junto.journal.copying import MOVED, move
 from junto.journal.places import SqlitePlace, place_at
 from junto.node import home as homes
 from junto.node.files import in_words, read_bounded, sync_folder, write_whole
@@ -78,6 +78,22 @@ def join(first: Home, path: Path, node: NodeId, listen: str, addresses: tuple[st
     made = Home(path, described)
     made.write_profiles()
     return made
+
+
+def check_alone(home: Home) -> None:
+    """Raise InvalidInput if a home whose journal is shared is about to begin one of its own."""
+    settings = home.path / "node.toml"
+    if home.spool_path.is_symlink():
+        raise InvalidInput(
+            f"{home.path} is the home of a further node of {home.party.name}, and {settings} does not say "
+            f"where their journal is: put back [ha] with its store, as in the first home"
+        )
+    moved = home.journal_path.with_name(home.journal_path.name + MOVED)
+    if moved.exists() and not home.journal_path.exists():
+        raise InvalidInput(
+            f"the journal of {home.path} was moved to a database, and {settings} does not say to which: put back [ha] "
+            f"with its store"
+        )
 
 
 def _fill(made: Home, first: Home, linked: tuple[str, ...]) -> None:

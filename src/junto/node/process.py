@@ -21,6 +21,7 @@ from junto.journal.storage import Storage
 from junto.journal.store import Journal
 from junto.node.ground import Ground
 from junto.node.home import Home
+from junto.node.join import check_alone
 from junto.node.node import Node
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.standby import Standby, clock
@@ -73,6 +74,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
         loop.add_signal_handler(number, stopping.set)
     try:
         if settings.shared is None:
+            check_alone(home)
             await _act(home, settings, ready, stopping, Ground())
             return
         async with Standby(home.party.node, settings.shared, give_way) as standby:
