@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from junto.catalog.dataset import Dataset
 from junto.catalog.write import dataset_file
 from junto.client import Desk, Question
 from junto.client.question import Answer
-from junto.demo.consortium import Consortium, consortium, junto
+from junto.demo.consortium import Consortium, consortium, free_ports, junto
+from junto.errors import JuntoError
+from junto.node.process import STANDS_BY
 from junto.plan import expressions
 from junto.plan.steps import AnyStep, Move, Plan, Query, Read, Release
 from junto.types import DatasetName, PartyId, StepId, TaskId
@@ -124,6 +126,41 @@ def killed(running: Consortium, step: int) -> Crash:
     _check(answer)
     again = sum(times - 1 for times in computed(running, task).values())
     return Crash(seconds, finished, again)
+
+
+def takeovers(running: Consortium, times: int) -> list[float]:
+    """Seconds from the kill of the asker's acting node until its standby acts, each time the other way round."""
+    first = running.homes[ASKER]
+    second = first.with_name(f"{ASKER}-2")
+    listen = f"127.0.0.1:{free_ports(1)[0]}"
+    junto("node", "stop", "--home", str(first))
+    junto("party", "join", "node-2", "--from", str(first), "--listen", listen, "--home", str(second))
+    try:
+        _start(first)
+        acting, standing = first, second
+        found = []
+        for _ in range(times):
+            _start(standing)
+            kill(acting)
+            killed_at = time.perf_counter()
+            while _stands_by(standing):
+                if time.perf_counter() - killed_at > SECONDS:
+                    raise TimeoutError("the standby did not take over")
+                time.sleep(0.001)
+            found.append(time.perf_counter() - killed_at)
+            acting, standing = standing, acting
+        return found
+    finally:
+        for home in (first, second):
+            with suppress(JuntoError):
+                junto("node", "stop", "--home", str(home))
+
+
+def _stands_by(home: Path) -> bool:
+    try:
+        return (home / "node.ready").read_text().splitlines()[1] == STANDS_BY
+    except (OSError, IndexError):
+        return True
 
 
 def computed(running: Consortium, task: TaskId) -> Counter[tuple[str, str]]:
