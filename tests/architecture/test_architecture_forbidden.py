@@ -21,6 +21,10 @@ MODULES = {
 GUESSABLE_MAY_SERVE = {
     "link/links.py": "spreads attempts to dial again over time; nothing depends on it being unguessable",
     "testing/engines.py": "rows that a conformance test sorts and groups",
+    **{
+        f"testing/sim/{name}.py": "a run is drawn from a printed seed, and must be the same each time"
+        for name in ("disk", "faults", "loop", "network", "run", "workload", "world")
+    },
     "testing/secure.py": "orders of delivery in tests come from a printed seed",
 }
 """Files that may use `random` or `numpy.random`, and why that is safe there."""
