@@ -25,7 +25,7 @@ from junto.types import Digest
 if TYPE_CHECKING:
     from junto.node.node import Node
 
-_REST_SECONDS = 0.05
+_REST_SECONDS = 0.2  # changes that come together are told together
 _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
 
 
