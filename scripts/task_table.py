@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a task's states from the tables in `tasks/state.py`: `python scripts/task_table.py` rewrites docs/tasks.md."""
+"""Draws a task's states from the tables in `tasks/table.py`: `python scripts/task_table.py` rewrites docs/tasks.md."""
 
 import re
 import sys
 from pathlib import Path
 
 from junto.tasks.events import Event
-from junto.tasks.state import ENDED, LEGAL, MOVES
+from junto.tasks.table import ENDED, LEGAL, MOVES
 
 PAGE = Path(__file__).parent.parent / "docs" / "tasks.md"
 _BLOCK = re.compile(r"(<!-- drawn by scripts/task_table.py -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -10,6 +10,7 @@ from task_world import (
     BTS,
     PROPOSAL,
     START,
+    anew,
     confirmed,
     contracted,
     finished,
@@ -20,11 +21,12 @@ from task_world import (
     refused,
     released,
     stopped,
+    tried,
 )
 
-from junto.tasks.bodies import Body, Confirm, Contract, Receipt, Refusal, Stop, kind_of
+from junto.tasks.bodies import Attempt, Body, Confirm, Contract, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import CancelAsked, Event, Forbidden, Opened, PartyDown, PartyUp, Restarted, StepFailed, Ticked
-from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
+from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
 from junto.tasks.state import Task
 from junto.types import PartyId, StepId
 
@@ -41,6 +43,8 @@ _EVENTS: dict[str, Callable[[Task, float, list[str]], Event]] = {
     "failed": lambda task, at, words: StepFailed(
         StepId(words[0]), words[1], PartyId(words[2]), " ".join(words[3:]), at
     ),
+    "attempt": lambda task, at, words: anew(PartyId(words[0]), words[1], int(words[2]), at),
+    "tried": lambda task, at, words: tried(words[0], int(words[1]), at),
     "released": lambda task, at, words: released(at),
     "confirm": lambda task, at, words: confirmed(PartyId(words[0]), *words[1:], at=at),
     "receipt": lambda task, at, words: receipt(at),
@@ -48,7 +52,7 @@ _EVENTS: dict[str, Callable[[Task, float, list[str]], Event]] = {
     "cancel": lambda task, at, words: CancelAsked(words[0], at),
     "down": lambda task, at, words: PartyDown(PartyId(words[0]), " ".join(words[1:]), at),
     "up": lambda task, at, words: PartyUp(PartyId(words[0]), at),
-    "restarted": lambda task, at, words: Restarted(at),
+    "restarted": lambda task, at, words: Restarted(frozenset(map(StepId, words)), at),
     "tick": lambda task, at, words: Ticked(at),
 }
 
@@ -81,7 +85,8 @@ def _told(task: Task, line: str) -> Iterator[str]:
     yield f"       {task.state}"
     waits: dict[str, list[str]] = {}
     for wait in task.waits():
-        waits.setdefault(f"{wait.what}, {wait.since - START:g} to {wait.until - START:g}", []).append(wait.party)
+        why = f" ({wait.why})" if wait.why else ""
+        waits.setdefault(f"{wait.what}, {wait.since - START:g} to {wait.until - START:g}{why}", []).append(wait.party)
     for what, parties in waits.items():
         yield f"       waits for {', '.join(parties)}: {what}"
 
@@ -92,6 +97,10 @@ def _order(instruction: Instruction) -> str:
             return "judge"
         case Perform():
             return "perform"
+        case Redo():
+            return f"redo {instruction.step}"
+        case GoOn():
+            return f"go on without {', '.join(instruction.without)}"
         case Halt():
             return "halt"
         case Wake():
@@ -109,7 +118,9 @@ def _detail(body: Body) -> str:
         case Contract():
             return f" of {len(body.offers)} offers"
         case Confirm():
-            return f" of {', '.join(part.step for part in body.steps)}"
+            return f" of {', '.join(f'{part.step} {part.attempt}'.strip() for part in body.steps)}"
+        case Attempt():
+            return f" {body.number} of {body.step}: {body.reason}"
         case Receipt():
             return f" of {body.rows} rows, {body.withheld} withheld, after {body.seconds:g} s"
         case Stop():

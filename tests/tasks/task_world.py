@@ -7,6 +7,8 @@ from typing import Any
 from junto.plan import steps
 from junto.plan.steps import MaskedSum, Plan, Query, Release, Threshold
 from junto.tasks.bodies import (
+    Absent,
+    Attempt,
     Body,
     Confirm,
     Contract,
@@ -20,6 +22,7 @@ from junto.tasks.bodies import (
     Version,
 )
 from junto.tasks.events import (
+    AttemptArrived,
     ConfirmArrived,
     ContractArrived,
     Event,
@@ -30,10 +33,13 @@ from junto.tasks.events import (
     RefusalArrived,
     Released,
     StepFinished,
+    StepTried,
     StopArrived,
 )
 from junto.tasks.instructions import Instruction, Publish, Wake
-from junto.tasks.state import Patience, State, Task
+from junto.tasks.state import Task
+from junto.tasks.table import State
+from junto.tasks.waiting import Patience
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
 
 BTS, DELTA, UNITED, STRANGER = PartyId("bts"), PartyId("delta"), PartyId("united"), PartyId("jetblue")
@@ -64,14 +70,14 @@ PARTS = [(step.id, party) for step in PLAN.steps for party in sorted(steps.parti
 RESULT = Digest("sha256:" + "a" * 64)
 
 
-def proposal(seconds: float = SECONDS) -> Proposal:
+def proposal(seconds: float = SECONDS, absent: Absent = "", at_least: int = 0) -> Proposal:
     """What bts proposes."""
-    return Proposal(PLAN, PLAN_DIGEST, PARTIES, "ana", "fleet-safety", seconds)
+    return Proposal(PLAN, PLAN_DIGEST, PARTIES, "ana", "fleet-safety", seconds, absent=absent, at_least=at_least)
 
 
-def new_task(me: PartyId, seconds: float = SECONDS) -> Task:
+def new_task(me: PartyId, seconds: float = SECONDS, proposed: Proposal | None = None) -> Task:
     """The machine of one party, nothing having happened."""
-    return Task(TASK, me, BTS, proposal(seconds), PATIENCE)
+    return Task(TASK, me, BTS, proposed or proposal(seconds), PATIENCE)
 
 
 def version_of(party: PartyId) -> Version:
@@ -116,9 +122,10 @@ def contracted(at: float = START) -> ContractArrived:
     return ContractArrived(BTS, "contract-1", CONTRACT, OFFERS, at)
 
 
-def done_part(step: str) -> Finished:
-    """One part of a step, finished."""
-    return Finished(StepId(step), Digest("sha256:" + "5" * 64), None, 100, 0.25)
+def done_part(part: str) -> Finished:
+    """One part of a step, finished; `t@1` is step t in run 1."""
+    step, _, run = part.partition("@")
+    return Finished(StepId(step), Digest("sha256:" + "5" * 64), None, 100, 0.25, run)
 
 
 def finished(step: str, at: float = START) -> StepFinished:
@@ -129,6 +136,16 @@ def finished(step: str, at: float = START) -> StepFinished:
 def confirmed(party: PartyId, *parts: str, at: float = START) -> ConfirmArrived:
     """A party finished its parts of steps."""
     return ConfirmArrived(party, Confirm(PLAN_DIGEST, tuple(done_part(part) for part in parts)), at)
+
+
+def anew(party: PartyId, step: str, number: int, at: float = START) -> AttemptArrived:
+    """A party lost its side of a joint step."""
+    return AttemptArrived(party, Attempt(PLAN_DIGEST, StepId(step), number, f"{party} lost it"), at)
+
+
+def tried(step: str, tries: int = 1, at: float = START) -> StepTried:
+    """A part of ours did not succeed, and is tried again."""
+    return StepTried(StepId(step), tries, "out-of-memory", "it needs more memory", at)
 
 
 def released(at: float = START) -> Released:
@@ -161,27 +178,27 @@ _ROADS: dict[State, tuple[Event, ...]] = {
 }
 
 
-def at_state(state: State) -> Task:
+def at_state(state: State, proposed: Proposal | None = None) -> Task:
     """A machine in that state: of bts for `proposed`, of delta for the others."""
-    return after(BTS if state == "proposed" else DELTA, *_ROADS[state])
+    return after(BTS if state == "proposed" else DELTA, *_ROADS[state], proposed=proposed)
 
 
-def after(me: PartyId, *events: Event, seconds: float = SECONDS) -> Task:
+def after(me: PartyId, *events: Event, seconds: float = SECONDS, proposed: Proposal | None = None) -> Task:
     """A machine after these events."""
-    task = new_task(me, seconds)
+    task = new_task(me, seconds, proposed)
     for event in events:
         task.handle(event)
     return task
 
 
-def asker(*events: Event) -> Task:
+def asker(*events: Event, proposed: Proposal | None = None) -> Task:
     """The asker's machine, its own offer made and durable, after these events."""
-    return after(BTS, Opened(PROPOSAL, START), permitted(BTS), offered(BTS), *events)
+    return after(BTS, Opened(PROPOSAL, START), permitted(BTS), offered(BTS), *events, proposed=proposed)
 
 
-def running_asker() -> Task:
+def running_asker(proposed: Proposal | None = None) -> Task:
     """The asker's machine with a contract."""
-    task = asker(offered(DELTA), offered(UNITED))
+    task = asker(offered(DELTA), offered(UNITED), proposed=proposed)
     task.contracted("contract-1")
     return task
 

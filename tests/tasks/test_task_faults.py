@@ -18,6 +18,7 @@ from task_world import (
     UNITED,
     after,
     all_of,
+    anew,
     asker,
     at_state,
     confirmed,
@@ -31,12 +32,14 @@ from task_world import (
     released,
     running_asker,
     stopped,
+    tried,
     version_of,
 )
 
 from junto.errors import InvalidTransition, PeerFault
-from junto.tasks.bodies import BODIES, Body, Confirm, Contract, Offer, Receipt, Refusal, Stop, kind_of
+from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
+    AttemptArrived,
     CancelAsked,
     ConfirmArrived,
     ContractArrived,
@@ -50,10 +53,12 @@ from junto.tasks.events import (
     RefusalArrived,
     Restarted,
     StepFailed,
+    StepTried,
     StopArrived,
     Ticked,
 )
-from junto.tasks.state import ENDED, LEGAL, MOVES, State, Task
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED, LEGAL, MOVES, State
 from junto.types import PartyId, StepId
 
 OTHER = "another-proposal"
@@ -172,12 +177,16 @@ EVENTS: tuple[Event, ...] = (
     StepFailed(StepId("t"), "internal", DELTA, "no", START),
     released(),
     confirmed(UNITED, "t"),
+    anew(UNITED, "t", 1),
+    tried("q-delta"),
     receipt(),
     stopped(UNITED),
     CancelAsked("ana", START),
+    AttemptArrived(UNITED, Attempt(PLAN_DIGEST, StepId("t"), 1, "it crashed"), START),
+    StepTried(StepId("t"), 1, "storage-failed", "no room", START),
     PartyDown(UNITED, "gone", START),
     PartyUp(UNITED, START),
-    Restarted(START),
+    Restarted(frozenset(), START),
     Ticked(START),
 )
 OUTSIDE = [(state, event) for state in LEGAL for event in EVENTS if not isinstance(event, LEGAL[state])]
@@ -240,6 +249,7 @@ def test_every_body_has_the_kind_it_is_listed_under() -> None:
         Refusal(PROPOSAL, PLAN_DIGEST, "refused", "no"),
         CONTRACT,
         Confirm(PLAN_DIGEST, ()),
+        Attempt(PLAN_DIGEST, StepId("t"), 1, "it crashed"),
         receipt().receipt,
         stopped(UNITED).stop,
     ]
