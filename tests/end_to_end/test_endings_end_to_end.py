@@ -178,7 +178,7 @@ def test_a_link_that_stays_down_ends_the_task_and_names_the_party(
         return False
 
     with held(world.node("ann")) as engine:
-        task = _submit(world)
+        task = world["cyd"].sql(_QUESTION).submit(deadline="20s", absent="fail")
         assert engine.begun.wait(10)
         for party in _ALL:
             monkeypatch.setattr(world.node(party).links, "_dial_once", nowhere)

@@ -12,8 +12,8 @@ End = Literal["done", "refused", "failed", "cancelled", "expired"]
 
 Absent = Literal["", "wait", "fail", "go-on"]
 """What becomes of a task when a participant stays away. `wait`: until the deadline. `fail`: it ends, naming them.
-`go-on`: the others begin anew without them, if enough are left. Nothing: it fails before the contract, when nothing was
-computed yet, and waits after it."""
+`go-on`: the others begin anew without them, if enough are left. Nothing: before the contract, when nothing was computed
+yet, who asked lets it fail, and after it it waits."""
 
 NO_TASK = TaskId("")
 

@@ -482,8 +482,8 @@ class Task:
         if self.state == "proposed":
             late = at >= self.opened_at + self._patience.offer_seconds and not self._refusals
             if late and self.proposal.absent != "wait":
-                _, code, _, reason = self._lapsed("the time for offers", at)
-                return self._without([wait.party for wait in self.waits()], code, reason, at)
+                _, code, party, reason = self._lapsed("the time for offers", at)
+                return self._without([party, *(w.party for w in self.waits() if w.party != party)], code, reason, at)
             return self._answered(at)
         if self.state == "running":
             return self._confirm()
@@ -499,8 +499,8 @@ class Task:
                 return True
             case "go-on":
                 return self.me == self.asker
-            case _:
-                return self.state != "running"
+            case _:  # who asked decides: a participant cannot know whether the contract is not on its way already
+                return self.me == self.asker and self.state != "running"
 
     def _without(self, gone: list[PartyId], code: str, reason: str, at: float) -> list[Instruction]:
         """The task ends for want of these parties; if it may go on without them, it is asked again."""
