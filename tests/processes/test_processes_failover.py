@@ -192,6 +192,9 @@ def test_a_node_that_is_stopped_hands_over_at_once_and_status_names_who_leads(pa
     assert printed.code == 0, printed.err
     assert f"cyd/{standing_by}  stands by" in printed.out
     assert f"leads        cyd/{acting} for" in printed.out
+    for home in pair.homes.values():
+        again = pair.three.type_at(home, "node", "start")
+        assert (again.code, "a node runs in" in again.err) == (1, True), again
     pair.processes[acting].terminate()
     assert pair.taken_over(standing_by, time.monotonic()) <= _TAKEOVER_SECONDS
     pair.ended(acting)

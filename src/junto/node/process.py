@@ -3,6 +3,7 @@
 
 import asyncio
 import ctypes
+import fcntl
 import gc
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from junto.errors import InvalidInput
 from junto.journal.lease import Lease
 from junto.journal.storage import Storage
 from junto.journal.store import Journal
@@ -77,10 +79,12 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
             check_alone(home)
             await _act(home, settings, ready, stopping, Ground())
             return
+        only_here = _taken(home)
         async with Standby(home.party.node, settings.shared, give_way) as standby:
             storage = await standby.lead(stopping, lambda lease: _say_standing_by(home, ready, lease))
             if storage is not None:
                 await _act(home, settings, ready, stopping, Ground(journal=partial(_journal_at, storage)))
+        os.close(only_here)
     finally:
         if ready is not None:
             ready.remove()
@@ -101,6 +105,17 @@ async def _act(
             gc.unfreeze()  # what was loaded before is to be let go of in order
             if ready is not None:
                 ready.remove()
+
+
+def _taken(home: Home) -> int:
+    """The descriptor of a lock of the home, held until the process ends: its journal's is shared with other homes."""
+    descriptor = os.open(home.path / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InvalidInput(f"a node runs in {home.path} already: `junto node stop` stops it") from None
+    return descriptor
 
 
 def _say_standing_by(home: Home, ready: ReadyFile | None, lease: Lease) -> None:
