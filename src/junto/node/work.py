@@ -128,6 +128,7 @@ class Work:
         self._locals: dict[StepId, asyncio.Task[Local]] = {}
         self._saves: dict[StepId, asyncio.Task[None]] = {}
         self._sent: dict[StepId, _Sent] = {}
+        self._runs: dict[StepId, str] = {}  # under which run each step was begun here: fixed, whatever is heard later
         self._changed = asyncio.Event()
         self._certified = certified_parts(job.plan)
         self._anew = involved(job.plan) if self._certified else frozenset()  # no copy of another run will do
@@ -154,7 +155,9 @@ class Work:
 
     def redo(self, step: StepId) -> None:
         """Do a joint step and all that rests on it anew, under the run that counts now."""
-        void = [s for s in self._plan.steps if s.id in self._job.resting_on(step) and s.id in self._locals]
+        rests = [s for s in self._plan.steps if s.id in self._job.resting_on(step) and s.id in self._locals]
+        # One that was begun after the news, and before this order, has the right run already: no run is begun twice.
+        void = [s for s in rests if self._runs[s.id] != self._job.run_of(s.id)]
         for resting in void:
             stopping: list[asyncio.Task[Any]] = [self._locals[resting.id]]
             if resting.id in self._saves:
@@ -166,6 +169,7 @@ class Work:
             self._begin(resting, stopping)
 
     def _begin(self, step: AnyStep, instead_of: list[asyncio.Task[Any]]) -> None:
+        self._runs[step.id] = self._job.run_of(step.id)
         job = asyncio.create_task(self._done(step, instead_of), name=f"step {step.id} {self._task}")
         job.add_done_callback(lambda _: self._changed.set())
         self._locals[step.id] = job
@@ -205,7 +209,7 @@ class Work:
 
     async def _save(self, step: AnyStep, local: Local, seconds: float) -> None:
         """Keep what a step gave, after what it rests on: the order of its rows may depend on theirs."""
-        run = self._job.run_of(step.id)
+        run = self._runs[step.id]
         for needed in needs(step):
             if needed in self._locals:
                 await asyncio.shield(self._locals[needed])
@@ -326,14 +330,14 @@ class Work:
             else:
                 raise PeerFault(f"step {step.id} moves the groups of step {step.input} without a threshold")
             sha256 = hashlib.sha256(content).digest() if isinstance(content, bytes) else content.sha256
-            run = self._job.run_of(step.id)
+            run = self._runs[step.id]
             for party in step.to:
                 if party != tools.me:
                     tools.outbox.put(self._task, step.id, run, "rows", party, content, sha256)
                     self._count(step.id, content)
             return None if tools.me not in step.to else await self._local(step.input)
         query = self._plan.step(step.input)
-        pull = Pull(self._task, step.id, "rows", self._job.run_of(step.id))
+        pull = Pull(self._task, step.id, "rows", self._runs[step.id])
         if isinstance(query, Query) and step.threshold is None and query.id not in self._anew and tools.is_open(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
@@ -444,7 +448,7 @@ class Work:
         return await asyncio.shield(self._locals[step])
 
     def _sender(self, step: StepId) -> Callable[[PartyId, str, bytes], None]:
-        run = self._job.run_of(step)
+        run = self._runs[step]
 
         def send(to: PartyId, name: str, payload: bytes) -> None:
             self._tools.outbox.put(self._task, step, run, name, to, payload, hashlib.sha256(payload).digest())
@@ -453,7 +457,7 @@ class Work:
         return send
 
     def _puller(self, step: StepId) -> Callable[[PartyId, str], Awaitable[bytes]]:
-        run = self._job.run_of(step)
+        run = self._runs[step]
 
         async def pull(sender: PartyId, name: str) -> bytes:
             way = partial(self._tools.links.to, sender)
@@ -472,7 +476,7 @@ class Work:
         return left
 
     def _context(self, step: StepId) -> bytes:
-        run = self._job.run_of(step)
+        run = self._runs[step]
         return f"junto 1 {self._job.contract} {self._task} {step}{' ' + run if run else ''}".encode()
 
     def _count(self, step: StepId, content: Content) -> None:
