@@ -110,7 +110,7 @@ def _same(a: Local, b: Local) -> bool:
         case None, None:
             return True
         case pa.Table(), pa.Table():
-            return a.equals(b)
+            return bool(a.equals(b))
         case Selection(), Selection():
             return (
                 a.size == b.size
