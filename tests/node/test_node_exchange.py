@@ -14,7 +14,7 @@ from junto.errors import Cancelled, PeerFault, Unavailable
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.cache import Cache
-from junto.node.exchange import Content, Outbox, Parcel, Pull, Way, decode_pull, fetch, fetch_whole
+from junto.node.exchange import Content, Outbox, Parcel, Pull, Remade, Way, decode_pull, fetch, fetch_whole
 from junto.node.spool import CHUNK_BYTES, Spool
 from junto.types import PartyId, StepId, TaskId
 
@@ -277,3 +277,102 @@ def test_a_party_that_does_not_come_back_ends_the_fetch() -> None:
 
     with pytest.raises(Unavailable, match="delta cannot be reached since"):
         asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100))
+
+
+def _breaking(whole: bytes, most: int | None, offsets: list[int], inline: bool = False) -> FakeLink:
+    """A link over which so many bytes come before it goes down; it notes from which byte on each stream was asked."""
+
+    async def call(method: str, payload: bytes) -> bytes:
+        return msgspec.msgpack.encode(_parcel(len(whole), _sha(whole), whole if inline else None))
+
+    async def stream(method: str, payload: bytes) -> AsyncIterator[bytes]:
+        offset = decode_pull(payload).offset
+        offsets.append(offset)
+        end = len(whole) if most is None else offset + most
+        for at in range(offset, min(end, len(whole)), 2):
+            yield whole[at : min(at + 2, end)]
+        if most is not None:
+            raise Unavailable("the link went down")
+
+    return FakeLink("delta", call, stream)
+
+
+def test_no_byte_is_asked_for_twice_however_often_the_link_breaks() -> None:
+    whole, offsets = bytes(range(100)), list[int]()
+    links = [_breaking(whole, most, offsets) for most in (1, 40, 0, 58, 1)]  # the last breaks when all of it is here
+    way = _way(*links, _breaking(whole, None, offsets))
+    assert asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100)) == whole
+    assert offsets == [0, 1, 41, 41, 99, 100]
+
+
+def test_an_output_that_was_streamed_and_now_comes_whole_goes_on_at_its_byte() -> None:
+    whole, offsets = bytes(range(100)), list[int]()
+    way = _way(_breaking(whole, 30, offsets), _breaking(whole, None, offsets, inline=True))
+    assert asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100)) == whole
+    assert offsets == [0]
+
+
+def test_an_output_that_was_made_anew_meanwhile_starts_from_its_first_byte() -> None:
+    first, second = b"a" * 100, b"b" * 90
+    offsets: list[int] = []
+    way = _way(_breaking(first, 30, offsets), _breaking(second, None, offsets))
+    assert asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100)) == second
+    assert offsets == [0, 0]
+
+    async def streamed() -> None:
+        with pytest.raises(Remade, match="was made anew at delta"):
+            async for _ in fetch(
+                _way(_breaking(first, 30, []), _breaking(second, None, [])), PULL, timeout_seconds=5.0
+            ):
+                pass
+
+    asyncio.run(streamed())
+
+
+def test_an_output_made_anew_before_its_first_byte_came_is_fetched_as_it_is_now() -> None:
+    offsets: list[int] = []
+    way = _way(_breaking(b"a" * 100, 0, offsets), _breaking(b"b" * 90, None, offsets))
+    assert asyncio.run(fetch_whole(way, PULL, timeout_seconds=5.0, most_bytes=100)) == b"b" * 90
+
+
+# ── runs ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_who_waits_for_an_output_of_a_run_that_was_given_up_is_told(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        runs = [
+            asyncio.create_task(world.outbox.parcel(Pull(TASK, STEP, "masked", run), BTS)) for run in ("", "1", "2")
+        ]
+        await asyncio.sleep(0)
+        world.outbox.void(TASK, STEP, "1")
+        with pytest.raises(Unavailable, match="begins anew"):
+            await runs[0]
+        world.outbox.put(TASK, STEP, "1", "masked", BTS, b"shares", b"digest")
+        assert (await runs[1]).inline == b"shares"
+        assert await _waits(runs[2]), "who is ahead of us waits until we are there"
+
+    _run(tmp_path, claim)
+
+
+def test_outputs_of_runs_that_were_given_up_are_not_served_and_another_steps_are(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        world.put(b"of the first run")
+        world.outbox.put(TASK, StepId("other"), "", "masked", BTS, b"of another step", b"")
+        world.outbox.void(TASK, STEP, "1")
+        assert world.outbox.made(TASK, STEP, "") == []
+        assert await _waits(world.outbox.parcel(PULL, BTS))
+        assert (await world.outbox.parcel(Pull(TASK, StepId("other"), "masked"), BTS)).inline == b"of another step"
+
+    _run(tmp_path, claim)
+
+
+def test_messages_of_two_runs_never_meet(tmp_path: Path) -> None:
+    async def claim(world: _World) -> None:
+        for run in ("1.0", "1.1"):
+            world.outbox.put(TASK, STEP, run, "masked", BTS, run.encode(), b"")
+        for run in ("1.0", "1.1"):
+            assert (await world.outbox.parcel(Pull(TASK, STEP, "masked", run), BTS)).inline == run.encode()
+            assert [content for _, _, content, _ in world.outbox.made(TASK, STEP, run)] == [run.encode()]
+        assert await _waits(world.outbox.parcel(PULL, BTS))
+
+    _run(tmp_path, claim)

@@ -245,7 +245,7 @@ async def _parcel(link: Link, pull: Pull, seconds: float) -> Parcel:
 
 async def _pieces(link: Link, pull: Pull, parcel: Parcel, offset: int, seconds: float) -> AsyncIterator[bytes]:
     if parcel.inline is not None:
-        yield parcel.inline
+        yield parcel.inline[offset:]  # it may have been streamed when it was first asked for
         return
     request = msgspec.msgpack.encode(msgspec.structs.replace(pull, offset=offset))
     async for piece in link.stream(methods.PEER_READ, request, timeout_seconds=seconds):
