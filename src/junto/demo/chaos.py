@@ -4,7 +4,6 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from junto.demo.consortium import consortium, junto
 from junto.demo.oracle import largest_difference
 from junto.demo.run import ASKER, PARTIES, QUESTIONS, TOLERANCE, Question, Say, Stage, expected, publish
 from junto.errors import Unavailable
-from junto.link.methods import Progress
 
 _DEADLINE = "120s"
 _MOST_TRIES = 5
@@ -105,46 +103,34 @@ def _scene(stage: Stage, number: int, scene: Scene) -> Survived:
     raise Unavailable(f"the question was answered {_MOST_TRIES} times before a node could be killed in it")
 
 
-@dataclass(slots=True)
-class _Kill:
-    """Kills the nodes at the moment the scene says, once; knows what the question had come to by then."""
-
-    scene: Scene
-    pids: Sequence[int]
-    at: Progress | None = None
-    when: float = 0.0
-
-    def watch(self, progress: Progress) -> None:
-        """See `Desk.wait`."""
-        if self.at is None and progress.state == "running" and len(progress.parts) >= self.scene.at_part:
-            for pid in self.pids:
-                os.kill(pid, signal.SIGKILL)
-            self.at, self.when = progress, time.monotonic()
-
-
 def _tried(stage: Stage, scene: Scene) -> Survived | None:
     """One attempt; None if the answer was there before the kill."""
     running = stage.running
-    kill = _Kill(scene, [running.pid(party) for party in scene.victims])
+    pids = [running.pid(party) for party in scene.victims]
     with running.desk(ASKER) as desk, ThreadPoolExecutor(1) as waiting:
         question = desk.sql(scene.question.sql)
         began = time.monotonic()
-        answered = waiting.submit(question.run, deadline=_DEADLINE, watch=kill.watch)
-        while kill.at is None and not answered.done():
-            time.sleep(0.001)
-        if kill.at is None:
-            answered.result()
+        task = question.submit(deadline=_DEADLINE)
+        at = desk.task(task)
+        while at.ended_at is None and (at.state != "running" or len(at.parts) < scene.at_part):
+            at = desk.task(task)
+        if at.ended_at is not None:
+            desk.wait(task)
             return None
-        done, total = len(kill.at.parts), kill.at.parts_total
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        answered = waiting.submit(desk.wait, task)
+        done, total = len(at.parts), at.parts_total
         stage.say(f"killed {', '.join(scene.victims)}: {done} of {total} parts of steps were finished")
         for party in scene.victims:
             running.start(party)
         back = time.monotonic()
-        stage.say(f"started again after {back - kill.when:.2f} s")
+        stage.say(f"started again after {back - killed:.2f} s")
         answer = answered.result()
         ended = time.monotonic()
     error = largest_difference(answer.table, expected(stage, scene.question), scene.question.keys)
-    again = tuple(sorted({part.step for part in kill.at.parts if part not in answer.progress.parts}))
+    again = tuple(sorted({part.step for part in at.parts if part not in answer.progress.parts}))
     stage.say(
         f"answered {ended - back:.2f} s after the restart: {answer.table.num_rows} groups, "
         f"largest difference to the pooled rows {error:.3g}; "
@@ -155,8 +141,8 @@ def _tried(stage: Stage, scene: Scene) -> Survived | None:
     return Survived(
         scene=scene.title,
         killed=scene.victims,
-        state_when_killed=kill.at.state,
-        parts_finished_when_killed=len(kill.at.parts),
+        state_when_killed=at.state,
+        parts_finished_when_killed=len(at.parts),
         steps_computed_again=again,
         begun_anew={str(step): count for step, count in answer.progress.attempts.items()},
         seconds=round(ended - began, 3),
