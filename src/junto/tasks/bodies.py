@@ -156,6 +156,7 @@ class Stop(Body, frozen=True):
     code: str
     party: PartyId
     reason: str
+    without: tuple[PartyId, ...] = ()  # the asker's: it asks again, without these
 
 
 BODIES: dict[str, type[Body]] = {

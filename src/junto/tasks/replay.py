@@ -73,7 +73,10 @@ def _recall(task: Task, entry: Entry) -> None:
             task.confirmed()
         case Receipt() as receipt if task.receipt is not None:
             task.receipt = receipt
-        case Stop() | Refusal():
+        case Stop() as stop:
+            task.left_out = stop.without
+            task.spoke()
+        case Refusal():
             task.spoke()
         case _:
             pass

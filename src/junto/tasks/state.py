@@ -143,7 +143,9 @@ class Task:
             case "judging":
                 return (Wait(self.me, "its judgement", self.since, self.deadline),)
             case "proposed":
-                until = min(self.deadline, self.opened_at + self._patience.offer_seconds)
+                until = self.deadline
+                if self.proposal.absent != "wait":
+                    until = min(until, self.opened_at + self._patience.offer_seconds)
                 missing = [p for p in self.proposal.participants if p not in self._offers and p not in self._refusals]
                 return tuple(Wait(p, "its offer", self.opened_at, until, self._why(p)) for p in missing)
             case "offered":
@@ -156,7 +158,7 @@ class Task:
             case "running":
                 unfinished = [part for part in self._parts() if part not in self.finished]
                 if not unfinished:
-                    return (Wait(self.receiver, "the receipt", self.since, self.deadline),)
+                    return (Wait(self.receiver, "the receipt", self.since, self.deadline, self._why(self.receiver)),)
                 return tuple(
                     Wait(p, f"step {step}", self.since, self.deadline, self._why(p, step)) for step, p in unfinished
                 )
@@ -376,6 +378,7 @@ class Task:
         self.attempts[step] = number
         for resting in self.resting_on(step):
             run = self.run_of(resting)
+            self.tried.pop(resting, None)
             self._unconfirmed = [done for done in self._unconfirmed if done.step != resting]
             for party in self.proposal.participants:
                 self.finished.pop((resting, party), None)
@@ -388,11 +391,13 @@ class Task:
         self.away = {}
         offers_due = self.opened_at + self._patience.offer_seconds
         wakes: list[Instruction] = [Wake(self.deadline), Wake(event.at)]
+        if self.me == self.asker and self.state in ("judging", "proposed"):
+            wakes.append(Wake(offers_due))
+            if self._refused_at is not None:
+                wakes.append(Wake(self._refused_at + self._patience.refusal_seconds))
         match self.state:
             case "judging":
                 return [*wakes, Judge()]
-            case "proposed":
-                return [*wakes, Wake(offers_due)]
             case "running":
                 contract = [Publish(self._contract(), self.others)] if self.contract is None else []
                 said = self._lost(event)
@@ -409,7 +414,8 @@ class Task:
         said: list[Instruction] = []
         for step in mine:
             joint = self._joint[step]
-            if joint[-1:] != (step,) or step in event.kept or any(below not in event.kept for below in joint[:-1]):
+            lost_below = any(below in mine and below not in event.kept for below in joint[:-1])
+            if joint[-1:] != (step,) or step in event.kept or lost_below:
                 continue
             number = self.attempts.get(step, 0) + 1
             reason = f"the node of {self.me} was started anew and had not finished it"
@@ -510,7 +516,7 @@ class Task:
             if left >= max(self.proposal.at_least, 1):
                 self.left_out = tuple(gone)
                 return [
-                    *self._stop(end, code, gone[0], f"{reason}; it is asked again without them", at),
+                    *self._stop(end, code, gone[0], f"{reason}; it is asked again without {', '.join(gone)}", at),
                     GoOn(self.left_out),
                 ]
             reason = f"{reason}; {left} participants would be left, at least {self.proposal.at_least} are asked for"
@@ -558,7 +564,7 @@ class Task:
             case Restarted() if not self._last_word and self.outcome is not None and self.outcome.end != "done":
                 ended = self.outcome  # we ended it, and our process did before it could say so
                 self._last_word = True
-                stop = Stop(self.proposal.plan_digest, ended.end, ended.code, ended.party, ended.reason)
+                stop = Stop(self.proposal.plan_digest, ended.end, ended.code, ended.party, ended.reason, self.left_out)
                 return [Publish(stop, self.others)]
             case _:
                 pass
@@ -566,7 +572,7 @@ class Task:
 
     def _stop(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
         """We end the task: tell everyone, with what we had finished by then."""
-        stop = Stop(self.proposal.plan_digest, end, code, party, reason)
+        stop = Stop(self.proposal.plan_digest, end, code, party, reason, self.left_out)
         concluded = self._conclude(end, code, party, reason, at)
         self._last_word = False
         return [*self._confirm(), Publish(stop, self.others), *concluded]
