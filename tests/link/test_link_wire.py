@@ -10,7 +10,9 @@ import pytest
 from junto import errors
 from junto.link import frames, moves
 from junto.link.frames import PIECE_COST_BYTES, Call, Header, encode
+from junto.link.greeting import HIGHEST
 from junto.link.settings import LinkSettings
+from junto.tasks.bodies import BODIES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "wire.md").read_text()
 NAMES = {kind.__name__: kind for kind in frames.KINDS}
@@ -102,3 +104,13 @@ def test_the_sizes_and_times_are_those_of_the_code() -> None:
 def test_the_example_is_what_the_code_sends() -> None:
     line = next(line for line in PAGE.splitlines() if line.startswith("    00 00 00 0f"))
     assert bytes.fromhex(line) == encode(Call(5, "ask", 1000, ""), b"xy")
+
+
+def test_every_statement_of_a_task_is_listed_with_its_fields_in_order() -> None:
+    listed = [(kind.strip("`"), fields) for kind, _, fields in table("| kind | by |")[1:]]
+    assert listed == [(kind, ", ".join(shape.__struct_fields__)) for kind, shape in BODIES.items()]
+
+
+def test_the_page_is_of_the_version_that_the_code_speaks() -> None:
+    assert f"this page is version {HIGHEST}" in PAGE
+    assert table("| version | what it brought |")[-1][0] == str(HIGHEST)
