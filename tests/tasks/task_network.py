@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
+from msgspec.structs import replace
 from task_world import (
     BTS,
     JUDGED,
@@ -27,8 +28,9 @@ from task_world import (
 )
 
 from junto.errors import InvalidTransition, PeerFault
-from junto.tasks.bodies import Body, Confirm, Contract, Estimate, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.bodies import Attempt, Body, Confirm, Contract, Estimate, Offer, Proposal, Receipt, Refusal, Stop
 from junto.tasks.events import (
+    AttemptArrived,
     CancelAsked,
     ConfirmArrived,
     ContractArrived,
@@ -45,10 +47,11 @@ from junto.tasks.events import (
     StopArrived,
     Ticked,
 )
-from junto.tasks.instructions import Conclude, Halt, Instruction, Judge, Perform, Publish, Wake
+from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
 from junto.tasks.replay import Entry, replay
-from junto.tasks.state import ENDED, Task
-from junto.types import Digest, PartyId
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED
+from junto.types import Digest, PartyId, StepId
 
 
 @dataclass
@@ -62,8 +65,9 @@ class Side:
     lane: deque[Instruction] = field(default_factory=deque)
     timers: list[float] = field(default_factory=list)
     working: bool = False
+    kept: dict[str, str] = field(default_factory=dict)  # finished steps and the run each is of: a crash leaves them
     performed: bool = False
-    deadline: float = 0.0  # on its own clock; a journal remembers only the asker's
+    deadline: float = 0.0  # on its own clock
 
     @property
     def ended(self) -> bool:
@@ -178,8 +182,21 @@ class Network:
         side.timers.clear()
         side.working = False
         side.task = self.replayed(side)
-        if side.task.state not in ENDED:
-            self.feed(side, Restarted(self.now))
+        task = side.task
+        if self.order.random() < 0.3:
+            side.kept.clear()
+        if task.state == "running":
+            for step in [step for step in side.kept if (step, side.party) not in task.finished]:
+                self.feed(side, StepFinished(replace(done_part(step), attempt=side.kept[step]), self.now))
+        whole = frozenset(StepId(step) for step, run in side.kept.items() if run == task.run_of(StepId(step)))
+        side.deadline = task.deadline  # a journal remembers the time of the proposal, not when it came in
+        self.feed(side, Restarted(whole, self.now))
+        for entry in list(side.journal):  # what it had said it says again, to whom it was for
+            if entry.party == side.party:
+                to = (task.asker,) if isinstance(entry.body, Offer | Refusal) else task.others
+                for party in to:
+                    if party != side.party:
+                        self._wires[side.party, party].append(entry)
 
     # ── instructions ────────────────────────────────────────────────────────────────────────────────
 
@@ -194,7 +211,11 @@ class Network:
                 side.working = side.performed = True
                 for step, party in PARTS:
                     if party == side.party and step != "r":
-                        self._chores.append((party, partial(self._work, side, step)))
+                        self._begin(side, step)
+            case Redo():
+                self._redo(side, instruction.step)
+            case GoOn():
+                raise AssertionError("no task here may go on without somebody")
             case Halt():
                 side.working = False
                 side.timers.clear()
@@ -213,9 +234,26 @@ class Network:
         else:
             self.feed(side, Permitted(JUDGED, versions_of(side.party), Estimate(), self.now))
 
-    def _work(self, side: Side, step: str) -> None:
-        if side.working and not side.ended:
-            finished = done_part(step)
+    def _begin(self, side: Side, step: str) -> None:
+        task = side.task
+        if task is None or side.kept.get(step) == task.run_of(StepId(step)):
+            return
+        self._undone.add((StepId(step), side.party))
+        self._chores.append((side.party, partial(self._work, side, step, task.run_of(StepId(step)))))
+
+    def _redo(self, side: Side, joint: StepId) -> None:
+        task = side.task
+        if task is None or not side.working:
+            return
+        for step, party in PARTS:
+            if party == side.party and step != "r" and step in task.resting_on(joint):
+                side.kept.pop(step, None)
+                self._begin(side, step)
+
+    def _work(self, side: Side, step: str, run: str) -> None:
+        if side.task is not None and side.working and not side.ended and side.task.run_of(StepId(step)) == run:
+            finished = replace(done_part(step), attempt=run)
+            side.kept[step] = run
             self._undone.discard((finished.step, side.party))
             self.feed(side, StepFinished(finished, self.now))
 
@@ -259,8 +297,10 @@ class Network:
             return
         if entry.id not in side.known:
             self._keep(side, entry)
-        elif not self._wild:
-            raise AssertionError(f"{entry.id} came twice")
+        else:
+            if not self._wild:
+                raise AssertionError(f"{entry.id} came twice")
+            return  # dropped, as a journal drops what it holds
         if isinstance(entry.body, Proposal):
             if side.task is None:
                 side.task = Task(TASK, side.party, entry.party, entry.body, PATIENCE)
@@ -276,6 +316,8 @@ class Network:
                 return RefusalArrived(entry.party, refusal, self.now)
             case Contract() as contract:
                 return ContractArrived(entry.party, entry.id, contract, entry.offers, self.now)
+            case Attempt() as attempt:
+                return AttemptArrived(entry.party, attempt, self.now)
             case Confirm() as confirm:
                 return ConfirmArrived(entry.party, confirm, self.now)
             case Receipt() as receipt:

@@ -7,7 +7,8 @@ from task_network import Network, Side
 from task_world import BTS, DELTA, PARTIES, UNITED
 
 from junto.tasks.bodies import Contract, Offer
-from junto.tasks.state import ENDED, Task
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED
 from junto.types import PartyId
 
 seeds = st.integers(0, 2**32 - 1)

@@ -2,6 +2,7 @@
 """Events in, instructions out: every transition of a task, seen from the asker and from an owner."""
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 from task_world import (
     BTS,
@@ -41,11 +42,14 @@ from task_world import (
     without_wakes,
 )
 
+from junto.errors import PeerFault
 from junto.plan import steps
 from junto.plan.steps import Plan, Release
-from junto.tasks.bodies import Confirm, Receipt, Refusal, Stop
+from junto.tasks.bodies import Absent, Attempt, Confirm, Receipt, Refusal, Stop
 from junto.tasks.events import (
+    AttemptArrived,
     CancelAsked,
+    ConfirmArrived,
     ContractArrived,
     Event,
     Forbidden,
@@ -57,9 +61,11 @@ from junto.tasks.events import (
     StepFailed,
     Ticked,
 )
-from junto.tasks.instructions import Conclude, Halt, Judge, Perform, Publish, Wake
-from junto.tasks.state import ENDED, State, Task, Wait
-from junto.types import StepId
+from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
+from junto.tasks.state import Task
+from junto.tasks.table import ENDED, State
+from junto.tasks.waiting import Wait
+from junto.types import PartyId, StepId
 
 DEADLINE = START + SECONDS
 OFFERS_DUE = START + PATIENCE.offer_seconds
@@ -198,7 +204,7 @@ def test_of_two_silent_the_one_that_cannot_be_reached_is_named_first() -> None:
     task.handle(Ticked(OFFERS_DUE))
     assert _outcome(task)[2:] == (
         UNITED,
-        "the time for offers passed waiting 10 s for united, delta: its offer (connection refused)",
+        "the time for offers passed waiting 10 s for united, delta: its offer (cannot be reached: connection refused)",
     )
 
 
@@ -343,9 +349,15 @@ def test_the_asker_repeats_a_stop_to_those_who_may_not_have_had_the_proposal() -
     assert bodies(running_asker().handle(stopped(UNITED))) == []
 
 
-@pytest.mark.parametrize("state", OPEN)
-def test_a_party_that_is_down_for_longer_than_our_patience_ends_the_task(state: State) -> None:
+def _ruled(state: State, absent: Absent, at_least: int = 0) -> Task:
     task = at_state(state)
+    task.proposal = structs.replace(task.proposal, absent=absent, at_least=at_least)
+    return task
+
+
+@pytest.mark.parametrize("state", OPEN)
+def test_a_task_that_may_not_wait_ends_when_a_party_is_down_for_longer_than_our_patience(state: State) -> None:
+    task = _ruled(state, "fail")
     wake = START + 1 + PATIENCE.absence_seconds
     assert task.handle(PartyDown(UNITED, "no route to host", START + 1)) == [Wake(wake)]
     assert bodies(task.handle(Ticked(wake - 0.001))) == []
@@ -355,6 +367,51 @@ def test_a_party_that_is_down_for_longer_than_our_patience_ends_the_task(state: 
     assert stop == Stop(PLAN_DIGEST, "failed", "unavailable", UNITED, reason)
 
 
+@pytest.mark.parametrize(
+    ("state", "absent", "ends"),
+    [
+        ("proposed", "", True),
+        ("judging", "", False),  # only who asked decides: the contract may be on its way
+        ("offered", "", False),
+        ("running", "", False),
+        *((state, "wait", False) for state in OPEN),
+        *((state, "go-on", state == "proposed") for state in OPEN),
+    ],
+)
+def test_whether_an_absence_ends_the_task_is_the_tasks_own_rule(state: State, absent: Absent, ends: bool) -> None:
+    task = _ruled(state, absent)
+    task.handle(PartyDown(UNITED, "no route to host", START + 1))
+    task.handle(Ticked(START + 1 + PATIENCE.absence_seconds))
+    assert (task.state == "failed") is ends
+    if not ends and state == "running":
+        assert any(wait.why == "cannot be reached: no route to host" for wait in task.waits() if wait.party == UNITED)
+
+
+def test_a_task_that_may_go_on_is_asked_again_without_those_who_stay_away() -> None:
+    task = running_asker()
+    task.proposal = structs.replace(task.proposal, absent="go-on", at_least=2)
+    task.handle(PartyDown(UNITED, "gone", START))
+    instructions = task.handle(Ticked(START + PATIENCE.absence_seconds))
+    assert instructions[-1] == GoOn((UNITED,))
+    assert task.left_out == (UNITED,)
+    assert "it is asked again without united" in _outcome(task)[3]
+
+
+def test_a_task_does_not_go_on_with_fewer_than_it_asks_for() -> None:
+    task = running_asker()
+    task.proposal = structs.replace(task.proposal, absent="go-on", at_least=3)
+    task.handle(PartyDown(UNITED, "gone", START))
+    instructions = task.handle(Ticked(START + PATIENCE.absence_seconds))
+    assert not any(isinstance(one, GoOn) for one in instructions)
+    assert "2 participants would be left, at least 3 are asked for" in _outcome(task)[3]
+
+
+def test_who_does_not_offer_in_time_is_left_out_too() -> None:
+    task = asker(offered(DELTA))
+    task.proposal = structs.replace(task.proposal, absent="go-on", at_least=1)
+    assert task.handle(Ticked(OFFERS_DUE))[-1] == GoOn((UNITED,))
+
+
 def test_a_party_that_came_up_again_is_forgiven() -> None:
     task = after(DELTA, Opened(PROPOSAL, START), PartyDown(UNITED, "gone", START), PartyUp(UNITED, START + 1))
     assert task.handle(Ticked(START + PATIENCE.absence_seconds)) == []
@@ -362,7 +419,7 @@ def test_a_party_that_came_up_again_is_forgiven() -> None:
 
 
 def test_going_down_again_and_again_does_not_start_the_count_anew() -> None:
-    task = after(DELTA, Opened(PROPOSAL, START), PartyDown(UNITED, "gone", START), PartyDown(UNITED, "gone", START + 4))
+    task = after(BTS, Opened(PROPOSAL, START), PartyDown(UNITED, "gone", START), PartyDown(UNITED, "gone", START + 4))
     task.handle(Ticked(START + PATIENCE.absence_seconds))
     assert task.state == "failed"
 
@@ -407,12 +464,96 @@ def test_when_all_parts_are_confirmed_the_receiver_is_waited_for() -> None:
     assert _outcome(task)[2] == BTS
 
 
-@pytest.mark.parametrize("state", OPEN)
-def test_a_node_that_restarted_ends_its_open_tasks_naming_itself(state: State) -> None:
+def test_a_node_that_restarted_judges_again_what_it_had_not_judged() -> None:
+    task = at_state("judging")
+    assert task.handle(Restarted(frozenset(), START + 9)) == [Wake(DEADLINE), Wake(START + 9), Judge()]
+
+
+@pytest.mark.parametrize("state", ["proposed", "offered"])
+def test_a_node_that_restarted_waits_on(state: State) -> None:
     task = at_state(state)
-    task.handle(Restarted(START + 9))
-    assert _outcome(task)[:3] == ("failed", "unavailable", task.me)
-    assert "restarted" in _outcome(task)[3]
+    instructions = task.handle(Restarted(frozenset(), START + 9))
+    assert instructions[:2] == [Wake(DEADLINE), Wake(START + 9)]
+    assert all(isinstance(one, Wake) for one in instructions)
+    assert task.state == state
+
+
+def test_a_node_that_restarted_begins_the_joint_step_anew_that_it_had_not_finished() -> None:
+    task = at_state("running")
+    task.handle(finished("q-delta"))
+    instructions = task.handle(Restarted(frozenset({StepId("q-delta")}), START + 9))
+    (attempt,) = bodies(instructions)
+    assert isinstance(attempt, Attempt)
+    assert (attempt.step, attempt.number) == ("t", 1)
+    assert instructions[-1] == Perform()
+    assert (StepId("q-delta"), DELTA) in task.finished  # a fragment is not computed again
+
+
+def test_an_output_that_did_not_survive_is_made_again() -> None:
+    task = at_state("running")
+    task.handle(finished("q-delta"))
+    task.handle(Restarted(frozenset(), START + 9))
+    assert (StepId("q-delta"), DELTA) not in task.finished
+
+
+def test_a_contract_that_a_crash_kept_from_the_journal_is_written_again() -> None:
+    task = running_asker()
+    contract = task._contract()
+    task.contract = None
+    assert contract in bodies(task.handle(Restarted(frozenset(), START + 9)))
+
+
+def _anew(task: Task, party: PartyId, number: int, step: str = "t") -> list[Instruction]:
+    return task.handle(AttemptArrived(party, Attempt(PLAN_DIGEST, StepId(step), number, "it crashed"), START + 5))
+
+
+def test_a_joint_step_that_another_lost_begins_anew_with_all_that_rests_on_it() -> None:
+    task = at_state("running")
+    for part in ("q-delta", "t", "m"):
+        task.handle(finished(part))
+    assert _anew(task, UNITED, 1) == [Redo(StepId("t"))]
+    assert set(task.finished) == {("q-delta", DELTA)}
+    assert _anew(task, BTS, 1) == []  # both had crashed: one number for both
+    assert _anew(task, BTS, 2) == [Redo(StepId("t"))]
+    assert _anew(task, UNITED, 1) == []  # a number never goes back
+
+
+def test_what_is_confirmed_of_an_older_run_does_not_count_and_of_a_later_one_counts_when_it_is_known() -> None:
+    task = at_state("running")
+    _anew(task, UNITED, 1)
+    task.handle(confirmed(UNITED, "t"))
+    assert ("t", UNITED) not in task.finished
+    later = structs.replace(done_part("t"), attempt="2")
+    task.handle(ConfirmArrived(BTS, Confirm(PLAN_DIGEST, (later,)), START + 6))
+    assert ("t", BTS) not in task.finished
+    _anew(task, UNITED, 2)
+    assert task.finished[StepId("t"), BTS] == later
+
+
+def test_who_takes_no_part_cannot_begin_a_step_anew_nor_one_that_is_no_joint_step() -> None:
+    task = at_state("running")
+    for party, step, number in ((UNITED, "q-united", 1), (UNITED, "r", 1), (UNITED, "t", 0), (UNITED, "t", 21)):
+        with pytest.raises(PeerFault):
+            _anew(task, party, number, step)
+
+
+def test_a_step_that_is_never_finished_ends_its_task() -> None:
+    task = at_state("running")
+    task.handle(finished("q-delta"))
+    _anew(task, UNITED, 20)
+    task.handle(Restarted(frozenset({StepId("q-delta")}), START + 9))
+    assert _outcome(task)[:3] == ("failed", "unavailable", DELTA)
+    assert "step t was begun 21 times" in _outcome(task)[3]
+
+
+def test_an_end_that_a_crash_kept_untold_is_told_once_and_anothers_is_not_echoed() -> None:
+    ours, anothers = at_state("running"), at_state("running")
+    ours.handle(CancelAsked("ana", START))
+    (stop,) = bodies(ours.handle(Restarted(frozenset(), START + 9)))
+    assert isinstance(stop, Stop)
+    assert ours.handle(Restarted(frozenset(), START + 10)) == []
+    anothers.handle(stopped(UNITED))
+    assert anothers.handle(Restarted(frozenset(), START + 9)) == []
 
 
 LATE: list[Event] = [
@@ -427,7 +568,7 @@ LATE: list[Event] = [
     CancelAsked("ana", START),
     PartyDown(UNITED, "gone", START),
     PartyUp(UNITED, START),
-    Restarted(START),
+    Restarted(frozenset(), START),
     Ticked(DEADLINE + 1),
 ]
 
