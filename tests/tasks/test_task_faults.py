@@ -37,6 +37,7 @@ from task_world import (
 )
 
 from junto.errors import InvalidTransition, PeerFault
+from junto.tasks.attempts import MOST_ATTEMPTS
 from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
     AttemptArrived,
@@ -124,6 +125,17 @@ FAULTS: dict[str, tuple[State, Event]] = {
     "a confirmation of a stranger": ("running", confirmed(STRANGER, "t")),
     "a confirmation of a step one has no part in": ("running", confirmed(UNITED, "t", "q-delta")),
     "a confirmation of a step that is not": ("running", confirmed(UNITED, "t", "x")),
+    "an attempt of a stranger": ("running", anew(STRANGER, "t", 1)),
+    "an attempt of another plan": (
+        "running",
+        AttemptArrived(UNITED, Attempt(OTHER_DIGEST, StepId("t"), 1, "lost"), START),
+    ),
+    "an attempt at a step that is not": ("running", anew(UNITED, "x", 1)),
+    "an attempt at a step that is no joint one": ("running", anew(UNITED, "q-united", 1)),
+    "an attempt at a step one has no part in": ("running", anew(UNITED, "r", 1)),
+    "an attempt that is the first": ("running", anew(UNITED, "t", 0)),
+    "an attempt too many": ("running", anew(UNITED, "t", MOST_ATTEMPTS + 1)),
+    "an attempt of a stranger before the contract": ("offered", anew(STRANGER, "t", 1)),
     "a receipt of somebody who does not receive": ("running", receipt(signer=UNITED)),
     "a receipt of another plan": (
         "running",
