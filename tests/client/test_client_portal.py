@@ -132,6 +132,29 @@ def test_stopping_cancels_what_still_runs() -> None:
     assert len(caught) == 1
 
 
+def test_stopping_does_not_wait_for_ever_for_what_takes_a_cancellation_for_something_else() -> None:
+    portal = Portal()
+    portal.start()
+    cancelled: list[int] = []
+
+    async def deaf() -> None:
+        for number in range(2):
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(number)  # as if it had been the end of what it waited for
+        await asyncio.Event().wait()
+
+    async def begin() -> asyncio.Task[None]:
+        return asyncio.create_task(deaf())
+
+    task = portal.run(begin())
+    stopping = threading.Thread(target=portal.stop)
+    stopping.start()
+    stopping.join(10)
+    assert (stopping.is_alive(), cancelled, task.cancelled()) == (False, [0, 1], True)
+
+
 def test_a_portal_that_is_closed_says_so_and_stops_twice() -> None:
     portal = Portal()
     with pytest.raises(RuntimeError, match="closed"):

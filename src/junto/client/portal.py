@@ -13,6 +13,9 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.5
 """A thread that waits for a lock does not see a signal that came a moment before; so it looks up now and then."""
 
+_CANCEL_ROUNDS = 10
+_CANCEL_SECONDS = 0.5
+
 
 def event_loop() -> asyncio.AbstractEventLoop:
     """A new event loop: uvloop's where there is one."""
@@ -119,7 +122,11 @@ async def _closed(iterator: AsyncGenerator[T, None]) -> None:
 
 
 async def _cancel_all() -> None:
-    tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel everything, again if need be: a task may take a cancellation for the end of what it was waiting for."""
+    for _ in range(_CANCEL_ROUNDS):
+        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
