@@ -202,10 +202,11 @@ def load_identity(key_pem: bytes, certificate_pem: str) -> Identity:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
         name = name_of(certificate)
+        certified = certificate.public_key()
     except MALFORMED:
         raise InvalidInput("certificate file is damaged: have it issued again") from None
     key = load_key(key_pem, f"key of {name}")
-    if key.public_key() != certificate.public_key():
+    if key.public_key() != certified:
         raise InvalidInput(f"key of {name} does not belong to its certificate: restore both from one backup")
     return Identity(name, key, certificate)
 
