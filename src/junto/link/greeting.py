@@ -5,7 +5,7 @@ from junto.link.frames import Hello
 
 LOWEST = 2
 HIGHEST = 2
-"""The versions of the wire that this Junto speaks. 2: runs of joint steps, absence, reservations (version 1 had none)."""
+"""The versions of the wire that this Junto speaks. Version 1 had no runs of joint steps, absence and reservations."""
 SHORT_DIGEST = len("sha256:") + 12
 
 
