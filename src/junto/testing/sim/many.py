@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs many seeds, over processes: what `junto sim` and the make targets start.
+
+Not in `__main__`: a spawned process cannot import what is defined there.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+from junto.testing.sim.faults import KINDS, Kind
+from junto.testing.sim.mutants import MUTANTS
+from junto.testing.sim.run import Outcome, Scale, run, script_of, shrink
+
+_LEAST_SECONDS = 1.0  # between two lines of progress
+
+
+@dataclass(slots=True)
+class _Sum:
+    """All runs together."""
+
+    seeds: int = 0
+    tasks: int = 0
+    done: int = 0
+    faults: int = 0
+    crashes: int = 0
+    events: int = 0
+    messages: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        self.tasks += len(outcome.script.asked)
+        self.done += outcome.done
+        self.faults += len(outcome.script.faults)
+        self.crashes += outcome.crashes
+        self.events += outcome.events
+        self.messages += outcome.messages
+
+    def line(self, seconds: float) -> str:
+        return (
+            f"{self.seeds:,} seeds, {self.tasks:,} tasks ({self.done:,} answered), {self.faults:,} faults, "
+            f"{self.crashes:,} nodes died, {self.messages:,} messages, {self.events:,} events in {seconds:,.0f} s "
+            f"({self.events / max(seconds, 1e-9):,.0f} events/s)"
+        )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0 if every seed holds; 1 with the story of the first that does not."""
+    parser = argparse.ArgumentParser(prog="junto sim", description="Simulate consortia with faults, and check them.")
+    parser.add_argument("--seeds", type=int, default=100, help="how many (default 100)")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed (default 1)")
+    parser.add_argument("--parties", type=int, default=3, help="2 to 7 (default 3)")
+    parser.add_argument("--tasks", type=int, default=200, help="tasks of one run (default 200)")
+    parser.add_argument("--faults", default="all", help=f"all, none, or some of: {', '.join(KINDS)}")
+    parser.add_argument("--fault-count", type=int, default=12, help="faults of one run (default 12)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of virtual time in which all begins (default 60)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument(
+        "--mutants", action="store_true", help="switch off one safeguard after the other: each is found"
+    )
+    asked = parser.parse_args(words)
+    if not 2 <= asked.parties <= 7:
+        parser.error(f"--parties {asked.parties}: 2 to 7")
+    kinds = _kinds(parser, asked.faults)
+    scale = Scale(asked.parties, asked.tasks, asked.fault_count if kinds else 0, asked.seconds, kinds or KINDS)
+    seeds = range(asked.first, asked.first + asked.seeds)
+    return _mutants(scale, seeds, asked.jobs) if asked.mutants else _simulated(scale, seeds, asked.jobs)
+
+
+def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[Kind, ...]:
+    if text == "all":
+        return KINDS
+    if text == "none":
+        return ()
+    chosen = tuple(word.strip() for word in text.split(","))
+    unknown = [word for word in chosen if word not in KINDS]
+    if unknown:
+        parser.error(f"--faults: no fault {unknown[0]!r}; there are {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in chosen)
+
+
+def _outcomes(scale: Scale, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+    if jobs <= 1:
+        yield from (_seed(scale, seed) for seed in seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(_seed, scale), seeds, chunksize=1)
+
+
+def _seed(scale: Scale, seed: int) -> Outcome:
+    outcome = run(script_of(seed, scale))
+    if not outcome.failure:
+        outcome.story = []
+    return outcome
+
+
+def _simulated(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
+    total, began, told = _Sum(), time.monotonic(), 0.0
+    for outcome in _outcomes(scale, seeds, jobs):
+        total.add(outcome)
+        now = time.monotonic()
+        if outcome.failure:
+            print(total.line(now - began))
+            _tell(outcome)
+            return 1
+        if now - told >= _LEAST_SECONDS:
+            told = now
+            print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(total.line(time.monotonic() - began))
+    print("Every invariant held in every run.")
+    return 0
+
+
+def _tell(outcome: Outcome) -> None:
+    """The story of a seed that fails, then of the smallest part of it that fails too."""
+    script = outcome.script
+    scale = script.scale
+    print(f"\nSeed {script.seed} fails: {outcome.failure}\n")
+    print("\n".join(outcome.story[-60:]))
+    print("\nLooking for the smallest part of it that fails …", flush=True)
+    least = shrink(script, lambda line: print(f"  {line}", flush=True))
+    print(f"\n{len(least.script.faults)} faults, {len(least.script.asked)} tasks: {least.failure}\n")
+    print("\n".join(least.story[-80:]))
+    again = f"junto sim --from {script.seed} --seeds 1 --parties {scale.parties} --tasks {scale.tasks}"
+    print(f"\nAgain: {again} --fault-count {scale.faults} --seconds {scale.seconds:g}")
+
+
+def _mutants(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
+    names = [mutant.name for mutant in MUTANTS]
+    width = max(map(len, names))
+    survived = 0
+    if jobs > 1:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            found = list(pool.map(partial(_found, scale, seeds), names))
+    else:
+        found = [_found(scale, seeds, name) for name in names]
+    for mutant, (seed, how) in zip(MUTANTS, found, strict=True):
+        survived += seed is None
+        where = f"seed {seed}: {how}" if seed is not None else f"NOT FOUND in {len(seeds)} seeds"
+        print(f"{mutant.name:<{width}}  {mutant.what}\n{'':<{width}}  {where}")
+    print(f"\n{len(names) - survived} of {len(names)} mutants were found.")
+    return 1 if survived else 0
+
+
+def _found(scale: Scale, seeds: Sequence[int], name: str) -> tuple[int | None, str]:
+    """The first seed at which the simulator notices that a safeguard is off, and what it says."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    for seed in seeds:
+        script = script_of(seed, scale)
+        with mutant.applied():
+            outcome = run(script)
+        if outcome.failure:
+            return seed, outcome.failure
+    return None, ""
