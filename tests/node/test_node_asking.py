@@ -13,7 +13,6 @@ from junto.journal.statement import Statement
 from junto.journal.store import Journal
 from junto.node.asking import Asking, Wish
 from junto.node.ground import Ground
-from junto.node.ids import new_task_id
 from junto.node.runner import Runner
 from junto.plan.steps import Plan
 from junto.tasks.bodies import Proposal
@@ -21,7 +20,7 @@ from junto.types import Digest, PartyId, TaskId, is_task_id
 
 BTS, DELTA = PartyId("bts"), PartyId("delta")
 PLAN = Plan("SELECT 1", BTS, ())
-CHOSEN = new_task_id(1_700_000_000.0)
+CHOSEN = TaskId("01hf7yat00393ehy7j5t2hfbkj")
 
 
 class _World:

@@ -12,7 +12,8 @@ Missed is a time of a clock that is looked at more than `LATE_SECONDS` after it,
 was set forward, and a version or an end that came so long before the node did. `skip` leaves out what was missed,
 and of what waits behind a running task keeps the latest. `catch-up` fires every missed time and end, oldest first, and
 of missed versions the latest; of all that waits, it keeps the latest `MOST_WAITING`. A clock that is set back fires
-nothing twice: the latest `MOST_REMEMBERED` occasions of a trigger are remembered.
+nothing twice: the latest `MOST_REMEMBERED` occasions of a trigger are remembered. What a clock that was set back shows
+while the node is down, before the moment at which the trigger was made, is not made up for.
 """
 
 from collections import deque
