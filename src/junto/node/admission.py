@@ -35,7 +35,8 @@ _REMEMBERED = 1000
 """Fragments of which this node remembers what they took."""
 _SHOWN_SECONDS = 0.5
 _OF_THE_OFFERS = 0.9
-"""A part that cannot be reserved is refused after so much of the time for offers: the asker hears why in time."""
+"""A part that cannot be reserved is refused after so much of the time for offers, or of the task's if that is less: the
+asker hears why in time."""
 
 
 class Admission:
@@ -72,7 +73,8 @@ class Admission:
             raise Cancelled(f"task {task.id} has ended")
         now, clock = _now(), self._unix_time()
         offers = task.opened_at + self._patience.offer_seconds
-        waits = max(min(task.opened_at + self._patience.offer_seconds * _OF_THE_OFFERS, task.deadline) - clock, 0.0)
+        heard_in = min(self._patience.offer_seconds, task.deadline - task.opened_at)
+        waits = max(task.opened_at + heard_in * _OF_THE_OFFERS - clock, 0.0)
         holds = max(min(offers + self._patience.absence_seconds, task.deadline) - clock, waits)
         needs = self._needs(task)
         await self._reserve(self._request(task, needs, now, now + waits), now + holds)

@@ -11,7 +11,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -50,6 +50,26 @@ class _Future(asyncio.Future[Any]):
         return self.number
 
 
+class _Handle(asyncio.TimerHandle):
+    """Something that is to run; without what asyncio notes for its debug mode."""
+
+    __slots__ = ("timed",)
+
+    def __init__(  # what the base class sets up is for its own loop
+        self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None, timed: bool
+    ) -> None:
+        self.timed = timed
+        self._callback: Callable[..., object] | None = callback
+        self._args: tuple[object, ...] | None = args
+        self._context = context if context is not None else copy_context()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """It does not run, and lets go of what it would have called."""
+        self._cancelled = True
+        self._callback = self._args = None
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """Deterministic: the same seed and the same program give the same run."""
 
@@ -59,10 +79,13 @@ class SimLoop(asyncio.BaseEventLoop):
         self._schedule = schedule
         self._thread_seconds = thread_seconds
         self._numbers = 0
+        self._timers: list[tuple[float, int, _Handle]] = []
+        self._set = 0
         self._held: list[Any] = []
         self.events = 0
         self.most_events = 3_000_000
-        self.after_each: Callable[[], None] = lambda: None
+        self.every_events = 500
+        self.now_and_then: Callable[[], None] = lambda: None  # called once in so many events
         self.faults: list[str] = []
         self.tasks: dict[int, _Task] = {}
         self.set_task_factory(cast(Any, self._make))
@@ -110,37 +133,59 @@ class SimLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: Any) -> None:
         raise AssertionError("no selector")
 
+    def call_soon(  # type: ignore[override]  # as the base class, without its variadic types
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Run it in the next round."""
+        handle = _Handle(callback, args, context, False)
+        cast(Any, self)._ready.append(handle)
+        return handle
+
+    def call_at(  # type: ignore[override]  # as the base class, without its variadic types
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Run it at a moment; of two at the same moment the one first set."""
+        timer = _Handle(callback, args, context, True)
+        self._set += 1
+        heapq.heappush(self._timers, (when, self._set, timer))
+        return timer
+
     def _run_once(self) -> None:
         inner = cast(Any, self)  # what asyncio keeps for itself
         ready: deque[Any] = inner._ready
-        scheduled: list[Any] = inner._scheduled
-        while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 if inner._stopping:
                     return
                 raise Stuck("nothing is ready and no timer is set")
-            self._now = max(self._now, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self._now:
-            timer = heapq.heappop(scheduled)
-            timer._scheduled = False
-            ready.append(timer)
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            process = handle._context.get(PROCESS) if handle._context is not None else None
-            if process is not None and process.paused:
-                self._held.append(handle)
-                continue
-            if process is not None and process.dead and isinstance(handle, asyncio.TimerHandle):
-                continue
+            process = handle._context.get(PROCESS)
+            if process is not None:
+                if process.paused:
+                    self._held.append(handle)
+                    continue
+                if process.dead and handle.timed:
+                    continue
             self.events += 1
-            if self.events > self.most_events:
-                raise Stuck(f"{self.events} events, and no end: somebody turns in a circle")
-            handle._run()
-            self.after_each()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001  # as asyncio: a callback's failure is told, the loop goes on
+                self.call_exception_handler({"message": f"exception in {handle._callback}", "exception": error})
+            if self.events % self.every_events == 0:
+                if self.events > self.most_events:
+                    raise Stuck(f"{self.events} events, and no end: somebody turns in a circle")
+                self.now_and_then()
 
     # ── processes ──
 
@@ -167,10 +212,13 @@ class SimLoop(asyncio.BaseEventLoop):
         task = _Task(coroutine, loop=loop, number=self._numbers, **options)
         task.process = process
         self.tasks[task.number] = task
-        task.add_done_callback(lambda done: self.tasks.pop(task.number, None))
+        task.add_done_callback(self._done)
         if process is not None and process.dead:
             task.cancel()
         return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.pop(cast(_Task, task).number, None)
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

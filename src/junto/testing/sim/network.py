@@ -339,7 +339,7 @@ class SimLink:
         network.before_call(me, party, method, payload)
         if network.trapped(me):
             await loop.create_future()
-        await self._in_time(self._travel(me, party), until - loop.time(), method)
+        await self._in_time(self._arrival(me, party), until - loop.time(), method)
         if network.faults.random() < network.weather.loss:
             self._way.lose_soon(f"{party}: connection reset by peer", 0.0)
             network._connect(me, party)
@@ -354,15 +354,26 @@ class SimLink:
             self._way.lose_soon(f"{party}: connection reset by peer", 0.0)
             network._connect(me, party)
             await self._in_time(loop.create_future(), until - loop.time(), method)
-        await self._in_time(self._travel(party, me), until - loop.time(), method)
+        await self._in_time(self._arrival(party, me), until - loop.time(), method)
         if isinstance(answer, JuntoError):
             raise error_from_code(answer.code, str(answer))
         return cast(Answer, answer)
 
-    async def _travel(self, sender: PartyId, to: PartyId) -> None:
-        await asyncio.sleep(self._network.pause())
-        while (sender, to) in self._network.blocked:
-            await asyncio.sleep(0.5)
+    def _arrival(self, sender: PartyId, to: PartyId) -> asyncio.Future[None]:
+        """Done when a message of the one has reached the other."""
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
+
+        def arrive() -> None:
+            if arrived.done():
+                return
+            if (sender, to) in self._network.blocked:
+                loop.call_later(0.5, arrive)
+            else:
+                arrived.set_result(None)
+
+        loop.call_later(self._network.pause(), arrive)
+        return arrived
 
     async def _late(self, method: str, payload: bytes) -> None:
         await asyncio.sleep(self._network.pause() * 20)
@@ -398,14 +409,26 @@ class SimLink:
         context.run(PROCESS.set, self.remote.process)
         return asyncio.get_running_loop().create_task(work, context=context)
 
-    async def _in_time(self, work: Any, seconds: float, method: str) -> Any:
-        """What `work` gives while the link is up and the time lasts."""
-        job = asyncio.ensure_future(work)
+    async def _in_time(self, job: asyncio.Future[Any], seconds: float, method: str) -> Any:
+        """What `job` gives while the link is up and the time lasts."""
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: object = None) -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = loop.call_later(max(seconds, 0.0), wake)
+        job.add_done_callback(wake)
+        self._down.add_done_callback(wake)
         try:
-            await asyncio.wait([job, self._down], timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+            await woken
         except asyncio.CancelledError:
             job.cancel()
             raise
+        finally:
+            timer.cancel()
+            self._down.remove_done_callback(wake)
         if job.done() and not job.cancelled():
             return job.result()
         done_there = not job.done() and self._network.faults.random() < 0.5

@@ -19,13 +19,13 @@ from junto.plan.steps import encode
 from junto.testing.sim.faults import KINDS, Fault, Kind, faults
 from junto.testing.sim.invariants import Broken, Invariants
 from junto.testing.sim.loop import SimLoop, Stuck
+from junto.testing.sim.memory import remembering
 from junto.testing.sim.workload import Asked, workload
 from junto.testing.sim.world import World, template
 from junto.types import PartyId, TaskId
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _STORY_LINES = 400
-_CHECK_EVENTS = 500  # open tasks are looked at once in so many events
 _CALM_SECONDS = 30.0  # after the last deadline
 
 
@@ -84,7 +84,8 @@ def run(script: Script) -> Outcome:
     # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still.
     exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
     try:
-        return _Run(script).run()
+        with remembering():
+            return _Run(script).run()
     finally:
         exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
         gc.enable()
@@ -101,7 +102,6 @@ class _Run:
         self.world = World(template(script.scale.parties), self.loop, network, self.tell)
         self.asked: dict[TaskId, Asked] = {}
         self.invariants = Invariants(self.world, self.asked)
-        self._since_check = 0
         self.world.network.on_trap = self._trapped
 
     def tell(self, line: str) -> None:
@@ -119,7 +119,7 @@ class _Run:
             before(sender, to, method, payload)
 
         self.world.network.before_call = heard
-        self.loop.after_each = self._after_each
+        self.loop.now_and_then = self.invariants.check
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_until_complete(self._play())
@@ -144,7 +144,7 @@ class _Run:
 
     def _unwind(self) -> None:
         """Let go of every coroutine, without a word."""
-        self.loop.after_each = lambda: None
+        self.loop.now_and_then = lambda: None
         self.loop.most_events = self.loop.events + 1_000_000
         for party in list(self.world.running):
             self.loop.kill(self.world.running[party].process)
@@ -157,12 +157,6 @@ class _Run:
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
         self.loop.close()
-
-    def _after_each(self) -> None:
-        self._since_check += 1
-        if self._since_check >= _CHECK_EVENTS:
-            self._since_check = 0
-            self.invariants.check()
 
     async def _play(self) -> None:
         world, script = self.world, self.script
