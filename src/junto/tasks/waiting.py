@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long a node waits and whom for, and how a task ended."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,5 @@ def lapsed(limit: str, until: float, waits: Sequence[Wait], me: PartyId) -> tupl
     due.sort(key=lambda wait: (not wait.why, wait.party == me))
     detail = f" ({due[0].why})" if due[0].why else ""
     names = ", ".join(wait.party for wait in due)
-    return due[0].party, (
-        f"{limit} passed waiting {round(until - due[0].since, 3):g} s for {names}: {due[0].what}{detail}"
-    )
+    what = due[0].what if len(due) == 1 else re.sub(r"^its\b", "their", due[0].what)
+    return due[0].party, f"{limit} passed waiting {round(until - due[0].since, 3):g} s for {names}: {what}{detail}"
