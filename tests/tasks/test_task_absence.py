@@ -201,7 +201,7 @@ def test_a_silent_party_that_cannot_be_reached_is_named_before_one_that_is_merel
     task.handle(Ticked(OFFERS_DUE))
     assert task.outcome is not None
     assert task.outcome.party == UNITED
-    assert "for united, delta: its offer (cannot be reached: refused)" in task.outcome.reason
+    assert "for united, delta: their offer (cannot be reached: refused)" in task.outcome.reason
 
 
 def test_a_receipt_that_does_not_come_says_that_its_receiver_cannot_be_reached() -> None:

@@ -196,7 +196,7 @@ def test_a_silent_participant_is_named_at_the_limit_for_offers() -> None:
 def test_all_who_are_silent_are_named() -> None:
     task = asker()
     task.handle(Ticked(OFFERS_DUE))
-    assert "waiting 10 s for delta, united: its offer" in _outcome(task)[3]
+    assert "waiting 10 s for delta, united: their offer" in _outcome(task)[3]
 
 
 def test_of_two_silent_the_one_that_cannot_be_reached_is_named_first() -> None:
@@ -204,7 +204,7 @@ def test_of_two_silent_the_one_that_cannot_be_reached_is_named_first() -> None:
     task.handle(Ticked(OFFERS_DUE))
     assert _outcome(task)[2:] == (
         UNITED,
-        "the time for offers passed waiting 10 s for united, delta: its offer (cannot be reached: connection refused)",
+        "the time for offers passed waiting 10 s for united, delta: their offer (cannot be reached: connection refused)",
     )
 
 
