@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
@@ -34,9 +34,11 @@ class Stuck(Exception):
 
 
 class _Task(asyncio.Task[Any]):
-    def __init__(self, coroutine: Any, *, loop: "SimLoop", number: int, **options: Any) -> None:
+    def __init__(
+        self, coroutine: Any, *, loop: "SimLoop", number: int, process: Process | None, **options: Any
+    ) -> None:
         self.number = number
-        self.process = PROCESS.get()
+        self.process = process
         super().__init__(coroutine, loop=loop, **options)
 
     def __hash__(self) -> int:
@@ -59,15 +61,20 @@ class _Handle(asyncio.TimerHandle):
         self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None, timed: bool
     ) -> None:
         self.timed = timed
-        self._callback: Callable[..., object] | None = callback
-        self._args: tuple[object, ...] | None = args
+        self._callback = callback
+        self._args = args
         self._context = context if context is not None else copy_context()
         self._cancelled = False
+        self._source_traceback = None
 
     def cancel(self) -> None:
         """It does not run, and lets go of what it would have called."""
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback, self._args = _nothing, ()
+
+
+def _nothing() -> None:
+    """What a cancelled handle would do."""
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -88,7 +95,6 @@ class SimLoop(asyncio.BaseEventLoop):
         self.now_and_then: Callable[[], None] = lambda: None  # called once in so many events
         self.faults: list[str] = []
         self.tasks: dict[int, _Task] = {}
-        self.set_task_factory(cast(Any, self._make))
         self.set_exception_handler(self._note)
 
     # ── what asyncio asks of a loop ──
@@ -203,14 +209,13 @@ class SimLoop(asyncio.BaseEventLoop):
         for task in [task for task in self.tasks.values() if task.process is process]:
             task.cancel()
 
-    def _make(
-        self, loop: "SimLoop", coroutine: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
-    ) -> _Task:
+    def create_task(  # type: ignore[override]  # as the base class, whose type lets loops differ
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """A task of the process that makes it, or of the one that `context` names."""
         self._numbers += 1
-        context: Context | None = options.get("context")
         process = context.get(PROCESS) if context is not None else PROCESS.get()
-        task = _Task(coroutine, loop=loop, number=self._numbers, **options)
-        task.process = process
+        task = _Task(coro, loop=self, number=self._numbers, process=process, name=name or "", context=context)
         self.tasks[task.number] = task
         task.add_done_callback(self._done)
         if process is not None and process.dead:
