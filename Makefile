@@ -27,8 +27,8 @@ setup: $(VENV)/.dev ## .venv with all that demo, tests and checks need
 demo: $(VENV)/.demo ## four parties on this machine answer questions on real flights (ARGS=--json for JSON)
 	@$(BIN)/junto demo $(ARGS)
 
-test: $(VENV)/.dev ## all tests (ARGS=tests/link for some)
-	@$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev ## all tests, three at once (ARGS=tests/link for some)
+	@$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.dev ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -111,6 +111,15 @@ def test_a_task_is_told_with_its_parts_its_waits_and_why_it_ended() -> None:
     assert "waiting for delta: its offer, 3.0 s" in text
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_answer_says_who_is_missing_even_to_who_wants_no_receipt(quiet: bool) -> None:
+    receipt = ReceiptView(TASK, "01jreceipt", "01jcontract", DIGEST, DIGEST, 1, 0, (), 1.0, "bts")
+    told = io.StringIO()
+    show_receipt(Answer(pa.table({"n": [1]}), receipt, replace(_progress("done"), missing=(DELTA,))), told, quiet=quiet)
+    assert "missing   delta: stayed away, their rows are not in the answer\n" in told.getvalue()
+    assert ("1 row, " in told.getvalue()) is not quiet
+
+
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────
 
 

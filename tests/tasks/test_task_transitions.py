@@ -204,7 +204,8 @@ def test_of_two_silent_the_one_that_cannot_be_reached_is_named_first() -> None:
     task.handle(Ticked(OFFERS_DUE))
     assert _outcome(task)[2:] == (
         UNITED,
-        "the time for offers passed waiting 10 s for united, delta: their offer (cannot be reached: connection refused)",
+        "the time for offers passed waiting 10 s for united, delta: their offer"
+        " (cannot be reached: connection refused)",
     )
 
 

@@ -3,6 +3,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -38,13 +39,13 @@ def check_place(format: Format, out: Path | None) -> None:
 
 
 def print_answer(answer: Answer, format: Format, out: Path | None, *, quiet: bool) -> None:
-    """The answer to a file or standard output and, unless `quiet`, its receipt to standard error."""
+    """The answer to a file or standard output, and to standard error its receipt: of that, if `quiet`, only what the
+    answer lacks and who computed it otherwise."""
     if out is None and format is Format.TABLE:
         print(table_text(answer.table))
     else:
         write_table(answer.table, format.value, out)
-    if not quiet:
-        show_receipt(answer, sys.stderr)
+    show_receipt(answer, sys.stderr, quiet=quiet)
 
 
 def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:
@@ -123,21 +124,32 @@ def certificate_lines(certificate: Certificate) -> list[str]:
     return lines
 
 
-def show_receipt(answer: Answer, stream: TextIO) -> None:
+def missing_line(parties: Sequence[str]) -> str:
+    """Who stayed away from a task that went on, and what that means for its answer."""
+    return f"{', '.join(parties)}: stayed away, their rows are not in the answer"
+
+
+def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None:
     """The receipt in a few lines: what was computed from what, and which journals prove it."""
     receipt = answer.receipt
+    told = [f"missing   {missing_line(answer.missing)}"] if answer.missing else []
+    told += [f"deviation {deviation.line}" for deviation in answer.deviations]
+    if not quiet:
+        groups = f", {receipt.withheld} withheld as too small" if receipt.withheld else ""
+        lines = [
+            f"{receipt.rows:,} {'row' if receipt.rows == 1 else 'rows'}{groups}, {receipt.seconds:.3f} s",
+            f"receipt   {receipt.statement}, signed by {receipt.signer}",
+            f"contract  {receipt.contract}",
+            f"plan      {receipt.plan}",
+            f"result    {receipt.result}",
+        ]
+        lines += [
+            f"read      {reading.party}.{reading.dataset} {reading.version[:23]}…" for reading in receipt.versions
+        ]
+        for certificate in answer.certificates:
+            alike = dict.fromkeys(signed.party for signed in certificate.signed if signed.digest == certificate.digest)
+            lines.append(f"certified step {certificate.step} {certificate.digest[:23]}… by {', '.join(alike)}")
+        told = [*lines, *told, f"in every participant's journal: junto journal ls --task {receipt.task}"]
     console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
-    groups = f", {receipt.withheld} withheld as too small" if receipt.withheld else ""
-    console.print(f"{receipt.rows} rows{groups}, {receipt.seconds:.3f} s")
-    console.print(f"receipt   {receipt.statement}, signed by {receipt.signer}")
-    console.print(f"contract  {receipt.contract}")
-    console.print(f"plan      {receipt.plan}")
-    console.print(f"result    {receipt.result}")
-    for reading in receipt.versions:
-        console.print(f"read      {reading.party}.{reading.dataset} {reading.version[:23]}…")
-    for certificate in answer.certificates:
-        alike = dict.fromkeys(signed.party for signed in certificate.signed if signed.digest == certificate.digest)
-        console.print(f"certified step {certificate.step} {certificate.digest[:23]}… by {', '.join(alike)}")
-    for deviation in answer.deviations:
-        console.print(f"deviation {deviation.line}")
-    console.print(f"in every participant's journal: junto journal ls --task {receipt.task}")
+    for line in told:
+        console.print(line)

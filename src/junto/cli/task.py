@@ -25,7 +25,7 @@ from junto.cli.options import (
     asked,
 )
 from junto.cli.progress import progress_lines
-from junto.cli.tables import Format, certificate_lines, check_place, print_answer
+from junto.cli.tables import Format, certificate_lines, check_place, missing_line, print_answer
 from junto.cli.watch import print_notices
 from junto.client import connect
 from junto.errors import Busy, InvalidInput
@@ -157,7 +157,7 @@ def describe(progress: Progress, now: float) -> str:
         f"state     {progress.state}" + (f" ({progress.code})" if progress.code else ""),
     ]
     if progress.missing:
-        lines.append(f"missing   {', '.join(progress.missing)}: stayed away, their rows are not in the answer")
+        lines.append(f"missing   {missing_line(progress.missing)}")
     if progress.reason:
         lines += [f"because   {line}" for line in progress.reason.splitlines()]
     for part in progress.parts:
