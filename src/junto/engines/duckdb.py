@@ -15,7 +15,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -112,6 +111,7 @@ class DuckDB:
         with self._lock:
             while self._open:
                 _let_go(self._open.popitem()[1])
+        self._watch.close()
 
     @contextmanager
     def _cursor(self, needs: _Needs) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -273,7 +273,8 @@ class _Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[object, tuple[duckdb.DuckDBPyConnection, Stop]] = {}
-        self._watching = False
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
 
     @contextmanager
     def over(self, cursor: duckdb.DuckDBPyConnection, stop: Stop) -> Iterator[None]:
@@ -281,26 +282,36 @@ class _Watch:
         run = object()
         with self._lock:
             self._runs[run] = cursor, stop
-            if not self._watching:
-                threading.Thread(target=self._watch, name="duckdb-stop", daemon=True).start()
-                self._watching = True
+            self._closed.clear()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="duckdb-stop", daemon=True)
+                self._thread.start()
         try:
             yield
         finally:
             with self._lock:
                 del self._runs[run]
 
+    def close(self) -> None:
+        """End the thread, unless something runs: a process that ends while it lives cannot take DuckDB apart."""
+        with self._lock:
+            thread = self._thread
+            if thread is None or self._runs:
+                return
+            self._closed.set()
+        thread.join(2 * _POLL_SECONDS)
+
     def _watch(self) -> None:
         quiet = 0
         while True:
-            time.sleep(_POLL_SECONDS)
+            self._closed.wait(_POLL_SECONDS)
             with self._lock:
                 for cursor, stop in self._runs.values():
                     if stop.is_set():
                         cursor.interrupt()
                 quiet = 0 if self._runs else quiet + 1
-                if quiet >= _QUIET_POLLS:
-                    self._watching = False
+                if quiet >= _QUIET_POLLS or (self._closed.is_set() and not self._runs):
+                    self._thread = None
                     return
 
 

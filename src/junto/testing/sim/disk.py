@@ -7,6 +7,7 @@ what had not been synced is lost, or, as SQLite's log allows, the whole last bat
 
 import asyncio
 import errno
+import heapq
 import io
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -114,6 +115,7 @@ class SimJournal:
         self._frontier = tree.Frontier()
         self._process = PROCESS.get() or Process("harness")
         self._by_task: dict[str, list[Entry]] = {}
+        self._by_kind: dict[str, list[Entry]] = {}
 
     def open(self) -> None:
         """Read what is there."""
@@ -169,8 +171,15 @@ class SimJournal:
         self, start: int = 0, stop: int | None = None, *, kinds: Collection[str] = (), task: str = "", author: str = ""
     ) -> Iterator[Entry]:
         """See `Reader.entries`."""
-        for entry in list(self._by_task.get(task, ())) if task else self._disk.entries[start:stop]:
-            if (not kinds or entry.kind in kinds) and (not author or entry.author == author):
+        found = self._disk.entries
+        if task:
+            found = self._by_task.get(task, [])
+        elif kinds:
+            found = list(heapq.merge(*(self._by_kind.get(kind, []) for kind in set(kinds)), key=lambda e: e.index))
+        for entry in found[:]:
+            if stop is not None and entry.index >= stop:
+                return
+            if entry.index >= start and (not kinds or entry.kind in kinds) and (not author or entry.author == author):
                 yield entry
 
     def find(self, statement: str) -> Entry | None:
@@ -179,8 +188,7 @@ class SimJournal:
 
     def latest(self, kind: str, author: str) -> Entry | None:
         """The author's last of the kind."""
-        found = [entry for entry in self._disk.entries if (entry.kind, entry.author) == (kind, author)]
-        return found[-1] if found else None
+        return next((entry for entry in reversed(self._by_kind.get(kind, [])) if entry.author == author), None)
 
     # ── the writer ──
 
@@ -239,5 +247,6 @@ class SimJournal:
     def _take(self, entry: Entry) -> None:
         self._frontier, _ = self._frontier.appended(entry.leaf)
         self._ids[entry.id] = entry
+        self._by_kind.setdefault(entry.kind, []).append(entry)
         if entry.task:
             self._by_task.setdefault(entry.task, []).append(entry)

@@ -45,11 +45,13 @@ class Invariants:
         self._acknowledged: dict[PartyId, set[str]] = defaultdict(set)  # party → statement ids it said it has
         self._promised: dict[TaskId, PartyId] = {}
         self.done = 0
+        self.broken = ""
         self.healed_at = 0.0
         self.clocks_agree = True
         self.ended: dict[str, int] = defaultdict(int)
         world.network.before_call = self.before_call
         world.network.after_call = self.after_call
+        world.changed = self.changed
 
     # ── with every message ──
 
@@ -81,21 +83,22 @@ class Invariants:
         self._promised[task] = party
         self._must(self._proposal(party, task) is not None, f"{party} accepts task {task}, and its journal has it not")
 
-    # ── in between ──
+    # ── with every event of a task ──
+
+    def changed(self, party: PartyId, live: Live) -> None:
+        """Every open task waits for somebody, by a deadline. Kept until `check`: this is called by the node."""
+        task = live.task
+        if self.broken or task.state in ENDED or task.state == "new":
+            return
+        waits = task.waits()
+        if not waits:
+            self.broken = f"task {task.id} is {task.state} at {party} and waits for nobody"
+        elif any(wait.until > task.deadline + 1e-6 for wait in waits):
+            self.broken = f"task {task.id} at {party} waits beyond its deadline"
 
     def check(self) -> None:
-        """Every open task waits for somebody, by a deadline."""
-        for party, running in self._world.running.items():
-            if not running.ready:
-                continue
-            for live in running.node.runner.live.values():
-                task = live.task
-                if task.state in ENDED or task.state == "new":
-                    continue
-                waits = task.waits()
-                self._must(bool(waits), f"task {task.id} is {task.state} at {party} and waits for nobody")
-                late = [wait for wait in waits if wait.until > task.deadline + 1e-6]
-                self._must(not late, f"task {task.id} at {party} waits beyond its deadline")
+        """Raises Broken if it was found meanwhile."""
+        self._must(not self.broken, self.broken)
 
     # ── at the end ──
 

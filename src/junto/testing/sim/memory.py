@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 from unittest.mock import patch
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from junto.catalog.dataset import Dataset
 from junto.journal import statement as statements
@@ -18,6 +19,7 @@ from junto.node import judge
 from junto.plan.disclosure import disclosures
 from junto.plan.review import Review, review
 from junto.plan.steps import Plan, encode
+from junto.trust import certificates
 from junto.trust import envelope as dsse
 from junto.trust.envelope import Envelope, KeyId
 from junto.types import PartyId
@@ -32,24 +34,42 @@ class _Memory:
     def __init__(self) -> None:
         self._known: dict[Hashable, object] = {}
 
+    def know(self, key: Hashable, result: object) -> None:
+        """The result for this key, found elsewhere."""
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[key] = result
+
     def of(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What `compute` gave for this key."""
         found = self._known.get(key)
         if found is None:
-            if len(self._known) >= _MOST:
-                self._known.clear()
-            found = self._known[key] = compute()
+            found = compute()
+            self.know(key, found)
         return found  # type: ignore[return-value]  # put there by the same caller
 
 
 _SIGNATURES, _STATEMENTS, _PLANS = _Memory(), _Memory(), _Memory()
-_verify, _parse = dsse.verify, statements._parse
+_verify, _sign, _parse = dsse.verify, dsse.add_signature, statements._parse
+_check_authority = certificates.check_authority
 
 
 def _verified(envelope: Envelope, keys: Mapping[KeyId, Ed25519PublicKey]) -> set[KeyId]:
+    return set(_SIGNATURES.of(_signed_by(envelope, keys), lambda: _verify(envelope, keys)))
+
+
+def _signed(envelope: Envelope, key: Ed25519PrivateKey) -> Envelope:
+    """What is signed with a key is good under it."""
+    signed = _sign(envelope, key)
+    if len(signed.signatures) == 1:
+        keyid = signed.signatures[0].keyid
+        _SIGNATURES.know(_signed_by(signed, {keyid: key.public_key()}), {keyid})
+    return signed
+
+
+def _signed_by(envelope: Envelope, keys: Mapping[KeyId, Ed25519PublicKey]) -> Hashable:
     ring = tuple((id, key.public_bytes_raw()) for id, key in keys.items())
-    signed = (envelope.payload_type, envelope.payload, envelope.signatures)
-    return set(_SIGNATURES.of((signed, ring), lambda: _verify(envelope, keys)))
+    return envelope.payload_type, envelope.payload, envelope.signatures, ring
 
 
 def _parsed(data: bytes) -> tuple[Envelope, statements.Statement]:
@@ -61,12 +81,18 @@ def _reviewed(plan: Plan, party: PartyId, datasets: list[Dataset]) -> Review:
     return _PLANS.of(key, lambda: review(plan, party, datasets))
 
 
+def _authority(party: PartyId, certificate_pem: str) -> x509.Certificate:
+    return _STATEMENTS.of((party, certificate_pem), lambda: _check_authority(party, certificate_pem))
+
+
 @contextmanager
 def remembering() -> Iterator[None]:
     """While it is entered, the pure functions of this process remember."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(dsse, "verify", _verified))
+        stack.enter_context(patch.object(dsse, "add_signature", _signed))
         stack.enter_context(patch.object(statements, "_parse", _parsed))
+        stack.enter_context(patch("junto.trust.identity.check_authority", _authority))
         stack.enter_context(patch.object(judge, "review", _reviewed))
         stack.enter_context(
             patch.object(judge, "disclosures", lambda plan: _PLANS.of(encode(plan), lambda: disclosures(plan)))

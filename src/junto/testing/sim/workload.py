@@ -5,6 +5,7 @@ Tables are small and every question is compiled once by the real frontend. The e
 and remembers: an answer depends on nothing but the text and the tables it reads.
 """
 
+import atexit
 import hashlib
 import random
 import threading
@@ -92,6 +93,7 @@ class RememberingEngine:
 
     def __init__(self) -> None:
         self._engine = DuckDB()
+        atexit.register(self._engine.close)
         self._known: dict[bytes, pa.Table] = {}
 
     @contextmanager

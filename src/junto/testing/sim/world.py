@@ -5,7 +5,9 @@ A template of keys, charter and published data is made once in a process; each r
 """
 
 import asyncio
+import atexit
 import contextlib
+import gc
 import random
 import shutil
 import tempfile
@@ -29,6 +31,7 @@ from junto.node import home as homes
 from junto.node.ground import Ground
 from junto.node.home import Home
 from junto.node.node import Node
+from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
 from junto.plan.steps import Plan
 from junto.tasks.waiting import Patience
@@ -77,8 +80,8 @@ class World:
         self.running: dict[PartyId, Running] = {}
         self.starts = 0
         self.crashes = 0
+        self.changed: Callable[[PartyId, Live], None] = lambda party, live: None
         self.unix = template.unix
-        self.may_restart = True
         self.due: set[PartyId] = set()  # killed, and about to be started again
 
     @property
@@ -132,6 +135,10 @@ class World:
             self.crash(party)
             self.restart_soon(party, 1.0)
             return
+        runner = running.node.runner
+        for live in runner.live.values():
+            self.changed(party, live)
+        runner.watchers.append(partial(self._changed, party))
         running.ready = True
         self.told(f"{party} is up")
 
@@ -173,6 +180,9 @@ class World:
         if self.running.get(running.party) is running:
             self.crash(running.party)
             self.restart_soon(running.party, 0.5 + self.faults.random())
+
+    def _changed(self, party: PartyId, live: Live) -> None:
+        self.changed(party, live)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Work of the harness, which nothing kills."""
@@ -265,7 +275,11 @@ def template(count: int) -> Template:
         shutil.rmtree(made[party].path)
         shutil.copytree(world.homes[party].path, made[party].path)
     world.close()
-    return Template(folder, {party: homes.load(made[party].path) for party in names}, disks, plans, now + 60.0)
+    loaded = {party: homes.load(made[party].path) for party in names}
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked through between runs, but at its end
+    atexit.register(gc.unfreeze)
+    return Template(folder, loaded, disks, plans, now + 60.0)
 
 
 async def _published(world: World, names: list[PartyId], plans: dict[tuple[PartyId, int], Plan]) -> None:
