@@ -286,12 +286,25 @@ def test_a_stop_that_finds_no_room_still_ends_the_work() -> None:
 
     async def claim(runner: Runner) -> None:
         live = await _running(runner, world)
-        runner.cancel(TASK, "ana")
+        with pytest.raises(StorageFailed):  # whoever cancelled is not told that it is recorded
+            await runner.cancel(TASK, "ana")
         await _settled(live)
         assert live.task.state == "cancelled"
 
     _run(world, claim)
     assert "forget" in world.did
+
+
+def test_who_cancels_hears_so_when_the_journal_has_it() -> None:
+    world = _World()
+
+    async def claim(runner: Runner) -> None:
+        live = await _running(runner, world)
+        await runner.cancel(TASK, "ana")
+        assert "write stop" in world.did
+        assert live.task.state == "cancelled"
+
+    _run(world, claim)
 
 
 def test_a_cancelled_task_stops_its_work_and_its_timers() -> None:
@@ -300,12 +313,12 @@ def test_a_cancelled_task_stops_its_work_and_its_timers() -> None:
     async def claim(runner: Runner) -> None:
         live = await _running(runner, world)
         assert live.timers
-        runner.cancel(TASK, "ana")
+        await runner.cancel(TASK, "ana")
         await _settled(live)
         assert live.timers == []
         assert runner.open == []
         with pytest.raises(InvalidInput, match="ended already"):
-            runner.cancel(TASK, "ana")
+            await runner.cancel(TASK, "ana")
 
     _run(world, claim)
     assert world.did[-4:] == ["write stop", "send stop to delta", "forget", "work ends"]
@@ -397,7 +410,7 @@ def test_an_open_task_of_the_journal_goes_on_and_an_ended_one_stays() -> None:
         live = runner.resume(task, "", {}, None)
         await _settled(live)
         assert live.task.state == "proposed"
-        runner.cancel(TASK, "ana")
+        await runner.cancel(TASK, "ana")
         await _settled(live)
         again = runner.resume(task, "receipt-1", {}, None)
         assert (again.lane, again.receipt_statement) == (deque(), "receipt-1")

@@ -61,6 +61,7 @@ class Live:
     contracted: asyncio.Event = field(default_factory=asyncio.Event)
     recorded: asyncio.Event = field(default_factory=asyncio.Event)  # the proposal is durable, or never will be
     unrecorded: bool = False  # it never will be
+    failure: JuntoError | None = None  # the disk or the journal failed: what was said last is not recorded
     redo: Callable[[StepId], None] | None = None
     kept: dict[StepId, KeptStep] = field(default_factory=dict)  # what an earlier process had finished
     answer: Answered | None = None
@@ -140,12 +141,20 @@ class Runner:
         self._note_absences(live)
         return live
 
-    def cancel(self, id: TaskId, user: str) -> None:
-        """End a task because a user of ours asks. Raises InvalidInput if it is unknown or has ended."""
+    async def cancel(self, id: TaskId, user: str) -> None:
+        """End a task because a user of ours asks; once this returns, the journal has it.
+
+        Raises InvalidInput if it is unknown or has ended, StorageFailed if it cannot be recorded: it has ended then,
+        but a node that is started again knows nothing of it.
+        """
         live = self.find(id)
         if live.task.state in ENDED:
             raise InvalidInput(f"task {id} has ended already ({live.task.state})")
         self.dispatch(live, CancelAsked(user, self._unix_time()))
+        if live.carrier is not None:
+            await asyncio.shield(live.carrier)
+        if live.failure is not None:
+            raise live.failure
 
     def find(self, id: TaskId) -> Live:
         """The task of that id. Raises InvalidInput."""
@@ -220,6 +229,7 @@ class Runner:
                 await self._do(live, instruction)
             except JuntoError as error:
                 _log.error("a task's instruction failed", task=live.task.id, code=error.code, reason=str(error))
+                live.failure = error
                 self._fail(live, error.code, str(error))
             except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
                 _log.exception("a task's instruction failed", task=live.task.id)

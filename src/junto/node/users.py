@@ -128,7 +128,7 @@ class Users:
         """End a task."""
         task = decoded(payload, methods.Which).task
         self._check_own(caller, self._node.runner.find(task))
-        self._node.runner.cancel(task, caller.name.user)
+        await self._node.runner.cancel(task, caller.name.user)
         return b""
 
     def _check_own(self, caller: Caller, live: Live) -> None:

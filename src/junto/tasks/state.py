@@ -98,7 +98,7 @@ class Task:
         self._answer: Released | None = None  # it is here, and waits for what certifies it
         self._versions: dict[tuple[PartyId, str], Version] = {}
         self._joint = joint_steps(proposal.plan)
-        self._ahead: dict[tuple[StepId, PartyId, str], Finished] = {}  # of runs that we have not heard of yet
+        self._ahead: dict[tuple[StepId, PartyId], Finished] = {}  # the latest of runs that we have not heard of yet
         self._last_word = False  # that the task ended stands in a statement
         self.attempts: dict[StepId, int] = {}
         self.tried: dict[StepId, StepTried] = {}
@@ -363,7 +363,7 @@ class Task:
             if finished.attempt == self.run_of(finished.step):
                 self.finished.setdefault((finished.step, event.party), finished)
             else:
-                self._ahead[(finished.step, event.party, finished.attempt)] = finished
+                self._ahead[(finished.step, event.party)] = finished
 
     def _attempt_arrived(self, event: AttemptArrived) -> list[Instruction]:
         attempt = event.attempt
@@ -382,9 +382,9 @@ class Task:
             self._unconfirmed = [done for done in self._unconfirmed if done.step != resting]
             for party in self.proposal.participants:
                 self.finished.pop((resting, party), None)
-                done = self._ahead.pop((resting, party, run), None)
-                if done is not None:
-                    self.finished[(resting, party)] = done
+                done = self._ahead.get((resting, party))
+                if done is not None and done.attempt == run:
+                    self.finished[(resting, party)] = self._ahead.pop((resting, party))
 
     def _restarted(self, event: Restarted) -> list[Instruction]:
         """Our process was started anew: what was waited for is waited for again, what was begun goes on."""
