@@ -243,7 +243,7 @@ def world_of(seed: int, sizes: tuple[int, int, int]) -> World:
     return World(seed, sizes)
 
 
-@settings(derandomize=True, max_examples=100, deadline=None)
+@settings(derandomize=True, max_examples=50, deadline=None)
 @given(questions(), st.integers(0, 5), st.sampled_from(((40, 60, 80), (0, 0, 30), (7, 2, 12), (0, 0, 0))))
 def test_any_grouped_question_equals_duckdb_over_the_pooled_rows(
     question: tuple[str, str], seed: int, sizes: tuple[int, int, int]
