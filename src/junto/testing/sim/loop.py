@@ -65,7 +65,7 @@ class _Handle(asyncio.TimerHandle):
         self._args = args
         self._context = context if context is not None else copy_context()
         self._cancelled = False
-        self._source_traceback = None
+        self._source_traceback = self._repr = None
 
     def cancel(self) -> None:
         """It does not run, and lets go of what it would have called."""
@@ -192,6 +192,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 if self.events > self.most_events:
                     raise Stuck(f"{self.events} events, and no end: somebody turns in a circle")
                 self.now_and_then()
+
+    def close(self) -> None:
+        """It runs no more, and holds nobody."""
+        super().close()
+        self._timers.clear()
+        self._held.clear()
 
     # ── processes ──
 

@@ -5,19 +5,26 @@ Not in `__main__`: a spawned process cannot import what is defined there.
 """
 
 import argparse
+import atexit
+import os
 import sys
 import time
+import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 
 from junto.testing.sim.faults import KINDS, Kind
-from junto.testing.sim.mutants import MUTANTS
+from junto.testing.sim.mutants import MUTANTS, Mutant
 from junto.testing.sim.run import Outcome, Scale, run, script_of, shrink
 
 _LEAST_SECONDS = 1.0  # between two lines of progress
+_SEEDS_PER_PROCESS = 200
+_AHEAD = 64  # seeds that are asked of the processes at once
+_BASE_SEEDS = 20  # must hold with every safeguard on before mutants are looked for
+_HOW = 160  # characters of what a mutant broke
 
 
 @dataclass(slots=True)
@@ -63,13 +70,24 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--mutants", action="store_true", help="switch off one safeguard after the other: each is found"
     )
+    parser.add_argument("--only", default="", help="with --mutants: the names of some of them, with commas")
     asked = parser.parse_args(words)
     if not 2 <= asked.parties <= 7:
         parser.error(f"--parties {asked.parties}: 2 to 7")
     kinds = _kinds(parser, asked.faults)
     scale = Scale(asked.parties, asked.tasks, asked.fault_count if kinds else 0, asked.seconds, kinds or KINDS)
     seeds = range(asked.first, asked.first + asked.seeds)
-    return _mutants(scale, seeds, asked.jobs) if asked.mutants else _simulated(scale, seeds, asked.jobs)
+    if asked.mutants:
+        return _mutants(scale, seeds, asked.jobs, _chosen(parser, asked.only))
+    return _simulated(scale, seeds, asked.jobs)
+
+
+def _chosen(parser: argparse.ArgumentParser, text: str) -> list[Mutant]:
+    names = {word.strip() for word in text.split(",") if word.strip()}
+    unknown = names - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"--only: no mutant {min(unknown)!r}; there are {', '.join(mutant.name for mutant in MUTANTS)}")
+    return [mutant for mutant in MUTANTS if not names or mutant.name in names]
 
 
 def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[Kind, ...]:
@@ -84,12 +102,26 @@ def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in chosen)
 
 
-def _outcomes(scale: Scale, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    if jobs <= 1:
-        yield from (_seed(scale, seed) for seed in seeds)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(_seed, scale), seeds, chunksize=1)
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    """Processes to run seeds in; each makes room for another after a while, for coroutines that were killed linger."""
+    return ProcessPoolExecutor(jobs, get_context("spawn"), _leave_without_ado, max_tasks_per_child=_SEEDS_PER_PROCESS)
+
+
+def _leave_without_ado() -> None:
+    """Killed coroutines stand where they were: taking the interpreter apart around them is slow and loud."""
+    warnings.simplefilter("ignore", RuntimeWarning)  # "was never awaited": its process was killed before
+    atexit.register(os._exit, 0)
+
+
+def _outcomes(scale: Scale, seeds: Sequence[int], pool: ProcessPoolExecutor) -> Iterator[Outcome]:
+    """In order; only so many are under way at once that a failure is told soon."""
+    waiting: deque[Future[Outcome]] = deque()
+    for seed in seeds:
+        waiting.append(pool.submit(_seed, scale, seed))
+        if len(waiting) >= _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _seed(scale: Scale, seed: int) -> Outcome:
@@ -101,16 +133,19 @@ def _seed(scale: Scale, seed: int) -> Outcome:
 
 def _simulated(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
     total, began, told = _Sum(), time.monotonic(), 0.0
-    for outcome in _outcomes(scale, seeds, jobs):
-        total.add(outcome)
-        now = time.monotonic()
-        if outcome.failure:
-            print(total.line(now - began))
-            _tell(outcome)
-            return 1
-        if now - told >= _LEAST_SECONDS:
-            told = now
-            print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
+    with _pool(jobs) as pool:
+        for outcome in _outcomes(scale, seeds, pool):
+            total.add(outcome)
+            now = time.monotonic()
+            if outcome.failure:
+                pool.shutdown(wait=False, cancel_futures=True)
+                print(total.line(now - began), flush=True)
+                with _pool(1) as one:
+                    one.submit(_tell, outcome).result()
+                return 1
+            if now - told >= _LEAST_SECONDS:
+                told = now
+                print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(total.line(time.monotonic() - began))
     print("Every invariant held in every run.")
@@ -128,33 +163,39 @@ def _tell(outcome: Outcome) -> None:
     print(f"\n{len(least.script.faults)} faults, {len(least.script.asked)} tasks: {least.failure}\n")
     print("\n".join(least.story[-80:]))
     again = f"junto sim --from {script.seed} --seeds 1 --parties {scale.parties} --tasks {scale.tasks}"
-    print(f"\nAgain: {again} --fault-count {scale.faults} --seconds {scale.seconds:g}")
+    print(f"\nAgain: {again} --fault-count {scale.faults} --seconds {scale.seconds:g}", flush=True)
 
 
-def _mutants(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
-    names = [mutant.name for mutant in MUTANTS]
-    width = max(map(len, names))
+def _mutants(scale: Scale, seeds: Sequence[int], jobs: int, chosen: Sequence[Mutant]) -> int:
+    """A line for each mutant as soon as it is found, or is not."""
     survived = 0
-    if jobs > 1:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            found = list(pool.map(partial(_found, scale, seeds), names))
-    else:
-        found = [_found(scale, seeds, name) for name in names]
-    for mutant, (seed, how) in zip(MUTANTS, found, strict=True):
-        survived += seed is None
-        where = f"seed {seed}: {how}" if seed is not None else f"NOT FOUND in {len(seeds)} seeds"
-        print(f"{mutant.name:<{width}}  {mutant.what}\n{'':<{width}}  {where}")
-    print(f"\n{len(names) - survived} of {len(names)} mutants were found.")
+    width = max(len(mutant.name) for mutant in chosen)
+    with _pool(jobs) as pool:
+        base = list(_outcomes(scale, seeds[:_BASE_SEEDS], pool))
+        failed = next((outcome for outcome in base if outcome.failure), None)
+        if failed is not None:
+            print(f"Nothing is switched off, and seed {failed.script.seed} fails: {failed.failure}")
+            return 1
+        found = {pool.submit(_found, scale, seeds, mutant.name): mutant for mutant in chosen}
+        for future in as_completed(found):
+            mutant, (seed, how, seconds) = found[future], future.result()
+            survived += seed is None
+            where = f"seed {seed}: {how}" if seed is not None else f"NOT FOUND in {len(seeds)} seeds"
+            print(
+                f"{mutant.name:<{width}}  {mutant.what} ({seconds:,.0f} s)\n{'':<{width}}  {where[:_HOW]}", flush=True
+            )
+    print(f"\n{len(chosen) - survived} of {len(chosen)} mutants were found.")
     return 1 if survived else 0
 
 
-def _found(scale: Scale, seeds: Sequence[int], name: str) -> tuple[int | None, str]:
-    """The first seed at which the simulator notices that a safeguard is off, and what it says."""
+def _found(scale: Scale, seeds: Sequence[int], name: str) -> tuple[int | None, str, float]:
+    """The first seed at which the simulator notices that a safeguard is off, what it says, and after what time."""
+    began = time.monotonic()
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     for seed in seeds:
         script = script_of(seed, scale)
         with mutant.applied():
             outcome = run(script)
         if outcome.failure:
-            return seed, outcome.failure
-    return None, ""
+            return seed, outcome.failure, time.monotonic() - began
+    return None, "", time.monotonic() - began
