@@ -111,6 +111,7 @@ CALLERS = {
 MAY = {
     "peer": {"a node of another party"},
     "link": {"a node of another party"},
+    "party": {"a node of ours"},
     "user": {"a user of ours", "an operator of ours"},
     "operator": {"an operator of ours"},
 }

@@ -16,7 +16,7 @@ from junto.cli import hook
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput, Unavailable
-from junto.link.methods import LinkStatus, Status
+from junto.link.methods import LinkStatus, NodeLoad, Status
 from junto.node.home import Home as HomeFolder
 
 app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is_help=True)
@@ -196,9 +196,16 @@ def _print_status(status: Status, now: float) -> None:
     console.print(f"datasets     {status.datasets}")
     console.print(f"open tasks   {status.open_tasks}")
     console.print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
+    for helper in status.helpers:
+        console.print(f"helper       {_helper_words(helper, now)}")
     wide = max((len(link.party) for link in status.links), default=0)
     for link in status.links:
         console.print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
+
+
+def _helper_words(helper: NodeLoad, now: float) -> str:
+    computes = f"computes {len(helper.running)} of {helper.slots} fragments, has computed {helper.computed}"
+    return f"{helper.node} for {_ago(helper.since, now)}, from {helper.address}, {computes}"
 
 
 def _link_words(link: LinkStatus, now: float) -> str:

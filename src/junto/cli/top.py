@@ -13,7 +13,7 @@ from rich.text import Text
 
 from junto.client import Desk
 from junto.errors import Unavailable
-from junto.link.methods import HeldStep, HeldTask, Share, Top
+from junto.link.methods import HeldStep, HeldTask, NodeLoad, Share, Top
 from junto.tasks.capacity import in_bytes
 
 _PIPED_WIDTH = 200
@@ -62,8 +62,12 @@ def drawn(top: Top) -> RenderableType:
             ("party", "slots", "memory", "disk", "tasks"),
             [(share.party, *_shares(share.used, share.cap)) for share in top.parties],
         )
+    if len(top.nodes) > 1:
+        parts += _section("nodes", ("node", "computing", "computed", ""), [_node(node) for node in top.nodes])
     steps = ("task", "step", "asked by", "priority", "since")
-    parts += _section("computing", steps, [_step(step, top.at) for step in top.running])
+    at = {(one.task, one.step): node.node for node in top.nodes for one in node.running}
+    running = [(*_step(step, top.at), at.get((step.task, step.step), "")) for step in top.running]
+    parts += _section("computing", (*steps, "node"), running)
     parts += _section("waiting for a slot", (*steps, "why"), [(*_step(s, top.at), s.why) for s in top.queued])
     tasks = ("task", "asked by", "priority", "memory", "disk", "since", "expected")
     parts += _section("reserved", (*tasks, "contract"), [(*_task(t, top.at), _contract(t, top.at)) for t in top.held])
@@ -81,6 +85,11 @@ def _section(title: str, headers: Sequence[str], rows: Sequence[Iterable[str]]) 
         grid.add_row(*(Text(cell) for cell in row))
     more = [Text(f"and {len(rows) - _ROWS} more", style="dim")] if len(rows) > _ROWS else []
     return [Text(""), Text(f"{title} ({len(rows)})", style="bold"), grid, *more]
+
+
+def _node(node: NodeLoad) -> tuple[str, ...]:
+    where = f"stands by, helps from {node.address}" if node.address else "acts"
+    return node.node, f"{len(node.running)} of {node.slots}", str(node.computed), where
 
 
 def _step(step: HeldStep, now: float) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ Either side may dial. When two connections to one node meet, both sides choose a
 
 The connection that gives way is drained: what is under way on it ends there, what is new goes over the other.
 
-Of several nodes of one party one acts. When another one of them has taken over, the link to the first is cut.
+Of several nodes of one party one acts. When another one of them has taken over, the link to the first is cut. Those of
+our own party that do not act dial us to help: they are nobody's link, and answer only whoever holds theirs.
 """
 
 import asyncio
@@ -281,11 +282,11 @@ class Links:
             refusal = "the node is stopping"
         elif name.user and name.party != own.party:
             refusal = f"{name} is not a user of {own.party}: users talk to their own party's node"
-        elif name.node and name.party not in self._parties:
-            refusal = f"{name} is a node of our own party: it has no business here"
+        elif name == own:
+            refusal = f"{name} is this node itself: give every node of a party a home of its own"
         if refusal:
             self._start(link.close(refusal))
-        elif name.user or (link.hello is not None and link.hello.trial):
+        elif name.user or name.party == own.party or (link.hello is not None and link.hello.trial):
             self._others.add(link)
             link.gone.add_done_callback(lambda _: self._others.discard(link))
         else:

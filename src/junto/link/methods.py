@@ -3,14 +3,14 @@
 
 A method whose name starts with `user.` is answered only to users of the node's own party,
 one that starts with `operator.` only to those of them who may act for it; `peer.` and `link.` only to
-nodes of other parties of the charter.
+nodes of other parties of the charter, `party.` only to other nodes of the same party.
 """
 
 from typing import Literal
 
 import msgspec
 
-from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
+from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +24,26 @@ PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed
 PEER_NOTE = "peer.note"  # Note → (): a lapse that ends nothing; no statement, it changes nothing
+
+
+# ── between nodes of one party ──────────────────────────────────────────────────────────────────────
+
+PARTY_HELP = "party.help"  # Help → (): a node that stands by offers itself to the one that acts
+PARTY_COMPUTE = "party.compute"  # Compute → the rows as an Arrow IPC file and its SHA-256, streamed; asked of a helper
+
+
+class Help(Message, frozen=True):
+    """How many fragments a helper computes at once."""
+
+    slots: int
+
+
+class Compute(Message, frozen=True):
+    """A fragment of a contracted plan, a `Query` step in JSON, which reads datasets of the party alone."""
+
+    task: TaskId
+    step: msgspec.Raw
+    threads: int = 0  # 0: as many as the helper gives to one fragment
 
 
 class Envelopes(Message, frozen=True):
@@ -385,6 +405,28 @@ class LinkStatus(Message, frozen=True):
     bytes_out: int
 
 
+class NodeStep(Message, frozen=True):
+    """A fragment that a node computes, `since` then."""
+
+    task: TaskId
+    step: StepId
+    since: float
+
+
+class NodeLoad(Message, frozen=True):
+    """One node of the party: what it computes of its tasks' fragments now, and how many it has computed.
+
+    address: where a helper is connected from; empty for the node that acts. since: its connection, unix seconds.
+    """
+
+    node: NodeId
+    slots: int
+    running: tuple[NodeStep, ...] = ()
+    computed: int = 0
+    address: str = ""
+    since: float = 0.0
+
+
 class Status(Message, frozen=True):
     """A node, as its operator sees it."""
 
@@ -404,6 +446,7 @@ class Status(Message, frozen=True):
     open_tasks: int
     memory_bytes: int
     links: tuple[LinkStatus, ...]
+    helpers: tuple[NodeLoad, ...] = ()  # nodes of the party that stand by, and compute fragments meanwhile
 
 
 class Doctor(Message, frozen=True):
@@ -481,3 +524,4 @@ class Top(Message, frozen=True):
     queued: tuple[HeldStep, ...]
     held: tuple[HeldTask, ...]
     waiting: tuple[HeldTask, ...]
+    nodes: tuple[NodeLoad, ...] = ()  # of the party, the one that acts first

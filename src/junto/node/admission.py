@@ -50,13 +50,15 @@ class Admission:
         published: Published,
         fragment_memory: int,
         unix_time: Callable[[], float],
+        nodes: Callable[[], tuple[methods.NodeLoad, ...]] = tuple,
     ) -> None:
-        """`fragment_memory`: what one fragment may use before it spills."""
+        """`fragment_memory`: what one fragment may use before it spills. `nodes`: the party's, to be shown."""
         self._me = me
         self._patience = patience
         self._published = published
         self._fragment_memory = fragment_memory
         self._unix_time = unix_time
+        self._nodes = nodes
         self._resources = Resources(me, capacity)
         self._reserving: dict[TaskId, asyncio.Future[None]] = {}
         self._starting: dict[tuple[TaskId, StepId], asyncio.Future[None]] = {}
@@ -143,6 +145,10 @@ class Admission:
             del self._starting[task, step]
             self._follow(self._resources.give_slot(task, step, _now()))
 
+    def slots_are(self, slots: int) -> None:
+        """So many fragments may compute at once from now on, on all nodes of the party together."""
+        self._follow(self._resources.slots_are(slots, _now()))
+
     def ran(self, step: Query, rows: int, seconds: float) -> None:
         """A fragment of ours gave so many rows in so many seconds: what is expected of the next one follows."""
         self._pace = self._pace.after(fragment_bytes(step, self._published), seconds)
@@ -170,7 +176,8 @@ class Admission:
 
     def view(self) -> methods.Top:
         """Everything now."""
-        return seen(self._me, self._resources, _now(), self._unix_time())
+        top = seen(self._me, self._resources, _now(), self._unix_time())
+        return msgspec.structs.replace(top, nodes=self._nodes())
 
     def why(self, task: TaskId) -> str:
         """What a task waits for here, in words; empty if for nothing."""

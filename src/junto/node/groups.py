@@ -172,6 +172,16 @@ def source_of(content: object, spool: Spool, memory_bytes: int) -> Source:
             raise PeerFault("a fragment reads a step that gives no table here")
 
 
+async def gathered(pieces: AsyncIterator[bytes], most_bytes: int) -> pa.Table:
+    """A table that arrives as an Arrow IPC file, in memory. Raises OutOfMemory if it is too large, PeerFault."""
+    held = bytearray()
+    async for piece in pieces:
+        held += piece
+        if len(held) > most_bytes:
+            raise OutOfMemory(f"a fragment's groups take more than the {most_bytes:,} bytes that it may use")
+    return (await asyncio.to_thread(table_of, bytes(held))).combine_chunks()
+
+
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
     """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing.
 

@@ -56,6 +56,7 @@ from junto.node.runner import Live, Runner
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool
+from junto.node.spreading import Spreading
 from junto.node.trigger_routes import TriggerRoutes
 from junto.node.triggers import Triggers
 from junto.node.users import Users
@@ -177,6 +178,8 @@ class Node:
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
         self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time)
+        slots = settings.capacity.slots
+        self.spreading = Spreading(identity.name.node, slots, self._slots_are, self._unix_time)
         self.admission = Admission(
             self.me,
             settings.capacity,
@@ -184,6 +187,7 @@ class Node:
             self.facts.view.get,
             settings.memory_bytes,
             self._unix_time,
+            self.spreading.shown,
         )
         self.runner = Runner(
             self.me,
@@ -233,6 +237,7 @@ class Node:
             **doctor.routes,
             **triggers.routes,
             **self.admission.routes,
+            **self.spreading.routes,
             **self.notices.routes,
             **self.notes.routes,
             **self.hooks.routes,
@@ -252,6 +257,9 @@ class Node:
 
     def _admits(self, name: Name) -> bool:
         return self._has_user(name.user)
+
+    def _slots_are(self, slots: int) -> None:
+        self.admission.slots_are(slots)
 
     def _tell_trigger(self, about: str, text: str, task: TaskId) -> None:
         self.notices.of_node("trigger", about, text, "warning", task)
@@ -368,6 +376,7 @@ class Node:
                 salt=self._salt,
                 ground=self.ground,
                 admission=self.admission,
+                spreading=self.spreading,
                 is_open=self._is_open,
             )
         return self.tools
@@ -484,6 +493,7 @@ class Node:
             datasets=len(self.facts.view.of(self.me)),
             open_tasks=len(self.runner.open),
             memory_bytes=_memory_bytes(),
+            helpers=self.spreading.shown()[1:],
             links=tuple(
                 methods.LinkStatus(
                     party=status.party,

@@ -22,6 +22,7 @@ from junto.journal.lease import Lease
 from junto.journal.storage import Storage
 from junto.journal.store import Journal
 from junto.node.ground import Ground
+from junto.node.helping import Helping
 from junto.node.home import Home
 from junto.node.join import check_alone
 from junto.node.node import Node
@@ -81,7 +82,13 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
             return
         only_here = _taken(home)
         async with Standby(home.party.node, settings.shared, give_way) as standby:
-            storage = await standby.lead(stopping, lambda lease: _say_standing_by(home, ready, lease))
+            async with Helping(home, settings, Ground()) as helping:
+
+                def waits(lease: Lease) -> None:
+                    _say_standing_by(home, ready, lease)
+                    helping.begin()
+
+                storage = await standby.lead(stopping, waits)
             if storage is not None:
                 await _act(home, settings, ready, stopping, Ground(journal=partial(_journal_at, storage)))
         os.close(only_here)

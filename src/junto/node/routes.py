@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may call what: one wrapper in front of every method, so that no handler has to remember to ask.
 
-`peer.` and `link.` methods answer nodes of other parties, `user.` methods users of our own party whom the home still
-lists, `operator.` methods those users who may publish and grant in its name. Whatever is not in the table is not there.
+`peer.` and `link.` methods answer nodes of other parties, `party.` methods other nodes of our own, `user.` methods
+users of our own party whom the home still lists, `operator.` methods those users who may publish and grant in its name.
+Whatever is not in the table is not there.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -43,13 +44,15 @@ def guarded(me: PartyId, routes: Mapping[str, Method], admits: Admits, operates:
 
 def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: Admits) -> Handler:
     audience = method.partition(".")[0]
-    if audience not in ("peer", "link", "user", "operator"):
-        raise ValueError(f"{method} is for nobody: begin its name with peer., link., user. or operator.")
+    if audience not in ("peer", "link", "party", "user", "operator"):
+        raise ValueError(f"{method} is for nobody: begin its name with peer., link., party., user. or operator.")
 
     async def answer(caller: Caller, payload: bytes) -> Answer:
         name = caller.name
         if audience in ("peer", "link") and not (name.node and name.party != me):
             raise Refused(f"{method} is for nodes of other parties; {name} is not one")
+        if audience == "party" and not (name.node and name.party == me):
+            raise Refused(f"{method} is for other nodes of {me}; {name} is not one")
         if audience in ("user", "operator") and not (name.user and name.party == me and admits(name)):
             raise Refused(f"{method} is for users of {me}; {name} is not one, or was removed")
         if audience == "operator" and not operates(name):

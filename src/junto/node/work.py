@@ -36,6 +36,7 @@ from junto.node.locals import Local
 from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
+from junto.node.spreading import Errand, Pieces, Spreading
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
 from junto.plan.certify import involved, one_thread
@@ -75,6 +76,7 @@ class Tools:
     salt: bytes
     ground: Ground
     admission: Admission
+    spreading: Spreading
     is_open: Callable[[Query], bool]
 
 
@@ -298,7 +300,11 @@ class Work:
         admission, clock = self._tools.admission, asyncio.get_running_loop().time
         async with admission.slot(self._task, step.id):
             began = clock()
-            gave = await self._computed(step, tables, open_rows)
+            gave = await self._tools.spreading.computed(
+                self._errand(step),
+                lambda pieces: self._arrived(step, pieces, open_rows),
+                lambda: self._computed(step, tables, open_rows),
+            )
             admission.ran(step, _rows(step, gave), clock() - began)
         return gave
 
@@ -310,6 +316,19 @@ class Work:
             key = cache_key(step)
             return await groups.run_rows(tools.engine, step, tables, limits, lambda p: tools.cache.put(key, p))
         return await groups.run_rows(tools.engine, step, tables, limits, self._write)
+
+    async def _arrived(self, step: Query, pieces: Pieces, open_rows: bool) -> pa.Table | Spooled | Copy:
+        """The same, computed by another node of the party."""
+        tools = self._tools
+        if step.keys is not None:
+            return await groups.gathered(pieces, tools.limits.memory_bytes)
+        if open_rows:
+            return await self._checked(await groups.write_streamed(pieces, partial(tools.cache.put, cache_key(step))))
+        return await groups.write_streamed(pieces, self._write)
+
+    def _errand(self, step: Query) -> Errand:
+        limits = self._limits(step.id)
+        return Errand(self._task, step, self._left(), limits.threads if limits is not self._tools.limits else 0)
 
     def _limits(self, step: StepId) -> Limits:
         limits = self._tools.limits
@@ -345,12 +364,18 @@ class Work:
 
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
-        copy = await self._bring(step.sender, pull, partial(self._tools.cache.put, key))
+        try:
+            return await self._checked(await self._bring(step.sender, pull, partial(self._tools.cache.put, key)))
+        except PeerFault as error:
+            raise StepError(Failure(step.id, step.sender, error)) from error
+
+    async def _checked(self, copy: Copy) -> Copy:
+        """A copy that holds together. Raises PeerFault, and forgets it, if it does not."""
         try:
             await asyncio.to_thread(groups.check_copy, copy)
-        except PeerFault as error:
+        except PeerFault:
             self._tools.cache.remove(copy)
-            raise StepError(Failure(step.id, step.sender, error)) from error
+            raise
         return copy
 
     async def _bring(self, sender: PartyId, pull: Pull, keep: Callable[[Iterator[bytes]], K]) -> K:
@@ -434,7 +459,7 @@ class Work:
         )
         tools = self._tools
         hold = partial(tools.keeper.hold, self._task)
-        async with tools.admission.slot(self._task, step.id):
+        async with tools.admission.slot(self._task, step.id), tools.spreading.at_home(self._task, step.id):
             return await release(tools.engine, tools.spool, self._limits(step.id), inputs, tools.ground.random, hold)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:

@@ -136,6 +136,11 @@ class Resources:
             self._book.slot(fragment.party, -1)
         return self.advance(now)
 
+    def slots_are(self, slots: int, now: float) -> list[Outcome]:
+        """So many fragments may compute at once from now on; those that do, go on."""
+        self.capacity = replace(self.capacity, slots=slots)
+        return self.advance(now)
+
     # ── time ────────────────────────────────────────────────────────────────────────────────────────
 
     def advance(self, now: float) -> list[Outcome]:

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes of one party share its fragments; whatever becomes of a helper, the answer is right and in time."""
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import cast
+
+import msgspec
+import pyarrow as pa
+import pytest
+from helpers import Watched, helping, second_home
+from pooled import OPEN, Pooled, assert_same
+
+from junto.engines.base import Limits, Rows, Source, Stop
+from junto.errors import JuntoError, OutOfMemory, Refused
+from junto.link import methods
+from junto.link.connection import Answer, Caller, Handler, Link
+from junto.link.dial import dial, here_of
+from junto.node.home import Home
+from junto.testing.until import until
+from junto.trust.certificates import Identity
+from junto.trust.names import parse_name
+from junto.types import NodeId
+
+_SUMS = "SELECT k, SUM(v) AS s, COUNT(*) AS n FROM {table} GROUP BY k ORDER BY k"
+
+
+@pytest.fixture(scope="module")
+def consortium() -> Iterator[Pooled]:
+    with Pooled(("ann", "bea", "cyd")) as world:
+        for number in range(4):
+            tables = {
+                party: pa.table({"id": range(100), "k": [i % 3 for i in range(100)], "v": [number + i] * 100})
+                for i, party in enumerate(("ann", "bea", "cyd"))
+            }
+            world.share(f"t{number}", tables, unit="id")
+        yield world
+
+
+@pytest.fixture(scope="module")
+def home(consortium: Pooled) -> Home:
+    return second_home(consortium, "bea")
+
+
+def _helpers_table(consortium: Pooled) -> str:
+    """A table whose fragments at bea are the helper's, while it has room. Needs the helper to be there."""
+    node = consortium.node("bea")
+    for dataset in node.facts.view.of(node.me):
+        if dataset.unit and node.spreading.nodes.choose(f"{dataset.name}@{dataset.version}") == "helper":
+            return dataset.name
+    raise AssertionError("the ring gives the helper none of the tables: add another")
+
+
+def test_fragments_of_a_party_spread_over_its_nodes_and_every_answer_is_right(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    with helping(consortium, home, engine), ThreadPoolExecutor(4) as asking:
+        nodes = consortium.node("bea").spreading.nodes
+        before = nodes.computed.copy()
+        questions = [_SUMS.format(table=f"t{number}") for number in range(4)] * 2
+        answers = list(asking.map(lambda question: consortium.ask("ann", question), questions))
+        for question, answer in zip(questions, answers, strict=True):
+            assert_same(answer.table, consortium.pooled(question), question)
+        did = nodes.computed - before
+    assert did.total() == 8
+    assert did[NodeId("helper")] == len(engine.runs) > 0
+    assert did[NodeId("node")] > 0
+
+
+def test_rows_of_an_open_table_come_from_a_helper_and_their_copy_is_kept(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    with helping(consortium, home, engine):
+        name = next(f"o{i}" for i in range(9) if _published_open(consortium, f"o{i}"))
+        question = f"SELECT v, id FROM {name} ORDER BY v, id"
+        for _ in range(2):
+            assert_same(consortium.ask("ann", question).table, consortium.pooled(question), question)
+    assert len(engine.runs) == 1
+
+
+def _published_open(consortium: Pooled, name: str) -> bool:
+    """Whether an open table of bea's, now published, is the helper's to read."""
+    rows = pa.table({"id": range(5_000), "v": [i % 7 / 8 for i in range(5_000)]})
+    consortium.share(name, {"bea": rows}, OPEN)
+    dataset = next(d for d in consortium["bea"].datasets() if d.name == name)
+    return consortium.node("bea").spreading.nodes.choose(f"{name}@{dataset.version}") == "helper"
+
+
+def test_a_helper_that_dies_in_the_middle_costs_time_and_nothing_else(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    engine.go.clear()
+    with ThreadPoolExecutor(1) as asking:
+        with helping(consortium, home, engine):
+            question = _SUMS.format(table=_helpers_table(consortium))
+            answer = asking.submit(consortium.ask, "ann", question)
+            assert engine.begun.wait(10)
+        assert engine.stopped.wait(1)  # its link is gone, and so is its engine's run
+        assert_same(answer.result(20).table, consortium.pooled(question), question)
+
+
+class _Broken:
+    """An engine on a machine that can do nothing."""
+
+    def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> AbstractContextManager[Rows]:
+        raise OutOfMemory("the fragment needs more memory or temporary disk than the node may use")
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def test_a_helper_whose_engine_fails_is_not_the_tasks_end(consortium: Pooled, home: Home) -> None:
+    with helping(consortium, home, _Broken()):
+        question = _SUMS.format(table=_helpers_table(consortium))
+        assert_same(consortium.ask("ann", question).table, consortium.pooled(question), question)
+        assert consortium.node("bea").spreading.nodes.loads.total() == 0
+
+
+def test_a_helper_that_never_ends_has_half_of_the_time_that_is_left(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    engine.go.clear()
+    with helping(consortium, home, engine):
+        question = _SUMS.format(table=_helpers_table(consortium))
+        answer = consortium.ask("ann", question, deadline="3s")
+        assert_same(answer.table, consortium.pooled(question), question)
+        assert engine.stopped.wait(1)
+
+
+def test_cancel_stops_the_engine_of_a_helper_within_a_second(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    engine.go.clear()
+    with helping(consortium, home, engine):
+        question = _SUMS.format(table=_helpers_table(consortium))
+        task = consortium["ann"].sql(question).submit(deadline="20s")
+        assert engine.begun.wait(10)
+        top = next(iter(consortium["bea"].top()))
+        assert [(node.node, len(node.running)) for node in top.nodes] == [("node", 0), ("helper", 1)]
+        assert [node.node for node in consortium["bea"].status().helpers] == ["helper"]
+        consortium["ann"].cancel(task)
+        assert engine.stopped.wait(1)
+        until(lambda: not consortium.node("bea").spreading.nodes.loads.total(), "nothing is computed any more")
+
+
+def test_a_helper_without_the_files_says_so_and_the_acting_node_computes(consortium: Pooled, home: Home) -> None:
+    engine = Watched()
+    sources = home.path / "data"
+    linked = sources.readlink()
+    sources.unlink()
+    sources.mkdir()
+    try:
+        with helping(consortium, home, engine):
+            question = _SUMS.format(table=_helpers_table(consortium))
+            assert_same(consortium.ask("ann", question).table, consortium.pooled(question), question)
+    finally:
+        sources.rmdir()
+        sources.symlink_to(linked)
+    assert engine.runs == []
+
+
+def test_only_another_node_of_the_same_party_is_let_in_to_help(consortium: Pooled, home: Home) -> None:
+    def offered(identity: Identity) -> str:
+        """What a node says to whoever offers help with that certificate."""
+
+        async def offer() -> str:
+            charter = consortium.home("bea").charter()
+            link = await dial(here_of(identity, charter, "stranger"), consortium.node("bea").links.listening[0])
+            try:
+                await link.call(methods.PARTY_HELP, msgspec.json.encode(methods.Help(1)), timeout_seconds=5)
+            except JuntoError as error:
+                return str(error)
+            finally:
+                await link.close()
+            return ""
+
+        return consortium.on_loop(offer())
+
+    assert "bea/user/analyst is not one" in offered(consortium.home("bea").profile("analyst").identity())
+    assert "is this node itself" in offered(consortium.home("bea").node_identity(time.time()))
+    assert offered(home.node_identity(time.time())) == ""
+    until(lambda: not consortium.node("bea").spreading.nodes.helpers, "its link is gone, and so is the helper")
+
+
+def test_neither_side_serves_nodes_of_other_parties_or_users(consortium: Pooled, home: Home) -> None:
+    with helping(consortium, home) as helper:
+        handlers = {**consortium.node("bea").links.handlers, **helper.handlers}
+        for method in (methods.PARTY_HELP, methods.PARTY_COMPUTE):
+            for stranger in ("ann/node", "bea/user/analyst"):
+                name = parse_name(f"spiffe://local/{stranger}")
+                caller = Caller(name, method, time.monotonic() + 5, "", cast(Link, None))
+                with pytest.raises(Refused, match=f"is for other nodes of bea; {stranger} is not one"):
+                    consortium.on_loop(_called(handlers[method], caller))
+        assert list(helper.handlers) == [methods.PARTY_COMPUTE]
+
+
+async def _called(handler: Handler, caller: Caller) -> Answer:
+    return await handler(caller, b"{}")
