@@ -36,7 +36,9 @@ class Disk:
     kept: dict[tuple[TaskId, str], bytes] = field(default_factory=dict)
     files: dict[Path, bytes] = field(default_factory=dict)
     full: bool = False
+    was_full: bool = False  # once in this run
     breaks: bool = False  # the next sync fails
+    dies_at: str = ""  # the process dies while it writes this
     tears: bool = False  # a file that is being written at a crash is left half-written
 
     def copy(self) -> "Disk":
@@ -96,6 +98,7 @@ class SimFiles:
 @dataclass(slots=True)
 class _Waiting:
     act: Callable[[], object]
+    what: str
     future: asyncio.Future[Any]
 
 
@@ -136,12 +139,13 @@ class SimJournal:
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
         """Where the statement stands, once it is durable."""
-        appended: Appended = await self._enqueue(lambda: self._append(envelope, statement))
+        appended: Appended = await self._enqueue(lambda: self._append(envelope, statement), statement.kind)
         return appended
 
     async def keep(self, task: TaskId, name: str, content: bytes) -> None:
         """See `Journal.keep`."""
-        await self._enqueue(lambda: self._disk.kept.__setitem__((task, name), content))
+        what = name if name == "answer" else "keep"
+        await self._enqueue(lambda: self._disk.kept.__setitem__((task, name), content), what)
 
     def forget(self, task: TaskId, *, but: Collection[str] = ()) -> asyncio.Future[None]:
         """See `Journal.forget`."""
@@ -150,7 +154,7 @@ class SimJournal:
             for key in [key for key in self._disk.kept if key[0] == task and key[1] not in but]:
                 del self._disk.kept[key]
 
-        return self._enqueue(act)
+        return self._enqueue(act, "forget")
 
     def kept(self, task: TaskId) -> dict[str, bytes]:
         """See `Journal.kept`."""
@@ -192,13 +196,13 @@ class SimJournal:
 
     # ── the writer ──
 
-    def _enqueue(self, act: Callable[[], Any]) -> asyncio.Future[Any]:
+    def _enqueue(self, act: Callable[[], Any], what: str) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         if self._process.dead:
             future.cancel()
             return future
-        self._waiting.append(_Waiting(act, future))
+        self._waiting.append(_Waiting(act, what, future))
         if self._timer is None:
             self._timer = loop.call_later(_SYNC_SECONDS * (0.5 + self._faults.random()), self._commit)
         return future
@@ -208,6 +212,10 @@ class SimJournal:
         if self._process.dead:
             return
         batch, self._waiting = self._waiting, []
+        if self._disk.dies_at and any(waiting.what == self._disk.dies_at for waiting in batch):
+            self._waiting, what, self._disk.dies_at = batch, self._disk.dies_at, ""
+            self._on_fatal(f"killed while it wrote {what!r}")
+            return
         if self._disk.breaks and batch:
             self._disk.breaks = False
             self._waiting = batch  # perhaps on the disk, perhaps not: `crash` decides

@@ -12,6 +12,7 @@ Kind = Literal[
     "crash",
     "crash-at-message",
     "crash-in-commit",
+    "crash-at-record",
     "crash-all",
     "stop",
     "pause",
@@ -22,6 +23,7 @@ Kind = Literal[
     "loss",
     "twice",
     "late",
+    "garble",
     "disk-full",
     "sync-fails",
     "skew",
@@ -29,10 +31,25 @@ Kind = Literal[
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+RECORDS = (
+    "proposal",
+    "offer",
+    "refusal",
+    "contract",
+    "confirm",
+    "attempt",
+    "receipt",
+    "stop",
+    "keep",
+    "answer",
+    "forget",
+)
+"""What a node may be writing when it dies: a statement of a kind, an output, the answer, or that outputs may go."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: when, what, to whom, for how long, how strong."""
+    """One fault: when, what, to whom, for how long, how strong; what the party is writing when it dies."""
 
     at: float
     kind: Kind
@@ -40,6 +57,7 @@ class Fault:
     other: PartyId
     seconds: float
     size: float
+    record: str = ""
 
     def line(self) -> str:
         """As the story tells it."""
@@ -48,7 +66,9 @@ class Fault:
                 return f"every node is killed, back after {self.seconds:.2f} s"
             case "cut" | "partition" | "one-way":
                 return f"{self.kind} between {self.party} and {self.other} for {self.seconds:.2f} s"
-            case "loss" | "twice" | "late":
+            case "crash-at-record":
+                return f"{self.party} will die while it writes {self.record!r}"
+            case "loss" | "twice" | "late" | "garble":
                 return f"messages: {self.kind} {self.size:.0%} for {self.seconds:.2f} s"
             case "skew" | "jump":
                 return f"the clock of {self.party}: {self.kind} {self.size * 3600:+.1f} s"
@@ -63,7 +83,7 @@ def faults(
     found: list[Fault] = []
     if source.random() < 0.5:  # where clocks agree, more can be asked of the end
         kinds = [kind for kind in kinds if kind not in ("skew", "jump")] or kinds
-    order = list(kinds)
+    order = [*kinds, *(kind for kind in kinds if kind == "crash-at-record")]  # it has many moments to try
     source.shuffle(order)
     for number in range(count):
         kind = order[number] if number < len(order) else source.choice(list(kinds))
@@ -71,5 +91,6 @@ def faults(
         other = source.choice([one for one in parties if one != party])
         seconds = source.choice((0.05, 0.5, 2.0, 8.0)) * (0.5 + source.random())
         size = source.uniform(-1.0, 1.0) if kind in ("skew", "jump") else source.choice((0.02, 0.1, 0.3))
-        found.append(Fault(source.random() * span, kind, party, other, seconds, size))
+        record = source.choice(RECORDS) if kind == "crash-at-record" else ""
+        found.append(Fault(source.random() * span, kind, party, other, seconds, size, record))
     return sorted(found, key=lambda fault: (fault.at, fault.kind, fault.party))

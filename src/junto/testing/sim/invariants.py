@@ -9,6 +9,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from junto.errors import DeadlineExceeded
 from junto.journal import tree
 from junto.journal.statement import body_of, read_statement
 from junto.link import methods
@@ -97,8 +98,14 @@ class Invariants:
             self.broken = f"task {task.id} at {party} waits beyond its deadline"
 
     def check(self) -> None:
-        """Raises Broken if it was found meanwhile."""
+        """Raises Broken if it was found meanwhile, or if something is reserved for a task whose contract never came."""
         self._must(not self.broken, self.broken)
+        for party, running in self._world.running.items():
+            if not running.ready or running.process.paused:
+                continue
+            top = running.node.admission.view()
+            late = [held.task for held in top.held if held.lapses_at is not None and held.lapses_at < top.at - 1.0]
+            self._must(not late, f"{party} still reserves for {late[:1]}, and the reservation has lapsed")
 
     # ── at the end ──
 
@@ -154,13 +161,36 @@ class Invariants:
             self._answered(party, live)
             return
         how = f"{task.state} ({outcome.code}): {outcome.reason}"
-        self._must(outcome.code not in _NEVER, f"task {task.id} ended at {party} by a fault of a node, {how}")
+        garbled = task.id in self._world.network.garbled and outcome.code == "peer-fault"
+        self._must(
+            garbled or outcome.code not in _NEVER, f"task {task.id} ended at {party} by a fault of a node, {how}"
+        )
         asked = self._asked.get(task.id)
-        if asked is None or task.contract is None or asked.absent not in ("", "wait") or not self.clocks_agree:
+        if asked is None or asked.absent not in ("", "wait") or not self.clocks_agree:
             return
+        self._heard_everywhere(live)
+        waited = outcome.code == DeadlineExceeded.code and outcome.at >= task.deadline - 1.0
+        excused = outcome.code in ("cancelled", "storage-failed") or garbled or (task.contract is None and not waited)
         lived = asked.at + asked.seconds > self.healed_at + _ENOUGH_SECONDS
-        excused = outcome.code in ("cancelled", "storage-failed")
-        self._must(excused or not lived, f"task {task.id} had its contract and time enough at {party}, and ended {how}")
+        self._must(
+            excused or not lived, f"task {task.id} had time enough at {party} once all was mended, and ended {how}"
+        )
+
+    def _heard_everywhere(self, live: Live) -> None:
+        """Who takes part in a task hears that it ended, soon, and does not find out by its own deadline."""
+        ended = live.task.outcome
+        if ended is None or self._world.disks[live.task.asker].was_full:
+            return  # what could not be written was not said
+        soon = max(ended.at, self._world.unix + self.healed_at) + _ENOUGH_SECONDS
+        for party in live.task.others:
+            running = self._world.running.get(party)
+            other = running.node.runner.live.get(live.task.id) if running is not None else None
+            if other is not None and other.task.outcome is not None and soon < live.task.deadline:
+                late = other.task.outcome.at - soon
+                self._must(
+                    late <= 0,
+                    f"task {live.task.id} ended at {live.task.asker}, and {party} heard {late:.1f} s too late",
+                )
 
     def _answered(self, party: PartyId, live: Live) -> None:
         self.done += 1

@@ -21,7 +21,7 @@ from junto.testing.sim.mutants import MUTANTS, Mutant
 from junto.testing.sim.run import Outcome, Scale, run, script_of, shrink
 
 _LEAST_SECONDS = 1.0  # between two lines of progress
-_SEEDS_PER_PROCESS = 200
+_SEEDS_PER_PROCESS = 50
 _AHEAD = 64  # seeds that are asked of the processes at once
 _BASE_SEEDS = 20  # must hold with every safeguard on before mutants are looked for
 _HOW = 160  # characters of what a mutant broke

@@ -25,7 +25,7 @@ from junto.trust.envelope import Envelope, KeyId
 from junto.types import PartyId
 
 T = TypeVar("T")
-_MOST = 30_000
+_MOST = 8_000
 
 
 class _Memory:

@@ -2,13 +2,15 @@
 """Tests of the tests: each mutant switches off one safeguard of the node, and the simulator must find it."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from junto.node import exchange, peers, users
+from junto.node import exchange, peers
 from junto.node.courier import Courier
 from junto.node.keep import Keeper
 from junto.node.ledger import Kept, Ledger
@@ -21,6 +23,7 @@ from junto.tasks import state as states
 from junto.tasks.bodies import Attempt, Contract, Receipt, Stop
 from junto.tasks.events import Restarted
 from junto.tasks.instructions import Perform, Publish, Redo, Wake
+from junto.tasks.resources import Resources
 from junto.tasks.state import Task
 
 
@@ -213,9 +216,37 @@ def _served_before_the_contract() -> AbstractContextManager[Any]:
     return both()
 
 
-def _ended_is_told_early() -> AbstractContextManager[Any]:
-    """The user's `done` does not wait for the receipt to be durable: nothing else may depend on it."""
-    return patch.object(users, "ENDED", frozenset())
+class _Agrees:
+    """A digest that is equal to every other."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self, data: bytes = b"") -> None:
+        self._digest = hashlib.sha256(data)
+
+    def update(self, data: bytes) -> None:
+        self._digest.update(data)
+
+    def digest(self) -> Any:
+        return _Same(self._digest.digest())
+
+
+class _Same(bytes):
+    __hash__ = bytes.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+def _digests_are_not_compared() -> AbstractContextManager[Any]:
+    return patch.object(exchange, "hashlib", SimpleNamespace(sha256=_Agrees))
+
+
+def _reservations_do_not_lapse() -> AbstractContextManager[Any]:
+    return patch.object(Resources, "advance", lambda self, now: [*self._grant(now), *self._start(now)])
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -268,6 +299,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("outbox-is-emptied", "outputs for others are held for ever", _outbox_is_not_emptied),
     Mutant("resume-offset", "a fetch that goes on begins at the start of the output", _resumes_at_the_start),
     Mutant("fetch-retries", "a lost link ends a fetch", _a_lost_link_ends_a_pull),
+    Mutant(
+        "digest-check",
+        "what was fetched is not compared with the digest it was announced with",
+        _digests_are_not_compared,
+    ),
+    Mutant("reservation-lapse", "a reservation without a contract is held for ever", _reservations_do_not_lapse),
     Mutant(
         "refusal-is-heard",
         "a participant that did not take in a proposal counts as waiting",

@@ -12,6 +12,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
+
 from junto.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -19,12 +21,14 @@ from junto.errors import (
     Unavailable,
     error_from_code,
 )
+from junto.link import methods
 from junto.link.connection import Answer, Caller, Handler, Link
 from junto.link.links import PartyStatus
+from junto.node.exchange import Parcel, decode_pull
 from junto.testing.sim.loop import PROCESS, Process
 from junto.trust.charter import Member
 from junto.trust.names import Address, Name
-from junto.types import PartyId
+from junto.types import PartyId, TaskId
 
 _SILENT_SECONDS = 15.0
 
@@ -37,6 +41,7 @@ class Weather:
     loss: float = 0.0
     twice: float = 0.0
     late: float = 0.0
+    garble: float = 0.0  # of an output's pieces
     late_seconds: float = 3.0
 
 
@@ -55,6 +60,7 @@ class Network:
         self.traps: dict[PartyId, int] = {}  # a party dies when it has sent or answered so many messages more
         self.on_trap: Callable[[PartyId], None] = lambda party: None
         self.faults_found: list[str] = []
+        self.garbled: set[TaskId] = set()  # tasks of which an output came with other bytes than were sent
 
     def trapped(self, party: PartyId) -> bool:
         """Whether a party's process dies at this message."""
@@ -74,6 +80,15 @@ class Network:
         if weather.late and self.faults.random() < weather.late:
             return self.faults.random() * weather.late_seconds
         return weather.delay * (0.2 + self.faults.random())
+
+    def carried(self, task: TaskId, piece: bytes) -> bytes:
+        """The bytes of an output as they come: now and then one is another, or missing."""
+        if not piece or not self.weather.garble or self.faults.random() >= self.weather.garble:
+            return piece
+        self.garbled.add(task)
+        at = self.faults.randrange(len(piece))
+        instead = b"" if self.faults.random() < 0.3 else bytes([piece[at] ^ (1 << self.faults.randrange(8))])
+        return piece[:at] + instead + piece[at + 1 :]
 
     def join(self, links: "SimLinks") -> None:
         """A node is up: the others find it within a moment."""
@@ -300,6 +315,11 @@ class SimLink:
         answer = await self._asked(method, payload, timeout_seconds)
         if not isinstance(answer, bytes):
             raise InvalidInput(f"{method} answers with a stream")
+        if method == methods.PEER_PULL:
+            parcel = msgspec.msgpack.decode(answer, type=Parcel)
+            if parcel.inline is not None:
+                inline = self._network.carried(decode_pull(payload).task, parcel.inline)
+                return msgspec.msgpack.encode(msgspec.structs.replace(parcel, inline=inline))
         return answer
 
     async def stream(
@@ -316,7 +336,7 @@ class SimLink:
             piece = await self._in_time(self._in_remote(self._next(iterator)), until - loop.time(), method)
             if piece is None:
                 return
-            yield piece
+            yield self._network.carried(decode_pull(payload).task, piece) if method == methods.PEER_READ else piece
 
     def notify(self, method: str, payload: bytes = b"", *, trace: str = "") -> None:
         """See `Link.notify`."""

@@ -187,6 +187,7 @@ class _Run:
         for party in world.parties:
             disk = world.disks[party]
             disk.full = disk.breaks = disk.tears = False
+            disk.dies_at = ""
             running = world.running.get(party)
             if running is not None and running.process.paused:
                 self.loop.go_on(running.process)
@@ -247,6 +248,8 @@ class _Run:
                 disk.breaks = disk.tears = True
                 await asyncio.sleep(fault.seconds)
                 disk.breaks = disk.tears = False
+            case "crash-at-record":
+                disk.dies_at = fault.record
             case "crash-all":
                 await self._down(world.parties, fault.seconds)
             case "stop":
@@ -272,12 +275,12 @@ class _Run:
                 for a, b in pairs:
                     network.blocked.discard((a, b))
                     network._connect(a, b)  # one object in two files
-            case "loss" | "twice" | "late":
+            case "loss" | "twice" | "late" | "garble":
                 setattr(network.weather, fault.kind, fault.size)
                 await asyncio.sleep(fault.seconds)
                 setattr(network.weather, fault.kind, 0.0)
             case "disk-full":
-                disk.full = True
+                disk.full = disk.was_full = True
                 await asyncio.sleep(fault.seconds)
                 disk.full = False
             case "sync-fails":

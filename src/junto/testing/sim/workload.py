@@ -42,7 +42,7 @@ QUESTIONS = (
     Question(
         "SELECT k, SUM(v) AS s, COUNT(*) AS n FROM t GROUP BY k ORDER BY k",
         "SELECT k, SUM(v) AS s, COUNT(*) AS n FROM pooled GROUP BY k HAVING COUNT(*) >= 10 ORDER BY k",
-        2,
+        5,
     ),
 )
 
