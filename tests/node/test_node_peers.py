@@ -3,12 +3,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import cast
 
 import msgspec
 import pytest
 
-from junto.errors import StorageFailed
+from junto.errors import StorageFailed, Unavailable
 from junto.journal.statement import Statement
 from junto.link import methods
 from junto.link.connection import Caller, Link
@@ -17,8 +18,9 @@ from junto.node.facts import Facts
 from junto.node.ledger import Kept, Ledger
 from junto.node.peers import Peers
 from junto.node.runner import Runner
+from junto.tasks.bodies import Contract
 from junto.trust.names import Name, parse_name
-from junto.types import NodeId, PartyId
+from junto.types import Digest, NodeId, PartyId, TaskId
 
 _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
 
@@ -54,6 +56,33 @@ class _Desk:
         return Peers(ledger, facts, cast(Runner, None), cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
 
 
+class _Stranger(_Desk):
+    """A ledger to which a contract comes with the offer of a node whose certificate is on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = _DELTA
+        self.knows = False
+
+    def open(self, envelope: bytes, sender: PartyId) -> Statement:
+        body = msgspec.Raw(msgspec.json.encode(Contract("p", Digest("sha256:0"), Digest("sha256:0"), ("offer",))))
+        return Statement(kind="contract", author=_DELTA.uri, id="c", at=0.0, task=TaskId("t"), body=body)
+
+    def knows_signers(self, contract: Contract) -> bool:
+        return self.knows
+
+    def find(self, task: TaskId) -> object:
+        return SimpleNamespace(task=SimpleNamespace(proposal=SimpleNamespace(participants=("delta",))))
+
+    @property
+    def live(self) -> dict[TaskId, object]:
+        return {TaskId("t"): self.find(TaskId("t"))}
+
+    def peers(self) -> Peers:
+        ledger, facts, runner = cast(Ledger, self), cast(Facts, self), cast(Runner, self)
+        return Peers(ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
+
+
 async def _link_lost(desk: _Desk, peers: Peers, payload: bytes) -> None:
     telling = asyncio.create_task(peers.tell(_caller(), payload))
     await desk.keeping.wait()
@@ -75,6 +104,17 @@ def test_a_link_that_goes_down_between_disk_and_effect_takes_no_effect_away() ->
         await _link_lost(desk, peers, payload)
         await peers.tell(_caller(), payload)  # told again over the next link: none of it is new
         assert desk.absorbed == ["one", "two"]
+
+    asyncio.run(story())
+
+
+def test_a_contract_with_the_offer_of_a_node_not_heard_of_yet_is_to_be_told_again_and_not_kept() -> None:
+    async def story() -> None:
+        desk = _Stranger()
+        payload = msgspec.msgpack.encode(methods.Envelopes((b"contract",)))
+        with pytest.raises(Unavailable, match="has not heard yet of a node whose offer delta took up"):
+            await desk.peers().tell(_caller(), payload)
+        assert not desk.keeping.is_set()
 
     asyncio.run(story())
 

@@ -17,7 +17,7 @@ from junto.journal.store import Journal
 from junto.logs import logger
 from junto.node.ground import Ground
 from junto.node.ids import new_id
-from junto.tasks.bodies import Offer
+from junto.tasks.bodies import Contract, Offer
 from junto.trust.charter import Charter, SignedCharter
 from junto.trust.names import Name, parse_name
 from junto.types import PartyId, TaskId
@@ -88,6 +88,10 @@ class Ledger:
         if statement.kind != "offer" or statement.task != task:
             raise PeerFault(f"the contract of task {task} holds a statement of kind {statement.kind} as an offer")
         return parse_name(statement.author).party, statements.body_of(statement, Offer)
+
+    def knows_signers(self, contract: Contract) -> bool:
+        """Whether we know every key that signed one of its offers. Raises InvalidInput if one is no statement."""
+        return all(self.keys.known(statements.signer_of(offer.encode())) is not None for offer in contract.offers)
 
     async def begin(self, charter: SignedCharter, leaf_pem: str) -> None:
         """Say in the journal which charter and certificate we go by, unless it is the last thing it says.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault
+from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault, Unavailable
 from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
@@ -163,6 +163,9 @@ class Peers:
             raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
         if sender not in proposal.participants:
             raise PeerFault(f"{sender} takes no part in task {statement.task}")
+        if isinstance(body, Contract) and not self._ledger.knows_signers(body):
+            # Another node of that party has taken over, and its certificate is on its way here: nothing is kept yet.
+            raise Unavailable(f"{self._ledger.name.party} has not heard yet of a node whose offer {sender} took up")
         return body
 
     def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
