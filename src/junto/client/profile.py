@@ -30,14 +30,17 @@ class Profile:
     async def dial(self) -> "Link":
         """A link to the node. Raises Unavailable with every address tried, or why the node does not want us."""
         from junto.link.dial import Proxies, dial, first_open, here_of
+        from junto.link.settings import LinkSettings
         from junto.trust.names import parse_address
 
+        addresses = [parse_address(text) for text in self._file.addresses]
+        settings = LinkSettings.for_user(len(addresses))
         here = here_of(self._identity, self._file.charter(), f"user-{os.getpid()}-{time.time_ns()}")
         proxies = Proxies.of(os.environ)
         problems: list[JuntoError] = []
         link = await first_open(
-            [parse_address(text) for text in self._file.addresses],
-            lambda address: dial(here, address, expected=self.name.party, proxies=proxies),
+            addresses,
+            lambda address: dial(here, address, settings=settings, expected=self.name.party, proxies=proxies),
             problems.append,
         )
         if link is not None:

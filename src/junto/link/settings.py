@@ -62,3 +62,9 @@ class LinkSettings:
             window_bytes=16 * 1024 * 1024,
             unsent_bytes=128 * 1024 * 1024,
         )
+
+    @classmethod
+    def for_user(cls, addresses: int) -> "LinkSettings":
+        """For a user's link to one of so many addresses: where another node may have taken over, a silent one is left
+        soon. The next link takes up what was waited for, so leaving one that was merely slow costs little."""
+        return cls(ping_seconds=1.5, silent_seconds=5.0) if addresses > 1 else cls.for_lan()

@@ -73,7 +73,8 @@ def run_node(home: Home, *, ready: ReadyFile | None = None) -> None:
 async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    ending = (signal.SIGTERM, signal.SIGINT)
+    for number in ending:
         loop.add_signal_handler(number, stopping.set)
     try:
         if settings.shared is None:
@@ -93,6 +94,8 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
                 await _act(home, settings, ready, stopping, Ground(journal=partial(_journal_at, storage)))
         os.close(only_here)
     finally:
+        for number in ending:  # who calls this in a process of their own is interrupted as before
+            loop.remove_signal_handler(number)
         if ready is not None:
             ready.remove()
 
