@@ -20,6 +20,7 @@ from junto.errors import PeerFault, StorageFailed
 from junto.journal import tree
 from junto.journal.reading import Entry
 from junto.journal.statement import Statement
+from junto.journal.storage import Fence
 from junto.journal.store import Appended
 from junto.testing.sim.loop import PROCESS, Process
 from junto.types import TaskId
@@ -29,12 +30,13 @@ _SYNC_SECONDS = 0.001
 
 @dataclass(slots=True)
 class Disk:
-    """What one node's machine keeps across processes, and what is wrong with it now."""
+    """What a party's store keeps across processes, and what is wrong with it now."""
 
     name: str
     entries: list[Entry] = field(default_factory=list)
     kept: dict[tuple[TaskId, str], bytes] = field(default_factory=dict)
-    files: dict[Path, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)  # of each entry: under which lease it was written
     full: bool = False
     was_full: bool = False  # once in this run
     breaks: bool = False  # the next sync fails
@@ -43,7 +45,7 @@ class Disk:
 
     def copy(self) -> "Disk":
         """The same content, on another disk."""
-        return Disk(self.name, list(self.entries), dict(self.kept), dict(self.files))
+        return Disk(self.name, list(self.entries), dict(self.kept), dict(self.files), list(self.epochs))
 
     def check(self) -> None:
         """Raises OSError if there is no room."""
@@ -63,32 +65,32 @@ class SimFiles:
         data = b"".join(pieces)
         self._alive()
         self._disk.check()
-        self._disk.files[path] = data
+        self._disk.files[path.name] = data
 
     @contextmanager
     def read(self, path: Path, offset: int) -> Iterator[BinaryIO]:
         """The file, open."""
         self._alive()
-        if path not in self._disk.files:
+        if path.name not in self._disk.files:
             raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
-        stream = io.BytesIO(self._disk.files[path])
+        stream = io.BytesIO(self._disk.files[path.name])
         stream.seek(offset)
         yield stream
 
     def size(self, path: Path) -> int:
         """How many bytes."""
-        if path not in self._disk.files:
+        if path.name not in self._disk.files:
             raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
-        return len(self._disk.files[path])
+        return len(self._disk.files[path.name])
 
     def remove(self, path: Path) -> None:
         """Forget it."""
         if not self._process.dead:
-            self._disk.files.pop(path, None)
+            self._disk.files.pop(path.name, None)
 
     def names(self, folder: Path) -> list[Path]:
         """The files of a folder."""
-        return sorted(path for path in self._disk.files if path.parent == folder)
+        return [folder / name for name in sorted(self._disk.files)]
 
     def _alive(self) -> None:
         if self._process.dead:
@@ -106,9 +108,20 @@ class SimJournal:
     """See `junto.journal.store.Journal`: the same tree, the same ids once only, on a simulated disk."""
 
     def __init__(
-        self, disk: Disk, faults: random.Random, path: Path, *, on_fatal: Callable[[str], None], **_: object
+        self,
+        disk: Disk,
+        faults: random.Random,
+        path: Path,
+        *,
+        on_fatal: Callable[[str], None],
+        fence: Fence | None = None,
+        is_over: Callable[[int], bool] = lambda epoch: False,
+        **_: object,
     ) -> None:
+        """fence: the lease it is written under. is_over: whether the store holds another now."""
         self.path = path
+        self.fence = fence
+        self._is_over = is_over
         self._disk = disk
         self._faults = faults
         self._on_fatal = on_fatal
@@ -131,7 +144,7 @@ class SimJournal:
 
     def crash(self) -> None:
         """The process is gone: what waits is lost, or all of it is there."""
-        if self._waiting and self._faults.random() < 0.5 and not self._disk.full:
+        if self._waiting and self._faults.random() < 0.5 and not self._disk.full and not self._fenced():
             for waiting in self._waiting:
                 if not waiting.future.cancelled():
                     waiting.act()
@@ -212,6 +225,9 @@ class SimJournal:
         if self._process.dead:
             return
         batch, self._waiting = self._waiting, []
+        if self.fence is not None and self._fenced():
+            self.fence.fenced(f"lease {self.fence.epoch} of this node is over")
+            return
         if self._disk.dies_at and any(waiting.what == self._disk.dies_at for waiting in batch):
             self._waiting, what, self._disk.dies_at = batch, self._disk.dies_at, ""
             self._on_fatal(f"killed while it wrote {what!r}")
@@ -232,6 +248,10 @@ class SimJournal:
             except PeerFault as error:
                 waiting.future.set_exception(error)
 
+    def _fenced(self) -> bool:
+        """As every transaction of a writer asks in itself."""
+        return self.fence is not None and self._is_over(self.fence.epoch)
+
     def _append(self, envelope: bytes, statement: Statement) -> Appended:
         held = self._ids.get(statement.id)
         if held is not None:
@@ -249,6 +269,7 @@ class SimJournal:
             tree.leaf_hash(envelope),
         )
         self._disk.entries.append(entry)
+        self._disk.epochs.append(self.fence.epoch if self.fence is not None else 0)
         self._take(entry)
         return Appended(entry.index, new=True)
 

@@ -33,6 +33,10 @@ _ENOUGH_SECONDS = 20.0
 """A contracted task has so long once all is mended, and must then be done."""
 
 
+_LATE_SECONDS = 2.0
+"""A task ends at each node by its own clock, so long after its deadline at most."""
+
+
 class Broken(AssertionError):
     """An invariant does not hold."""
 
@@ -100,12 +104,22 @@ class Invariants:
     def check(self) -> None:
         """Raises Broken if it was found meanwhile, or if something is reserved for a task whose contract never came."""
         self._must(not self.broken, self.broken)
+        for pair in self._world.pairs.values():
+            self._must(not pair.late, pair.late)
         for party, running in self._world.running.items():
             if not running.ready or running.process.paused:
                 continue
             top = running.node.admission.view()
             late = [held.task for held in top.held if held.lapses_at is not None and held.lapses_at < top.at - 1.0]
             self._must(not late, f"{party} still reserves for {late[:1]}, and the reservation has lapsed")
+            now = self._world.unix_time(party)
+            if self.clocks_agree and self._world.loop.time() > running.process.resumed_at + _LATE_SECONDS:
+                for live in running.node.runner.open:
+                    overdue = now - live.task.deadline
+                    self._must(
+                        overdue < _LATE_SECONDS,
+                        f"task {live.task.id} is {live.task.state} at {party}, {overdue:.1f} s past its deadline",
+                    )
 
     # ── at the end ──
 
@@ -213,7 +227,7 @@ class Invariants:
         names = {name for _, name in disk.kept}
         self._must(names <= {"answer"}, f"{party} still keeps {sorted(names)} of ended tasks")
         answers = {
-            live.answer.result.path
+            live.answer.result.path.name
             for live in running.node.runner.live.values()
             if live.answer is not None and not isinstance(live.answer.result, bytes)
         }
@@ -226,6 +240,8 @@ class Invariants:
         self._must(not any(waiting.values()), f"{party} still holds outputs for others")
 
     def _journal(self, party: PartyId) -> None:
+        epochs = self._world.disks[party].epochs
+        self._must(epochs == sorted(epochs), f"the journal of {party} holds what a node wrote whose lease was over")
         frontier = tree.Frontier()
         ids: set[str] = set()
         for index, entry in enumerate(self._world.disks[party].entries):

@@ -24,6 +24,7 @@ class Process:
         self.name = name
         self.dead = False
         self.paused = False
+        self.resumed_at = 0.0  # when it was started, or went on after a pause
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -204,6 +205,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def go_on(self, process: Process) -> None:
         """A paused process runs again."""
         process.paused = False
+        process.resumed_at = self._now
         mine = [handle for handle in self._held if handle._context.get(PROCESS) is process]
         self._held = [handle for handle in self._held if handle._context.get(PROCESS) is not process]
         cast(Any, self)._ready.extend(mine)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from junto.journal.lease import Challenge
 from junto.node import exchange, peers
 from junto.node.courier import Courier
 from junto.node.keep import Keeper
@@ -25,6 +26,7 @@ from junto.tasks.events import Restarted
 from junto.tasks.instructions import Perform, Publish, Redo, Wake
 from junto.tasks.resources import Resources
 from junto.tasks.state import Task
+from junto.testing.sim.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +251,24 @@ def _reservations_do_not_lapse() -> AbstractContextManager[Any]:
     return patch.object(Resources, "advance", lambda self, now: [*self._grant(now), *self._start(now)])
 
 
+def _nobody_is_fenced() -> AbstractContextManager[Any]:
+    return patch.object(Pair, "is_over", lambda self, epoch: False)
+
+
+def _only_the_dead_are_replaced() -> AbstractContextManager[Any]:
+    return patch.object(
+        Challenge, "look", lambda self, found, now, gone=False: found is None or not found.holder or gone
+    )
+
+
+def _the_living_are_replaced() -> AbstractContextManager[Any]:
+    return patch.object(Challenge, "look", lambda self, found, now, gone=False: True)
+
+
+def _strangers_are_refused() -> AbstractContextManager[Any]:
+    return patch.object(Ledger, "knows_signers", lambda self, contract: True)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("persist-before-send", "statements are sent before they are durable", _ledger_does_not_wait),
     Mutant(
@@ -309,5 +329,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusal-is-heard",
         "a participant that did not take in a proposal counts as waiting",
         _contracts_without_everybody,
+    ),
+    Mutant("fencing", "a node whose lease is over writes on", _nobody_is_fenced),
+    Mutant("takeover", "a node that hangs keeps its lease", _only_the_dead_are_replaced),
+    Mutant("lease-lasts", "a lease is taken from a node that is alive", _the_living_are_replaced),
+    Mutant(
+        "certificate-comes-first",
+        "a contract is refused for the offer of a node that is not known yet",
+        _strangers_are_refused,
     ),
 )

@@ -104,8 +104,9 @@ class Network:
         for other in sorted(links.ways):
             links.ways[other].lose(reason)
             remote = self.nodes.get(other)
-            if remote is not None:
-                remote.ways[links.me].lose_soon(f"{links.me} closed the connection", self.pause())
+            way = remote.ways[links.me] if remote is not None else None
+            if way is not None and way.link is not None and way.link.remote is links:
+                way.lose_soon(f"{links.me} closed the connection", self.pause())
 
     def block(self, one: PartyId, other: PartyId) -> None:
         """Messages of `one` to `other` vanish; both notice after a silence."""

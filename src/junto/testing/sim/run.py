@@ -20,6 +20,7 @@ from junto.testing.sim.faults import KINDS, Fault, Kind, faults
 from junto.testing.sim.invariants import Broken, Invariants
 from junto.testing.sim.loop import SimLoop, Stuck
 from junto.testing.sim.memory import remembering
+from junto.testing.sim.pair import in_virtual_time
 from junto.testing.sim.workload import Asked, workload
 from junto.testing.sim.world import World, template
 from junto.types import PartyId, TaskId
@@ -48,6 +49,7 @@ class Script:
     scale: Scale
     asked: tuple[Asked, ...]
     faults: tuple[Fault, ...]
+    paired: PartyId | None = None  # runs two nodes over one store
 
 
 @dataclass(slots=True)
@@ -72,7 +74,16 @@ def script_of(seed: int, scale: Scale) -> Script:
     names = sorted(parties)
     asked = workload(random.Random(f"workload {seed}"), names, scale.tasks, scale.seconds)
     found = faults(random.Random(f"faults {seed}"), names, scale.faults, scale.seconds, scale.kinds)
-    return Script(seed, scale, tuple(asked), tuple(found))
+    drawn = random.Random(f"pair {seed}")
+    paired = names[0] if drawn.random() < 0.5 else None
+    if (
+        paired is not None and scale.faults and "pause" in scale.kinds
+    ):  # one that leads sleeps while the other takes over
+        for _ in range(2):
+            at, length = drawn.random() * scale.seconds, 1.5 + 3 * drawn.random()
+            found.append(Fault(at, "pause", paired, names[1], length, 0.0))
+        found.sort(key=lambda fault: fault.at)
+    return Script(seed, scale, tuple(asked), tuple(found), paired)
 
 
 def run(script: Script) -> Outcome:
@@ -84,7 +95,7 @@ def run(script: Script) -> Outcome:
     # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still.
     exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
     try:
-        with remembering():
+        with remembering(), in_virtual_time():
             return _Run(script).run()
     finally:
         exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
@@ -99,9 +110,11 @@ class _Run:
         self.story: deque[str] = deque(maxlen=_STORY_LINES)
         self.digest = hashlib.sha256()
         network = random.Random(f"network {script.seed}")
-        self.world = World(template(script.scale.parties), self.loop, network, self.tell)
+        self.world = World(template(script.scale.parties), self.loop, network, self.tell, script.paired)
         self.asked: dict[TaskId, Asked] = {}
         self.invariants = Invariants(self.world, self.asked)
+        kinds = {fault.kind for fault in script.faults}
+        self.invariants.clocks_agree = not kinds & {"skew", "jump"}
         self.world.network.on_trap = self._trapped
 
     def tell(self, line: str) -> None:
@@ -146,8 +159,8 @@ class _Run:
         """Let go of every coroutine, without a word."""
         self.loop.now_and_then = lambda: None
         self.loop.most_events = self.loop.events + 1_000_000
-        for party in list(self.world.running):
-            self.loop.kill(self.world.running[party].process)
+        for running in self.world.alive:
+            self.loop.kill(running.process)
         for task in list(self.loop.tasks.values()):
             task.cancel()
         self.loop.set_exception_handler(lambda loop, context: None)
@@ -162,6 +175,8 @@ class _Run:
         world, script = self.world, self.script
         jobs = [world.spawn(world.start(party)) for party in world.parties]
         await self._all(jobs)
+        for pair in world.pairs.values():
+            world.spawn(world.watch(pair))
         jobs = [world.spawn(self._user(asked)) for asked in script.asked]
         jobs += [world.spawn(self._fault(fault)) for fault in script.faults]
         await self._until(script.scale.seconds + 1.0)
@@ -188,8 +203,8 @@ class _Run:
             disk = world.disks[party]
             disk.full = disk.breaks = disk.tears = False
             disk.dies_at = ""
-            running = world.running.get(party)
-            if running is not None and running.process.paused:
+        for running in world.alive:
+            if running.process.paused:
                 self.loop.go_on(running.process)
         world.network.heal()
         world.network.traps.clear()
@@ -199,7 +214,6 @@ class _Run:
                 await asyncio.sleep(0.2)
         self.tell("healed")
         self.invariants.healed_at = self.loop.time()
-        self.invariants.clocks_agree = not any(fault.kind in ("skew", "jump") for fault in self.script.faults)
 
     # ── users ──
 
@@ -241,7 +255,8 @@ class _Run:
         disk = world.disks[party]
         match fault.kind:
             case "crash":
-                await self._down([party], fault.seconds)
+                world.crash(party)
+                world.restart_soon(party, fault.seconds)
             case "crash-at-message":
                 network.traps[party] = int(fault.seconds * 5)
             case "crash-in-commit":
@@ -251,7 +266,9 @@ class _Run:
             case "crash-at-record":
                 disk.dies_at = fault.record
             case "crash-all":
-                await self._down(world.parties, fault.seconds)
+                for one in world.parties:
+                    world.crash_every(one)
+                    world.restart_soon(one, fault.seconds)
             case "stop":
                 await world.stop(party)
                 world.restart_soon(party, fault.seconds)
@@ -297,12 +314,6 @@ class _Run:
         self.tell(f"{party} dies at a message")
         self.world.crash(party)
         self.world.restart_soon(party, 0.3)
-
-    async def _down(self, parties: Sequence[PartyId], seconds: float) -> None:
-        for party in parties:
-            if party in self.world.running:
-                self.world.crash(party)
-                self.world.restart_soon(party, seconds)
 
 
 def _task_id(now: float, seed: int, number: int) -> TaskId:

@@ -25,11 +25,13 @@ from junto.catalog.dataset import Dataset
 from junto.catalog.write import dataset_file
 from junto.frontends.sql import compile_sql
 from junto.frontends.sql.typing import Describer
+from junto.journal.storage import Fence
 from junto.link import methods
 from junto.link.connection import Caller, Link
 from junto.node import home as homes
 from junto.node.ground import Ground
 from junto.node.home import Home
+from junto.node.join import join
 from junto.node.node import Node
 from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
@@ -38,6 +40,7 @@ from junto.tasks.waiting import Patience
 from junto.testing.sim.disk import Disk, SimFiles, SimJournal
 from junto.testing.sim.loop import PROCESS, Process, SimLoop
 from junto.testing.sim.network import Network, SimLinks
+from junto.testing.sim.pair import Pair
 from junto.testing.sim.workload import QUESTIONS, RememberingEngine, table_of
 from junto.trust import charter as charters
 from junto.trust.names import parse_name
@@ -59,12 +62,21 @@ class Template:
     disks: dict[PartyId, Disk]
     plans: dict[tuple[PartyId, int], Plan]
     unix: float
+    second: Home | None = None  # of the first party's other node
 
 
 class World:
     """One run's nodes."""
 
-    def __init__(self, template: Template, loop: SimLoop, faults: random.Random, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        template: Template,
+        loop: SimLoop,
+        faults: random.Random,
+        told: Callable[[str], None],
+        paired: PartyId | None = None,
+    ) -> None:
+        """paired: a party that runs two nodes over one store."""
         self.template = template
         self.loop = loop
         self.folder = Path(tempfile.mkdtemp(prefix="junto-sim-"))
@@ -77,7 +89,13 @@ class World:
         self.network = Network(faults, told)
         self.faults = faults
         self.told = told
-        self.running: dict[PartyId, Running] = {}
+        self.running: dict[PartyId, Running] = {}  # who acts for a party
+        self.alive: list[Running] = []  # every process
+        self.pairs: dict[PartyId, Pair] = {}
+        if paired is not None and template.second is not None:
+            place = self.folder / "second"
+            shutil.copytree(template.second.path, place, ignore_dangling_symlinks=True)
+            self.pairs[paired] = Pair(paired, (self.homes[paired], homes.load(place)))
         self.starts = 0
         self.crashes = 0
         self.changed: Callable[[PartyId, Live], None] = lambda party, live: None
@@ -94,19 +112,50 @@ class World:
         return self.unix + self.loop.time() + self.skew[party]
 
     async def start(self, party: PartyId) -> None:
-        """A process for a party's node; a disk without room ends it, and it is tried again."""
+        """Processes for a party's nodes, as far as they do not run."""
         self.due.discard(party)
-        if party in self.running:
+        pair = self.pairs.get(party)
+        if pair is None:
+            if party not in self.running:
+                await self._begin(self._process(party, self.homes[party]), None)
             return
+        for home in pair.homes:
+            if not any(running.home is home for running in self.alive):
+                self.spawn(self._stand(pair, self._process(party, home)))
+
+    def _process(self, party: PartyId, home: Home) -> "Running":
         self.starts += 1
-        process = Process(f"{party} {self.starts}")
-        running = Running(party, process)
+        running = Running(party, home, Process(f"{party}/{home.party.node} {self.starts}"))
+        self.alive.append(running)
+        return running
+
+    async def _stand(self, pair: Pair, running: "Running") -> None:
+        """One node of a pair, from its start to its end."""
+        fenced, act = partial(self._deposed, running), partial(self._lead, running)
+        try:
+            await self.within(running.process, pair.lead(running.home, running.stopping, fenced, act))
+        except asyncio.CancelledError:
+            if not running.process.dead:
+                raise
+        finally:
+            running.over.set()
+
+    async def _lead(self, running: "Running", fence: Fence) -> None:
+        self.told(f"{running.process.name} leads {running.party}, epoch {fence.epoch}")
+        await self._begin(running, fence)
+        await running.stopping.wait()
+        await running.node.__aexit__(None, None, None)
+
+    async def _begin(self, running: "Running", fence: Fence | None) -> None:
+        """The node of a process acts; a disk without room ends it, and it is tried again."""
+        party, process = running.party, running.process
         self.running[party] = running
         random_bytes = random.Random(self.faults.getrandbits(64)).randbytes
-        disk = self.disks[party]
+        disk, pair = self.disks[party], self.pairs.get(party)
+        held: dict[str, Any] = {} if pair is None else {"fence": fence, "is_over": pair.is_over}
 
         def journal(path: Path, **options: Any) -> SimJournal:
-            running.journal = SimJournal(disk, self.faults, path, **options)
+            running.journal = SimJournal(disk, self.faults, path, **options, **held)
             return running.journal
 
         def links(*given: Any, **options: Any) -> SimLinks:
@@ -121,9 +170,9 @@ class World:
             links=cast(Any, links),
             engine=lambda: ENGINE,
         )
-        settings = _settings(self.homes[party])
+        settings = replace(_settings(running.home), shared=pair.shared if pair is not None else None)
         on_fatal = partial(self._fatal, running)
-        running.node = Node(self.homes[party], on_fatal=on_fatal, settings=settings, ground=ground)
+        running.node = Node(running.home, on_fatal=on_fatal, settings=settings, ground=ground)
         try:
             await self.within(process, running.node.__aenter__())
         except asyncio.CancelledError:
@@ -132,7 +181,7 @@ class World:
             return
         except Exception as error:  # noqa: BLE001  # as a service manager: what cannot start is started again
             self.told(f"{party} cannot start: {error}")
-            self.crash(party)
+            self._kill(running)
             self.restart_soon(party, 1.0)
             return
         runner = running.node.runner
@@ -140,31 +189,67 @@ class World:
             self.changed(party, live)
         runner.watchers.append(partial(self._changed, party))
         running.ready = True
+        process.resumed_at = self.loop.time()
         self.told(f"{party} is up")
 
     def crash(self, party: PartyId) -> None:
-        """SIGKILL: the process is gone at this moment, and the disk keeps what it has."""
-        running = self.running.pop(party, None)
-        if running is None:
-            return
+        """SIGKILL: the process that acts for a party is gone at this moment, and the disk keeps what it has."""
+        running = self.running.get(party)
+        if running is not None:
+            self._kill(running)
+
+    def crash_every(self, party: PartyId) -> None:
+        """SIGKILL for every process of a party."""
+        for running in [running for running in self.alive if running.party == party]:
+            self._kill(running)
+
+    def _kill(self, running: "Running") -> None:
+        party = running.party
         self.crashes += 1
-        self.loop.kill(running.process)
+        self._gone(running)
         if running.journal is not None:
             running.journal.crash()
         if self.disks[party].tears:
-            self.disks[party].files[self.homes[party].spool_path / "torn.out"] = b"half of"
+            self.disks[party].files["torn.out"] = b"half of"
         if running.links is not None:
             self.network.leave(running.links, f"{party}: connection reset by peer")
 
+    def _gone(self, running: "Running") -> None:
+        if running in self.alive:
+            self.alive.remove(running)
+        if self.running.get(running.party) is running:
+            del self.running[running.party]
+        self.loop.kill(running.process)
+
+    def _deposed(self, running: "Running", reason: str) -> None:
+        """Exit code 75: who started it starts it again, and it stands by."""
+        if running in self.alive:
+            self.told(f"{running.process.name} gives way: {reason}")
+            self._kill(running)
+            self.restart_soon(running.party, 0.5)
+
     async def stop(self, party: PartyId) -> None:
-        """SIGTERM, and wait until it has ended."""
+        """SIGTERM to the process that acts, and wait until it has ended."""
         running = self.running.get(party)
         if running is None or not running.ready:
             return
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.within(running.process, running.node.__aexit__(None, None, None))
-        self.running.pop(party, None)
-        self.loop.kill(running.process)
+        if party in self.pairs:
+            running.stopping.set()
+            await running.over.wait()
+        else:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.within(running.process, running.node.__aexit__(None, None, None))
+        self._gone(running)
+
+    async def watch(self, pair: Pair) -> None:
+        """Whether one of a pair acts in time; for ever."""
+        while True:
+            await asyncio.sleep(0.1)
+            acting, disk = self.running.get(pair.party), self.disks[pair.party]
+            leads = acting is not None and acting.ready and not acting.process.paused
+            well = not (disk.full or disk.breaks or disk.dies_at)
+            could = [one.process for one in self.alive if one.party == pair.party and not one.process.paused]
+            pair.look(self.loop.time(), leads, could if well else [])
 
     def restart_soon(self, party: PartyId, seconds: float) -> None:
         """Start a party's node after a while."""
@@ -177,8 +262,8 @@ class World:
 
     def _fatal(self, running: "Running", reason: str) -> None:
         self.told(f"{running.party} ends itself: {reason}")
-        if self.running.get(running.party) is running:
-            self.crash(running.party)
+        if running in self.alive:
+            self._kill(running)
             self.restart_soon(running.party, 0.5 + self.faults.random())
 
     def _changed(self, party: PartyId, live: Live) -> None:
@@ -226,13 +311,16 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Running:
     """One process of one party's node."""
 
     party: PartyId
+    home: Home
     process: Process
     node: Node = field(init=False)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     journal: SimJournal | None = None
     links: SimLinks | None = None
     ready: bool = False
@@ -276,10 +364,13 @@ def template(count: int) -> Template:
         shutil.copytree(world.homes[party].path, made[party].path)
     world.close()
     loaded = {party: homes.load(made[party].path) for party in names}
+    shutil.copytree(made[names[0]].path, folder / "first")  # joining changes it
+    other, store = f"127.0.0.1:{1 + len(made)}", f"sqlite:{folder / 'pair.db'}"
+    second = join(homes.load(folder / "first"), folder / "second", NodeId("other"), other, (other,), store)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked through between runs, but at its end
     atexit.register(gc.unfreeze)
-    return Template(folder, loaded, disks, plans, now + 60.0)
+    return Template(folder, loaded, disks, plans, now + 60.0, second)
 
 
 async def _published(world: World, names: list[PartyId], plans: dict[tuple[PartyId, int], Plan]) -> None:
