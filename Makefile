@@ -41,7 +41,7 @@ sim: $(VENV)/.dev ## 300 simulated runs of 200 tasks and 14 faults (ARGS='--seed
 	@$(BIN)/python -m junto.testing.sim --seeds=300 --tasks=200 --fault-count=14 --jobs=2 $(ARGS)
 
 soak: $(VENV)/.dev ## 10,000 simulated runs
-	@$(BIN)/python -m junto.testing.sim --seeds=10000 --from=100001 --tasks=20 --fault-count=12 --seconds=15 --jobs=2 $(ARGS)
+	@$(BIN)/python -m junto.testing.sim --seeds=10000 --from=100001 --tasks=10 --fault-count=10 --seconds=10 --jobs=2 $(ARGS)
 
 mutants: $(VENV)/.dev ## switch off one safeguard after the other: the simulator must find each
 	@$(BIN)/python -m junto.testing.sim --mutants --seeds=300 --tasks=40 --fault-count=14 --seconds=25 --jobs=2 $(ARGS)
