@@ -5,6 +5,7 @@ import asyncio
 import datetime as dt
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from junto.engines import keys as key_bytes
-from junto.engines.base import Limits
+from junto.engines.base import Limits, TableSource
 from junto.engines.duckdb import DuckDB
 from junto.errors import FragmentFailed, InvalidInput, JuntoError, PeerFault
 from junto.node import groups
@@ -231,6 +232,43 @@ def test_rows_are_put_one_below_the_other(receiver: _Receiver) -> None:
     moves = [pa.table({"a": [3, 1]}), receiver.spool.write([groups.ipc_bytes(pa.table({"a": [2]}))])]
     inputs = Inputs(plan, step, pa.table({"a": [0]}), None, None, moves)
     assert receiver.answer(inputs)[0].column("a").to_pylist() == [0, 1, 2, 3]
+
+
+PLAIN = 'SELECT "c0" AS "id", "c1" AS "a ""b""" FROM "released" ORDER BY "c0", "c1"'
+ROWS = pa.table({
+    "c0": pa.array([2.0, None, float("nan"), -1.5, 2.0, None]),
+    "c1": pa.array(["b", "é", None, "", "a", "Z"]),
+})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        PLAIN,
+        PLAIN.replace('"c0", "c1"', '"c1", "c0"'),
+        'SELECT "c1" AS "c0", "c0" AS "c1" FROM "released" ORDER BY "c0", "c1"',
+    ],
+)
+def test_a_plain_answer_is_what_the_engine_would_give(receiver: _Receiver, sql: str) -> None:
+    plan = _plan(None, sql=sql)
+    step = plan.steps[-1]
+    assert isinstance(step, Release)
+    table = receiver.answer(Inputs(plan, step, ROWS, None, None, []))[0]
+    engine = DuckDB()
+    with engine.run(sql, {"released": TableSource(ROWS)}, receiver.limits, threading.Event()) as rows:
+        wanted = rows.table()
+    engine.close()
+    assert table.schema.names == wanted.schema.names
+    assert table.schema.types == wanted.schema.types
+    assert repr(table.to_pylist()) == repr(wanted.to_pylist())
+
+
+def test_few_plain_rows_need_no_engine(receiver: _Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = _plan(None, sql=PLAIN)
+    step = plan.steps[-1]
+    assert isinstance(step, Release)
+    monkeypatch.delattr(DuckDB, "run")
+    assert receiver.answer(Inputs(plan, step, ROWS, None, None, []))[0].num_rows == ROWS.num_rows
 
 
 # ── what others get wrong ───────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ from a small answer.
 
 import hashlib
 import io
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ from junto.secure.maskedsum import Words
 from junto.types import Digest
 
 SALT = b"junto.salt"
+
+_QUOTED = r'"(?:[^"]|"")+"'
+_ITEM = rf"{_QUOTED}(?: AS {_QUOTED})?"
+_COLUMNS_ALONE = re.compile(
+    rf'SELECT (?P<columns>{_ITEM}(?:, {_ITEM})*) FROM "released"(?: ORDER BY (?P<by>{_QUOTED}(?:, {_QUOTED})*))?'
+)
+_ONE_COLUMN = re.compile(rf"({_QUOTED})(?: AS ({_QUOTED}))?")
+_AS_THEY_ARE = frozenset((pa.bool_(), pa.int32(), pa.int64(), pa.float64(), pa.string(), pa.date32()))
+_PLAIN_CHARACTERS = 10_000
+_PLAIN_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +68,44 @@ async def release(
 
     def work(stop: threading.Event) -> Answered:
         released = _released(inputs, spool)
-        with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
-            table = rows.table()
+        table = _plain(inputs.step.sql, released)
+        if table is None:
+            with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
+                table = rows.table()
         data = _stream(table, random(32))
         digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
         withheld = inputs.keys.withheld if inputs.keys is not None else 0
         return Answered(hold(data), digest, table.num_rows, withheld)
 
     return await groups.in_thread(work)
+
+
+def _plain(sql: str, released: pa.Table) -> pa.Table | None:
+    """The answer, if all that is asked is columns of `released` under other names and in ascending order, and the rows
+    are few: an engine would take a millisecond to begin. None if more is asked, or if it might understand it otherwise.
+    """
+    asked = (
+        _COLUMNS_ALONE.fullmatch(sql) if len(sql) <= _PLAIN_CHARACTERS and released.num_rows <= _PLAIN_ROWS else None
+    )
+    if asked is None:
+        return None
+    pairs = [(_unquoted(of), _unquoted(called or of)) for of, called in _ONE_COLUMN.findall(asked["columns"])]
+    by = [_unquoted(of) for of, _ in _ONE_COLUMN.findall(asked["by"] or "")]
+    has = dict(zip(released.column_names, released.schema.types, strict=True))
+    folded = {name.casefold() for name in has}
+    if any(has.get(of) not in _AS_THEY_ARE for of in (*(of for of, _ in pairs), *by)):
+        return None
+    if len(folded) < released.num_columns or len({called.casefold() for _, called in pairs}) < len(pairs):
+        return None  # names that SQL does not tell apart
+    if any(called != of and called.casefold() in folded for of, called in pairs):
+        return None  # ORDER BY would mean the output
+    if by:
+        released = released.sort_by([(of, "ascending") for of in by])
+    return pa.Table.from_arrays([released.column(of) for of, _ in pairs], names=[called for _, called in pairs])
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"')
 
 
 def _stream(table: pa.Table, salt: bytes) -> bytes:
