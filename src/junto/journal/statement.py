@@ -211,7 +211,7 @@ def _parse(data: bytes) -> tuple[dsse.Envelope, Statement]:
 
 def _envelope(data: bytes) -> dsse.Envelope:
     envelope = dsse.decode(data, "statement", limit_bytes=STATEMENT_BYTES)
-    if dsse.encode(envelope) != data:
+    if data[-1:].isspace():  # which is all that `decode` passes over
         raise InvalidInput("statement has white space around its envelope; ask for it again")
     if envelope.payload_type != PAYLOAD_TYPE:
         raise InvalidInput(f"the envelope is not of a statement: its payload type is not {PAYLOAD_TYPE}")

@@ -7,6 +7,7 @@ An envelope has one accepted spelling, the one `encode` gives: whatever else dec
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NewType
 
 import msgspec
@@ -40,6 +41,13 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 def key_id(key: Ed25519PublicKey) -> KeyId:
     """The name of a public key."""
+    return _key_id(key.public_bytes_raw())
+
+
+@lru_cache(maxsize=1024)
+def _key_id(raw: bytes) -> KeyId:
+    """The same few keys sign and are checked with every statement."""
+    key = Ed25519PublicKey.from_public_bytes(raw)
     return KeyId(hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest())
 
 
