@@ -34,13 +34,22 @@ class Cache:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
+        self._found: dict[str, Copy] = {}  # by key, so that the folder is not listed for each
 
     def get(self, key: str) -> Copy | None:
         """The copy of that key, now the most recently used."""
-        for path in self._folder.glob(f"{key}-*.arrow"):
+        known = self._found.get(key)
+        if known is not None:
             with suppress(FileNotFoundError):  # another thread made room
+                os.utime(known.path)
+                return known
+            self._found.pop(key, None)
+        for path in self._folder.glob(f"{key}-*.arrow"):
+            with suppress(FileNotFoundError):
                 os.utime(path)
-                return Copy(path, bytes.fromhex(path.stem.split("-")[1]), path.stat().st_size)
+                copy = Copy(path, bytes.fromhex(path.stem.split("-")[1]), path.stat().st_size)
+                self._found[key] = copy
+                return copy
         return None
 
     def put(self, key: str, pieces: Iterable[bytes]) -> Copy:
@@ -69,7 +78,7 @@ class Cache:
 
     def remove(self, copy: Copy) -> None:
         """Forget a copy that is not what its key says."""
-        copy.path.unlink(missing_ok=True)
+        self._let_go(copy.path)
 
     def _evict(self, newest: Path) -> None:
         for part in self._folder.glob("*.part"):
@@ -86,8 +95,12 @@ class Cache:
             if total <= self._most_bytes:
                 return
             if path != newest:
-                path.unlink(missing_ok=True)
+                self._let_go(path)
                 total -= size
+
+    def _let_go(self, path: Path) -> None:
+        self._found.pop(path.stem.split("-")[0], None)
+        path.unlink(missing_ok=True)
 
 
 def cache_key(query: Query) -> str:

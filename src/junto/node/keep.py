@@ -141,7 +141,8 @@ class Keeper:
 
     async def save(self, task: TaskId, kept: Kept) -> None:
         """Keep a finished step; durable when this returns. Raises StorageFailed."""
-        data = await asyncio.to_thread(self._encoded, task, kept)
+        small = _is_small(kept)
+        data = self._encoded(task, kept) if small else await asyncio.to_thread(self._encoded, task, kept)
         if task in self._ended:
             return
         name = str(kept.finished.step)
@@ -267,6 +268,13 @@ class Keeper:
                 if not copy.path.exists():
                     raise StorageFailed("a copy of an open table made room for others")
                 return copy
+
+
+def _is_small(kept: Kept) -> bool:
+    """Whether it is written down at once, without a disk: what lies in files already, and little besides."""
+    if kept.local is not None and not isinstance(kept.local, Spooled | Copy):
+        return False
+    return sum(len(made.content) for made in kept.messages if isinstance(made.content, bytes)) <= INLINE_BYTES
 
 
 def _placed(content: Content) -> Place:
