@@ -36,6 +36,7 @@ from junto.node.node import Node
 from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
 from junto.plan.steps import Plan
+from junto.tasks.capacity import Cap, Capacity
 from junto.tasks.waiting import Patience
 from junto.testing.sim.disk import Disk, SimFiles, SimJournal
 from junto.testing.sim.loop import PROCESS, Process, SimLoop
@@ -75,8 +76,10 @@ class World:
         faults: random.Random,
         told: Callable[[str], None],
         paired: PartyId | None = None,
+        narrow: bool = False,
     ) -> None:
-        """paired: a party that runs two nodes over one store."""
+        """paired: a party that runs two nodes over one store. narrow: nodes take few tasks of others at a time."""
+        self.capacity = Capacity(slots=2, cap=Cap(tasks=3)) if narrow else Capacity()
         self.template = template
         self.loop = loop
         self.folder = Path(tempfile.mkdtemp(prefix="junto-sim-"))
@@ -170,7 +173,8 @@ class World:
             links=cast(Any, links),
             engine=lambda: ENGINE,
         )
-        settings = replace(_settings(running.home), shared=pair.shared if pair is not None else None)
+        shared = pair.shared if pair is not None else None
+        settings = replace(_settings(running.home), shared=shared, capacity=self.capacity)
         on_fatal = partial(self._fatal, running)
         running.node = Node(running.home, on_fatal=on_fatal, settings=settings, ground=ground)
         try:
@@ -336,6 +340,7 @@ def _settings(home: Home) -> NodeSettings:
 def template(count: int) -> Template:
     """So many parties, with data published and every question compiled. Made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="junto-sim-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = [PartyId(name) for name in _NAMES[:count]]
     now = _UNIX
     made: dict[PartyId, Home] = {}
