@@ -32,17 +32,8 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 RECORDS = (
-    "proposal",
-    "offer",
-    "refusal",
-    "contract",
-    "confirm",
-    "attempt",
-    "receipt",
-    "stop",
-    "keep",
-    "answer",
-    "forget",
+    *("proposal", "offer", "refusal", "contract", "confirm", "attempt", "receipt", "stop", "stop"),
+    *("keep", "answer", "forget"),
 )
 """What a node may be writing when it dies: a statement of a kind, an output, the answer, or that outputs may go."""
 

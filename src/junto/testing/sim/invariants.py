@@ -184,7 +184,9 @@ class Invariants:
             return
         self._heard_everywhere(live)
         waited = outcome.code == DeadlineExceeded.code and outcome.at >= task.deadline - 1.0
-        excused = outcome.code in ("cancelled", "storage-failed") or garbled or (task.contract is None and not waited)
+        excused = (
+            outcome.code in ("cancelled", "storage-failed", "busy") or garbled or (task.contract is None and not waited)
+        )
         lived = asked.at + asked.seconds > self.healed_at + _ENOUGH_SECONDS
         self._must(
             excused or not lived, f"task {task.id} had time enough at {party} once all was mended, and ended {how}"

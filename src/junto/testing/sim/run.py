@@ -50,6 +50,7 @@ class Script:
     asked: tuple[Asked, ...]
     faults: tuple[Fault, ...]
     paired: PartyId | None = None  # runs two nodes over one store
+    narrow: bool = False  # nodes take few tasks of others at a time
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ def script_of(seed: int, scale: Scale) -> Script:
             at, length = drawn.random() * scale.seconds, 1.5 + 3 * drawn.random()
             found.append(Fault(at, "pause", paired, names[1], length, 0.0))
         found.sort(key=lambda fault: fault.at)
-    return Script(seed, scale, tuple(asked), tuple(found), paired)
+    return Script(seed, scale, tuple(asked), tuple(found), paired, drawn.random() < 0.5)
 
 
 def run(script: Script) -> Outcome:
@@ -110,7 +111,7 @@ class _Run:
         self.story: deque[str] = deque(maxlen=_STORY_LINES)
         self.digest = hashlib.sha256()
         network = random.Random(f"network {script.seed}")
-        self.world = World(template(script.scale.parties), self.loop, network, self.tell, script.paired)
+        self.world = World(template(script.scale.parties), self.loop, network, self.tell, script.paired, script.narrow)
         self.asked: dict[TaskId, Asked] = {}
         self.invariants = Invariants(self.world, self.asked)
         kinds = {fault.kind for fault in script.faults}
