@@ -4,16 +4,19 @@
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from held import held
 from helpers import Watched, helping, second_home
-from pooled import OPEN, Pooled, assert_same
+from pooled import OPEN, Pooled, assert_same, statements
 
 from junto.engines.base import Limits, Rows, Source, Stop
+from junto.engines.duckdb import DuckDB
 from junto.errors import JuntoError, OutOfMemory, Refused
 from junto.link import methods
 from junto.link.connection import Answer, Caller, Handler, Link
@@ -193,3 +196,106 @@ def test_neither_side_serves_nodes_of_other_parties_or_users(consortium: Pooled,
 
 async def _called(handler: Handler, caller: Caller) -> Answer:
     return await handler(caller, b"{}")
+
+
+def test_both_nodes_compute_a_doubled_fragment_and_who_has_one_node_says_so(consortium: Pooled, home: Home) -> None:
+    question = _SUMS.format(table="t0")
+    with helping(consortium, home):
+        answer = consortium["ann"].sql(question).run(deadline="20s", double=True)
+    assert_same(answer.table, consortium.pooled(question), question)
+    assert answer.deviations == ()
+    told = {str(one.party): one for one in answer.doubled}
+    assert {party: one.line for party, one in told.items() if party != "bea"} == {
+        party: f"{party} has one node; step query-{party} was computed once" for party in ("ann", "cyd")
+    }
+    assert sorted(told["bea"].nodes) == ["helper", "node"]
+    assert told["bea"].first == told["bea"].second != ""
+    assert "was computed alike by bea/" in told["bea"].line
+
+
+class _OneRowOff:
+    """An engine whose sums are one too large: a disk or a processor that lies, or a file that is another."""
+
+    def __init__(self) -> None:
+        self._engine = DuckDB()
+
+    @contextmanager
+    def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> Iterator[Rows]:
+        with self._engine.run(sql, tables, limits, stop) as rows:
+            table = rows.table()
+            at = table.schema.names.index("units")
+            more = pc.add(table.column(at), 1).cast(table.schema.field(at).type)
+            table = table.set_column(at, table.schema.field(at), more)
+            yield Rows(table.schema, iter(table.to_batches()))
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+def test_a_second_result_that_differs_is_a_deviation_with_both_digests_and_changes_nothing(
+    consortium: Pooled, home: Home
+) -> None:
+    question = _SUMS.format(table="t1")
+    late = Watched(_OneRowOff())
+    late.go.clear()  # so that the first result is the right one
+    with helping(consortium, home, late), ThreadPoolExecutor(1) as asking:
+        answering = asking.submit(consortium["ann"].sql(question).run, deadline="20s", double=True)
+        assert late.begun.wait(10)
+        bea = consortium.node("bea")
+        until(lambda: any(live.task.finished for live in bea.runner.open), "its own result is there")
+        late.go.set()
+        answer = answering.result(20)
+    assert_same(answer.table, consortium.pooled(question), question)
+    [deviation] = answer.deviations
+    told = next(one for one in answer.doubled if one.party == "bea")
+    assert (deviation.party, deviation.digest, deviation.counts) == ("bea", told.second, told.first)
+    assert told.first != told.second
+    assert deviation.line == told.line
+    assert "bea/helper computed sha256:" in deviation.line
+    for party in consortium.parties:
+        found = consortium[party].notices(tasks=[answer.task], kinds=["deviation"], past_seconds=60)
+        notice = next(iter(found))
+        assert (notice.party, notice.text) == ("bea", deviation.line)
+    said = [s for s in statements(consortium, "cyd", answer.task) if s.id == told.statement]
+    assert [(s.kind, parse_name(s.author).party) for s in said] == [("confirm", "bea")]
+
+
+def test_a_second_result_that_does_not_come_holds_the_answer_up_for_a_moment_and_is_named(
+    consortium: Pooled, home: Home
+) -> None:
+    question = _SUMS.format(table="t2")
+    engine = Watched()
+    engine.go.clear()
+    with helping(consortium, home, engine):
+        answer = consortium["ann"].sql(question).run(deadline="3s", double=True)
+        assert_same(answer.table, consortium.pooled(question), question)
+        told = next(one for one in answer.doubled if one.party == "bea")
+        assert "computed once" in told.line
+        assert engine.stopped.wait(1)
+        until(lambda: not consortium.node("bea").spreading.nodes.loads.total(), "nothing is computed any more")
+
+
+def test_the_first_result_counts_also_when_it_is_the_helpers(consortium: Pooled, home: Home) -> None:
+    question = _SUMS.format(table="t3")
+    with helping(consortium, home), held(consortium.node("bea")) as own, ThreadPoolExecutor(1) as asking:
+        answering = asking.submit(consortium["ann"].sql(question).run, deadline="20s", double=True)
+        assert own.begun.wait(10)
+        bea = consortium.node("bea")
+        until(lambda: any(live.task.finished for live in bea.runner.open), "the helper's result is there")
+        own.go.set()
+        answer = answering.result(20)
+    assert_same(answer.table, consortium.pooled(question), question)
+    told = next(one for one in answer.doubled if one.party == "bea")
+    assert told.nodes == ("helper", "node")
+    assert told.first == told.second != ""
+
+
+def test_a_fragment_that_only_one_of_two_nodes_can_compute_is_computed_by_that_one(
+    consortium: Pooled, home: Home
+) -> None:
+    question = _SUMS.format(table="t0")
+    with helping(consortium, home, _Broken()):
+        answer = consortium["ann"].sql(question).run(deadline="20s", double=True)
+    assert_same(answer.table, consortium.pooled(question), question)
+    told = next(one for one in answer.doubled if one.party == "bea")
+    assert told.line == "helper of bea gave no second result; step query-bea was computed once"

@@ -25,6 +25,10 @@ Absence = Annotated[
     typer.Option("--absent", help="When a participant stays away: wait for it, fail, or go on without it."),
 ]
 AtLeast = Annotated[int, typer.Option(min=0, help="With go-on: so many participants must be left, the asker included.")]
+Double = Annotated[
+    bool,
+    typer.Option("--double", help="Where a party runs several nodes, two compute each fragment, and are compared."),
+]
 Certify = Annotated[
     int, typer.Option(min=0, metavar="N", help="N parties compute what is over open tables, and sign one digest.")
 ]

@@ -12,6 +12,7 @@ from junto.cli.options import (
     AtLeast,
     Certify,
     Deadline,
+    Double,
     Home,
     Priority,
     Profile,
@@ -36,6 +37,7 @@ def sql(
     absent: Absence = None,
     at_least: AtLeast = 0,
     certify: Certify = 0,
+    double: Double = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no receipt: the answer alone.")] = False,
     home: Home = None,
     user: User = None,
@@ -53,6 +55,11 @@ def sql(
             return
         with progress_lines(sys.stderr, quiet=quiet) as watch:
             answer = compiled.run(
-                deadline=deadline, priority=priority, absent=absent or "", at_least=at_least, watch=watch
+                deadline=deadline,
+                priority=priority,
+                absent=absent or "",
+                at_least=at_least,
+                double=double,
+                watch=watch,
             )
     print_answer(answer, format, out, quiet=quiet)

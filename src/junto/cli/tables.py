@@ -149,6 +149,7 @@ def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None
         for certificate in answer.certificates:
             alike = dict.fromkeys(signed.party for signed in certificate.signed if signed.digest == certificate.digest)
             lines.append(f"certified step {certificate.step} {certificate.digest[:23]}… by {', '.join(alike)}")
+        lines += [f"doubled   {one.line}" for one in answer.doubled if one.second == one.first]
         told = [*lines, *told, f"in every participant's journal: junto journal ls --task {receipt.task}"]
     console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
     for line in told:

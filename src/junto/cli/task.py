@@ -16,6 +16,7 @@ from junto.cli.options import (
     AtLeast,
     Certify,
     Deadline,
+    Double,
     Home,
     Priority,
     Profile,
@@ -46,6 +47,7 @@ def submit(
     absent: Absence = None,
     at_least: AtLeast = 0,
     certify: Certify = 0,
+    double: Double = False,
     home: Home = None,
     user: User = None,
     profile: Profile = None,
@@ -53,7 +55,9 @@ def submit(
     """Start a joint question and return at once. Prints the task's id."""
     with connect(home, user=user, profile=profile) as desk:
         compiled = asked(desk, question, purpose, certify)
-        task = compiled.submit(deadline=deadline, priority=priority, absent=absent or "", at_least=at_least)
+        task = compiled.submit(
+            deadline=deadline, priority=priority, absent=absent or "", at_least=at_least, double=double
+        )
     print(task)
     print(f"its answer: junto task wait {task}; how it goes: junto task watch {task}", file=sys.stderr)
 
@@ -177,6 +181,8 @@ def describe(progress: Progress, now: float) -> str:
     for certificate in progress.certificates:
         lines += certificate_lines(certificate)
     lines += [f"deviation {deviation.line}" for deviation in progress.deviations]
+    if progress.receipt is not None:
+        lines += [f"doubled   {one.line}" for one in progress.receipt.doubled if one.second == one.first]
     if progress.receipt is not None:
         lines.append(f"receipt   {progress.receipt.statement}, result {progress.receipt.result}")
     return "\n".join(lines)

@@ -135,13 +135,14 @@ class Desk:
         priority: int,
         absent: methods.Absent = "",
         at_least: int = 0,
+        double: bool = False,
     ) -> TaskId:
         """Hand a plan to the node; the task's id. A node that restarts meanwhile is waited for: the id is chosen here,
         so the node takes what it hears twice for one task."""
         from junto.plan import steps
 
         task = new_task_id()
-        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task, absent, at_least)
+        ask = methods.Ask(msgspec.Raw(steps.encode(plan)), seconds, purpose, priority, task, absent, at_least, double)
         patience = Patience(min(seconds, _RESTART_SECONDS))
         return again(patience, lambda: self._ask(methods.USER_ASK, ask, methods.Which).task)
 

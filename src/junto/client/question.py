@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
-from junto.link.methods import Absent, Certificate, Deviation, Progress, ReceiptView
+from junto.link.methods import Absent, Certificate, Deviation, Doubled, Progress, ReceiptView
 from junto.types import TaskId, seconds_of, spelled_id
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Asker(Protocol):
     """What a question needs of its desk."""
 
     def submit(
-        self, plan: "Plan", *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int
+        self, plan: "Plan", *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int, double: bool
     ) -> TaskId:
         """Hand a plan to the node, as often as it takes to be sure that it has it once; the task's id."""
 
@@ -81,8 +81,13 @@ class Answer:
         return self.receipt.certificates
 
     @property
+    def doubled(self) -> tuple[Doubled, ...]:
+        """Of each fragment that was to be computed twice: by which nodes it was, or why only once."""
+        return self.receipt.doubled
+
+    @property
     def deviations(self) -> tuple[Deviation, ...]:
-        """Who told another digest of a step than what counts."""
+        """Who told another digest of a step than what counts: a party, or a second node of one."""
         return self.progress.deviations
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -118,12 +123,15 @@ class Question:
         absent: Absent = "",
         at_least: int = 0,
         certify: int = 0,
+        double: bool = False,
     ) -> TaskId:
         """Start the task and return at once; `Desk.wait` gives the answer.
 
         absent: what becomes of it when a participant stays away: `wait` until the deadline, `fail`, or `go-on` without
         it while at least `at_least` participants are left, the asker among them; the answer then lists who is missing.
         certify: so many parties compute what everybody may see, as `certified` says; 0 is nobody but its owner.
+        double: where a party runs several nodes, two of them compute each of its fragments. The first result counts, a
+        second that differs is among the answer's deviations, and `Answer.doubled` says how each was computed.
         """
         if at_least and absent != "go-on":
             raise InvalidInput('at_least says how many must be left to go on: add absent = "go-on", or leave it out')
@@ -134,6 +142,7 @@ class Question:
             priority=priority,
             absent=absent,
             at_least=at_least,
+            double=double,
         )
 
     def run(
@@ -144,13 +153,16 @@ class Question:
         absent: Absent = "",
         at_least: int = 0,
         certify: int = 0,
+        double: bool = False,
         watch: Watcher | None = None,
     ) -> Answer:
         """The answer. Raises Refused, DeadlineExceeded, Cancelled, Deviation, or the error that ended the task.
 
-        absent, at_least, certify: as for `submit`.
+        absent, at_least, certify, double: as for `submit`.
         """
-        task = self.submit(deadline=deadline, priority=priority, absent=absent, at_least=at_least, certify=certify)
+        task = self.submit(
+            deadline=deadline, priority=priority, absent=absent, at_least=at_least, certify=certify, double=double
+        )
         try:
             return answer(self.desk, task, watch)
         except KeyboardInterrupt:

@@ -66,6 +66,16 @@ def arrow_type(type: str) -> pa.DataType:
     raise InvalidInput(f"a column of type {type} cannot be a grouping key: cast it to VARCHAR")
 
 
+def type_name(arrow: pa.DataType) -> str:
+    """A type of DuckDB's whose columns come in that Arrow type. Raises InvalidInput if no key has it."""
+    if pa.types.is_decimal128(arrow):
+        return f"DECIMAL({arrow.precision},{arrow.scale})"
+    plain = {arrow_type(name): name for name in (*_FIXED, *_VARIABLE)}
+    if arrow not in plain:
+        raise InvalidInput(f"a column that comes as {arrow} has no canonical bytes: cast it to VARCHAR")
+    return plain[arrow]
+
+
 def encode(table: pa.Table | pa.RecordBatch, types: Sequence[str]) -> list[bytes]:
     """Each row's encoding, in order. `types` are DuckDB's, of all columns of the table.
 

@@ -106,6 +106,7 @@ class Ask(Message, frozen=True):
     task: TaskId = TaskId("")
     absent: Absent = ""  # what becomes of it when a participant stays away
     at_least: int = 0  # with "go-on": so many participants must be left
+    double: bool = False  # two nodes of each party compute its fragments, where it runs two
 
 
 class Which(Message, frozen=True):
@@ -170,6 +171,21 @@ class Deviation(Message, frozen=True):
     line: str
 
 
+class Doubled(Message, frozen=True):
+    """How the second result of a party's fragment compares with the one that counts; `line` says it in words.
+
+    first and second are salted digests, equal exactly when the rows are; empty if there was no second.
+    """
+
+    step: StepId
+    party: PartyId
+    nodes: tuple[NodeId, ...]
+    first: Digest
+    second: Digest
+    statement: str
+    line: str
+
+
 class ReceiptView(Message, frozen=True):
     """A receipt, as a person reads it."""
 
@@ -184,6 +200,7 @@ class ReceiptView(Message, frozen=True):
     seconds: float
     signer: str
     certificates: tuple[Certificate, ...] = ()
+    doubled: tuple[Doubled, ...] = ()
 
 
 class Progress(Message, frozen=True):

@@ -29,6 +29,7 @@ class Wish:
     task: TaskId = NO_TASK
     absent: Absent = ""
     at_least: int = 0
+    double: bool = False
 
 
 class Asking:
@@ -90,6 +91,7 @@ class Asking:
             priority=wish.priority,
             absent=wish.absent,
             at_least=wish.at_least,
+            double=wish.double,
         )
 
     def find(self, task: TaskId) -> Proposal | None:
@@ -104,4 +106,4 @@ class Asking:
 def _meant(asked: Proposal | Wish) -> tuple[object, ...]:
     """What makes two asks the same; not the plan's digest, as what is proposed was placed, perhaps elsewhere now."""
     plan = asked.plan
-    return plan.asker, plan.question, signers(plan), asked.purpose, asked.absent, asked.at_least
+    return plan.asker, plan.question, signers(plan), asked.purpose, asked.absent, asked.at_least, asked.double

@@ -3,11 +3,13 @@
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from junto.engines.canonical import rows_digest
+from junto.engines.keys import type_name
 from junto.errors import PeerFault
 from junto.node.cache import Copy
 from junto.node.exchange import Content
@@ -34,6 +36,23 @@ def digest_of_rows(plan: Plan, id: StepId, content: object, spool: Spool) -> Dig
         return _digest(query, _batches(content, spool))
     except (pa.ArrowException, OSError) as error:
         raise PeerFault(f"step {id} gives rows that are no Arrow file") from error
+
+
+def digest_of_fragment(query: Query, content: object, spool: Spool) -> Digest:
+    """The digest of what a fragment gave, rows or groups, of the types that are there. Blocks.
+
+    Not salted: it tells guesses of private rows right or wrong, and does not leave the party. Raises PeerFault if these
+    are no rows; InvalidInput for types without canonical bytes.
+    """
+    try:
+        batches = (batch for batch in _batches(content, spool) if batch.num_rows)
+        first = next(batches, None)
+        if first is None:
+            return rows_digest((), (), ())  # whether as no batch or as an empty one
+        types = [type_name(field.type) for field in first.schema]
+        return rows_digest(chain((first,), batches), first.schema.names, types, ordered=in_order(query.sql))
+    except (pa.ArrowException, OSError) as error:
+        raise PeerFault(f"step {query.id} gives rows that are no Arrow file") from error
 
 
 def digest_of_answer(release: Release, answer: Content, spool: Spool) -> Digest:

@@ -64,8 +64,8 @@ from junto.node.waits import first_error
 from junto.plan.fragment import is_open
 from junto.plan.steps import Query, digest
 from junto.plan.without import without
-from junto.tasks.bodies import BODIES, Finished
-from junto.tasks.events import Forbidden, Permitted, Released, StepFailed, StepFinished, StepTried
+from junto.tasks.bodies import BODIES, Finished, Second
+from junto.tasks.events import Forbidden, Permitted, Released, StepDoubled, StepFailed, StepFinished, StepTried
 from junto.tasks.state import Task
 from junto.tasks.table import ENDED
 from junto.trust.certificates import pem
@@ -403,6 +403,10 @@ class Node:
             if task.state not in ENDED:
                 self.runner.dispatch(live, StepTried(step, tries, error.code, str(error), self._unix_time()))
 
+        def second(told: Second) -> None:
+            if task.state not in ENDED:
+                self.runner.dispatch(live, StepDoubled(told, self._unix_time()))
+
         job = Job(
             task.id,
             task.proposal.plan,
@@ -412,6 +416,8 @@ class Node:
             task.resting_on,
             finished,
             tried,
+            task.doubles.parts,
+            second,
         )
         work = Work(tools, job, live.kept, live.answer)
         live.kept = {}
@@ -437,6 +443,7 @@ class Node:
             if answer is not None and task.state not in ENDED:
                 live.answer = answer
                 self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, self._unix_time()))
+            await work.doubling.rest()
 
     def _forget(self, live: Live) -> None:
         """A task has ended: let go of all it holds but its answer."""

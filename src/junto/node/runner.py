@@ -329,7 +329,7 @@ class Runner:
             case Contract():
                 live.task.contracted(kept.statement.id)
                 live.contracted.set()
-            case Confirm() if any(done.certified is not None for done in body.steps):
+            case Confirm() if body.seconds or any(done.certified is not None for done in body.steps):
                 self.dispatch(live, ConfirmArrived(self._me, body, self._unix_time(), kept.statement.id))
             case Receipt():
                 live.receipt_statement = kept.statement.id

@@ -17,7 +17,8 @@ from junto.node.routes import Method, decoded
 from junto.node.runner import Live
 from junto.node.waits import within
 from junto.plan.steps import Plan
-from junto.tasks.bodies import Certified
+from junto.tasks.bodies import Certified, Doubled
+from junto.tasks.doubles import line as doubled_line
 from junto.tasks.table import ENDED
 from junto.trust.grants import GrantId, GrantRequest
 from junto.types import Digest
@@ -91,7 +92,17 @@ class Users:
         """Begin a task. Answers at once with its id."""
         ask = decoded(payload, methods.Ask)
         plan = decoded(bytes(ask.plan), Plan)
-        wish = Wish(plan, caller.name.user, ask.seconds, ask.purpose, ask.priority, ask.task, ask.absent, ask.at_least)
+        wish = Wish(
+            plan,
+            caller.name.user,
+            ask.seconds,
+            ask.purpose,
+            ask.priority,
+            ask.task,
+            ask.absent,
+            ask.at_least,
+            ask.double,
+        )
         live = self._node.runner.live.get(self._asking.begin(wish))
         if live is None:
             return msgspec.json.encode(methods.Which(wish.task))  # of long ago: the journal has it
@@ -199,7 +210,7 @@ def progress_of(live: Live, held_up: str) -> methods.Progress:
         certificates=_certificates(task.signatures.record),
         deviations=tuple(
             methods.Deviation(one.step, one.party, one.digest, one.counts or Digest(""), one.line)
-            for one in task.signatures.deviations
+            for one in task.deviations
         ),
         attempts={step: number + 1 for step, number in task.attempts.items()},
         receipt=None
@@ -216,7 +227,23 @@ def progress_of(live: Live, held_up: str) -> methods.Progress:
             seconds=receipt.seconds,
             signer=task.receiver,
             certificates=_certificates(receipt.certificates),
+            doubled=_doubled(receipt.doubled),
         ),
+    )
+
+
+def _doubled(found: tuple[Doubled, ...]) -> tuple[methods.Doubled, ...]:
+    return tuple(
+        methods.Doubled(
+            one.second.step,
+            one.party,
+            one.second.nodes,
+            one.second.first,
+            one.second.second,
+            one.statement,
+            doubled_line(one),
+        )
+        for one in found
     )
 
 

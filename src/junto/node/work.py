@@ -28,7 +28,8 @@ from junto.node import groups
 from junto.node.admission import Admission
 from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
-from junto.node.certifying import digest_of_answer, digest_of_rows
+from junto.node.certifying import digest_of_answer, digest_of_fragment, digest_of_rows
+from junto.node.doubling import Doubling, Run
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
 from junto.node.keep import Answered, Keeper, Kept, Message
@@ -39,13 +40,13 @@ from junto.node.spool import Spool, Spooled
 from junto.node.spreading import Errand, Pieces, Spreading
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
-from junto.plan.certify import involved, one_thread
+from junto.plan.certify import depends_on_order, involved, one_thread
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
 from junto.tasks.attempts import needs
-from junto.tasks.bodies import Finished
+from junto.tasks.bodies import Finished, Second
 from junto.tasks.certificates import certified_parts
 from junto.tasks.estimates import CELL_BYTES
 from junto.types import Digest, PartyId, StepId, TaskId
@@ -109,6 +110,8 @@ class Job:
     resting_on: Callable[[StepId], frozenset[StepId]]
     finished: Callable[[Finished], None]
     tried: Callable[[StepId, int, JuntoError], None]
+    doubled: frozenset[tuple[StepId, PartyId]]  # fragments that two nodes of their party are to compute
+    second: Callable[[Second], None]
 
 
 @dataclass(slots=True)
@@ -133,7 +136,9 @@ class Work:
         self._runs: dict[StepId, str] = {}  # under which run each step was begun here: fixed, whatever is heard later
         self._changed = asyncio.Event()
         self._certified = certified_parts(job.plan)
-        self._anew = involved(job.plan) if self._certified else frozenset()  # no copy of another run will do
+        self._doubled = frozenset(step for step, party in job.doubled if party == tools.me)
+        self._anew = (involved(job.plan) if self._certified else frozenset()) | self._doubled  # no copy of another run
+        self.doubling = Doubling(tools.spreading, self._compared, job.task)
         self.answer = answer
 
     async def run(self) -> Answered | None:
@@ -152,6 +157,9 @@ class Work:
                 if all(job.done() for job in jobs):
                     return self.answer
                 await self._changed.wait()
+        except BaseException:
+            await self.doubling.close()
+            raise
         finally:
             await _stopped([*self._locals.values(), *self._saves.values()])
 
@@ -180,6 +188,8 @@ class Work:
         await _stopped(instead_of)
         kept = self._kept.get(step.id)
         if kept is not None:
+            if step.id in self._doubled:
+                self._once(step.id, f"the node of {self._tools.me} was started anew and gave up the second result")
             for made in kept.messages:
                 run = kept.finished.attempt
                 self._tools.outbox.put(self._task, step.id, run, made.name, made.to, made.content, made.sha256)
@@ -300,7 +310,8 @@ class Work:
         admission, clock = self._tools.admission, asyncio.get_running_loop().time
         async with admission.slot(self._task, step.id):
             began = clock()
-            gave = await self._tools.spreading.computed(
+            places = self.doubling if step.id in self._doubled else self._tools.spreading
+            gave = await places.computed(
                 self._errand(step),
                 lambda pieces: self._arrived(step, pieces, open_rows),
                 lambda: self._computed(step, tables, open_rows),
@@ -332,7 +343,35 @@ class Work:
 
     def _limits(self, step: StepId) -> Limits:
         limits = self._tools.limits
-        return replace(limits, threads=1) if self._certified and one_thread(self._plan, step) else limits
+        found = self._plan.step(step)
+        twice = step in self._doubled and isinstance(found, Query) and depends_on_order(found.sql)
+        return replace(limits, threads=1) if twice or (self._certified and one_thread(self._plan, step)) else limits
+
+    async def _compared(self, step: Query, runs: tuple[Run, ...], why: str) -> None:
+        """Tell the task how the second result of a fragment compares: by salted digests of the rows, not the rows."""
+        if why:
+            self._once(step.id, why)
+            return
+        try:
+            found = [await asyncio.to_thread(digest_of_fragment, step, run.gave, self._tools.spool) for run in runs]
+        except JuntoError as error:
+            self._once(step.id, f"two results of {self._tools.me} cannot be compared: {error}")
+            return
+        nodes = tuple(run.node for run in runs)
+        if found[0] != found[1]:
+            _log.error(
+                "two nodes gave different rows",
+                task=self._task,
+                step=step.id,
+                nodes=nodes,
+                first=found[0],
+                second=found[1],
+            )
+        first, second = (self._salted(step.id, digest.encode()) for digest in found)
+        self._job.second(Second(step.id, first, second, nodes))
+
+    def _once(self, step: StepId, why: str) -> None:
+        self._job.second(Second(step, Digest(""), Digest(""), (), why))
 
     async def _move(self, step: Move) -> Local:
         tools = self._tools
@@ -509,8 +548,10 @@ class Work:
 
     def _commitment(self, step: StepId, local: Local) -> Digest:
         """A digest of a step's output that nobody can test guesses against: salted with a key that stays here."""
+        return self._salted(step, groups.fingerprint(local))
+
+    def _salted(self, step: StepId, inner: bytes) -> Digest:
         key = hmac.digest(self._tools.salt, f"{self._task} {step}".encode(), "sha256")
-        inner = groups.fingerprint(local)
         return Digest("sha256:" + hmac.digest(key, inner, "sha256").hex())
 
 

@@ -101,7 +101,7 @@ def one_thread(plan: Plan, id: StepId) -> bool:
     """Whether a fragment must run on one thread, so that all who compute a certified step get the same bits."""
     concerned = involved(plan)
     queries = [s for s in plan.steps if s.id in concerned and isinstance(s, Query | Release)]
-    return id in concerned and any(_depends_on_order(expressions.parse(step.sql)) for step in queries)
+    return id in concerned and any(depends_on_order(step.sql) for step in queries)
 
 
 def in_order(sql: str) -> bool:
@@ -330,8 +330,9 @@ def _spelled(node: exp.Expr) -> str:
     return node.sql(dialect="duckdb", comments=False)
 
 
-def _depends_on_order(tree: exp.Select) -> bool:
+def depends_on_order(sql: str) -> bool:
     """Whether values, not only the order of rows, may depend on the order in which rows are read."""
+    tree = expressions.parse(sql)
     summing = [kind for kind in expressions.AGGREGATES if kind is not exp.Count]
     return tree.find(exp.Group, exp.Distinct, exp.Anonymous, *summing) is not None
 

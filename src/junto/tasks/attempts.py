@@ -10,7 +10,7 @@ A run's name is the numbers of all joint steps that the step rests on, itself in
 runs with different names are never mixed, and each name gives the protocol another context.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.types import StepId
@@ -42,6 +42,12 @@ def joint_steps(plan: Plan) -> Joint:
             below.add(step.id)
         found[step.id] = tuple(other.id for other in plan.steps if other.id in below)
     return found
+
+
+def lost_steps(joint: Joint, mine: Sequence[StepId], kept: frozenset[StepId]) -> list[StepId]:
+    """The joint steps of ours that are not kept, and rest on nothing else of ours that is lost."""
+    lost = [step for step in mine if joint[step][-1:] == (step,) and step not in kept]
+    return [step for step in lost if all(below in kept for below in joint[step][:-1] if below in mine)]
 
 
 def needs(step: AnyStep) -> tuple[StepId, ...]:

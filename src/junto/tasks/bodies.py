@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from junto.plan.steps import Plan
-from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
+from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId
 
 End = Literal["done", "refused", "failed", "cancelled", "expired"]
 
@@ -36,6 +36,7 @@ class Proposal(Body, frozen=True):
     at_least: int = 0  # with "go-on": so many participants must be left
     missing: tuple[PartyId, ...] = ()  # left out, because they stayed away from the task that this one continues
     continues: TaskId = NO_TASK
+    double: bool = False  # two nodes of a party compute each fragment that both can; see `doubles.py`
 
 
 class Version(Body, frozen=True):
@@ -101,11 +102,30 @@ class Finished(Body, frozen=True):
     certified: Digest | None = None  # canonical, unsalted: of steps that several parties compute, over open data
 
 
+class Second(Body, frozen=True):
+    """What a second node of a party made of a fragment, beside the one whose rows count."""
+
+    step: StepId
+    first: Digest  # of the rows that count, canonical, then salted; empty if there was no second
+    second: Digest  # of the other node's, salted alike: equal exactly when the rows are
+    nodes: tuple[NodeId, ...]  # who computed the one and the other
+    why: str = ""  # there was no second, or none that can be compared
+
+
 class Confirm(Body, frozen=True):
-    """A party's: these steps of mine are finished."""
+    """A party's: these steps of mine are finished; and how the second results of some compare."""
 
     plan_digest: Digest
     steps: tuple[Finished, ...]
+    seconds: tuple[Second, ...] = ()
+
+
+class Doubled(Body, frozen=True):
+    """What one party said of a second result, and in which statement; in none, if it had said nothing."""
+
+    party: PartyId
+    second: Second
+    statement: str
 
 
 class Attempt(Body, frozen=True):
@@ -146,6 +166,7 @@ class Receipt(Body, frozen=True):
     seconds: float
     missing: tuple[PartyId, ...] = ()  # owners whose rows are not in the answer, because they stayed away
     certificates: tuple[Certified, ...] = ()
+    doubled: tuple[Doubled, ...] = ()
 
 
 class Stop(Body, frozen=True):

@@ -3,7 +3,19 @@
 
 from dataclasses import dataclass
 
-from junto.tasks.bodies import Attempt, Confirm, Contract, Estimate, Finished, Offer, Receipt, Refusal, Stop, Version
+from junto.tasks.bodies import (
+    Attempt,
+    Confirm,
+    Contract,
+    Estimate,
+    Finished,
+    Offer,
+    Receipt,
+    Refusal,
+    Second,
+    Stop,
+    Version,
+)
 from junto.types import Digest, PartyId, StepId
 
 
@@ -92,12 +104,13 @@ class StepFailed:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """We are the receiver, and the answer is here."""
+    """We are the receiver, and the answer is here; `recorded`: its receipt was in the journal already."""
 
     result: Digest
     rows: int
     withheld: int
     at: float
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +187,14 @@ class StepTried:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDoubled:
+    """It is known how a second result of a fragment of ours compares, or that there is none."""
+
+    second: Second
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """This node's process was started anew; the outputs of the steps in `kept` are still here."""
 
@@ -201,6 +222,7 @@ Event = (
     | ConfirmArrived
     | AttemptArrived
     | StepTried
+    | StepDoubled
     | ReceiptArrived
     | StopArrived
     | CancelAsked

@@ -59,7 +59,7 @@ class Sight(msgspec.Struct, frozen=True, gc=False):
     away: tuple[tuple[PartyId, str, float], ...]  # participants away for longer than is patient: why, since when
     down: frozenset[PartyId]  # participants not reached, for however short a time
     again: tuple[tuple[StepId, int, str], ...]  # steps not in their first try: which try, why
-    deviations: tuple[Deviation, ...]  # of those who certify one step
+    deviations: tuple[Deviation, ...]  # of those who certify one step, and of second results
     outcome: Outcome | None
     limit: float  # when the next wait passes its limit
 
@@ -89,7 +89,7 @@ def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = 
         away=tuple((p, why, since) for p, (why, since) in task.away.items() if at >= since + absence_seconds),
         down=frozenset(task.away),
         again=(*tried, *begun),
-        deviations=task.signatures.deviations,
+        deviations=task.deviations,
         outcome=task.outcome,
         limit=limit,
     )
@@ -99,7 +99,8 @@ def _same(before: Sight, task: Task, at: float) -> bool:
     """Whether surely nothing that notices tell of has changed."""
     if before.state != task.state or at >= before.limit or len(before.finished) != len(task.finished):
         return False
-    return not (task.away or before.down or task.tried or task.attempts or task.signatures.first)
+    heard = task.signatures.first or task.doubles.heard
+    return not (task.away or before.down or task.tried or task.attempts or heard)
 
 
 def notices(before: Sight | None, after: Sight) -> list[Notice]:

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from junto.errors import DeadlineExceeded, Deviation, InvalidTransition, PeerFault
 from junto.plan.steps import Release, parties_of
-from junto.tasks.attempts import MOST_ATTEMPTS, joint_steps, resting_on, run_of
+from junto.tasks.attempts import MOST_ATTEMPTS, joint_steps, lost_steps, resting_on, run_of
 from junto.tasks.bodies import (
     Attempt,
     Confirm,
@@ -30,9 +30,11 @@ from junto.tasks.bodies import (
     Proposal,
     Receipt,
     Refusal,
+    Second,
     Stop,
     Version,
 )
+from junto.tasks.certificates import Deviation as Deviates
 from junto.tasks.certificates import Signatures
 from junto.tasks.checks import (
     check_attempt,
@@ -43,6 +45,7 @@ from junto.tasks.checks import (
     check_stop,
     check_versions,
 )
+from junto.tasks.doubles import Doubles, second_until
 from junto.tasks.events import (
     AttemptArrived,
     CancelAsked,
@@ -59,6 +62,7 @@ from junto.tasks.events import (
     RefusalArrived,
     Released,
     Restarted,
+    StepDoubled,
     StepFailed,
     StepFinished,
     StepTried,
@@ -67,7 +71,7 @@ from junto.tasks.events import (
 )
 from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
 from junto.tasks.table import ENDED, LEGAL, MOVES, State
-from junto.tasks.waiting import Outcome, Patience, Wait, lapsed
+from junto.tasks.waiting import Outcome, Patience, Wait, end_of, ends_when_away, lapsed
 from junto.types import Digest, PartyId, StepId, TaskId
 
 
@@ -94,7 +98,9 @@ class Task:
         self._refusals: dict[PartyId, Refusal] = {}
         self._refused_at: float | None = None
         self._unconfirmed: list[Finished] = []
+        self._unsaid: list[Second] = []
         self.signatures = Signatures(proposal.plan)
+        self.doubles = Doubles(proposal)
         self._answer: Released | None = None  # it is here, and waits for what certifies it
         self._versions: dict[tuple[PartyId, str], Version] = {}
         self._joint = joint_steps(proposal.plan)
@@ -133,6 +139,11 @@ class Task:
         return next((s.receiver for s in self.proposal.plan.steps if isinstance(s, Release)), self.asker)
 
     @property
+    def deviations(self) -> tuple[Deviates, ...]:
+        """Who told something else of a step than what counts, another party's or their own other node's."""
+        return (*self.signatures.deviations, *self.doubles.deviations)
+
+    @property
     def parts_total(self) -> int:
         """How many parts of steps all participants have together."""
         return len(self._parts())
@@ -151,10 +162,10 @@ class Task:
             case "offered":
                 return (Wait(self.asker, "the contract", self.since, self.deadline, self._why(self.asker)),)
             case "running" if self._answer is not None:
-                return tuple(
-                    Wait(p, f"its digest of step {step}", self._answer.at, self.deadline, self._why(p))
-                    for step, p in self.signatures.waiting
-                )
+                at, due = self._answer.at, second_until(self._answer.at, self.deadline)
+                digests = [(p, f"its digest of step {step}", self.deadline) for step, p in self.signatures.waiting]
+                seconds = [(p, f"its second result of step {step}", due) for step, p in self.doubles.waiting]
+                return tuple(Wait(p, what, at, until, self._why(p)) for p, what, until in (*digests, *seconds))
             case "running":
                 unfinished = [part for part in self._parts() if part not in self.finished]
                 if not unfinished:
@@ -201,6 +212,9 @@ class Task:
             case StepTried():
                 self.tried[event.step] = event
                 return []
+            case StepDoubled():
+                self._unsaid += [event.second] if (event.second.step, self.me) not in self.doubles.heard else []
+                return [Wake(event.at + self._patience.confirm_seconds)]
             case ReceiptArrived():
                 return self._receipt_arrived(event)
             case StopArrived():
@@ -245,7 +259,7 @@ class Task:
         return [Publish(offer, (self.asker,))]
 
     def _forbidden(self, event: Forbidden) -> list[Instruction]:
-        end = _end_of(event.code)
+        end = end_of(event.code)
         if self.me == self.asker:
             return self._stop(end, event.code, self.me, event.reason, event.at)
         refusal = Refusal(self._proposal_id, self.proposal.plan_digest, event.code, event.reason)
@@ -285,7 +299,7 @@ class Task:
             first = min(self._refusals, key=lambda p: (self._refusals[p].code != "refused", p))
             code = self._refusals[first].code
             reasons = "\n".join(dict.fromkeys(self._refusals[p].reason for p in sorted(self._refusals)))
-            return self._stop(_end_of(code), code, first, reasons, at)
+            return self._stop(end_of(code), code, first, reasons, at)
         if missing:
             return []
         differing = sorted(p for p, (o, _) in self._offers.items() if o.disclosures != self._disclosures)
@@ -322,7 +336,7 @@ class Task:
 
     def confirmed(self) -> None:
         """What we have finished so far is confirmed in the journal."""
-        self._unconfirmed = []
+        self._unconfirmed, self._unsaid = [], []
 
     def spoke(self) -> None:
         """That the task ended stands in a statement of ours."""
@@ -350,15 +364,17 @@ class Task:
         return [Wake(event.at + self._patience.confirm_seconds)] if len(self._unconfirmed) == 1 else []
 
     def _confirm(self) -> list[Instruction]:
-        if not self._unconfirmed:
+        if not self._unconfirmed and not self._unsaid:
             return []
-        confirm = Confirm(self.proposal.plan_digest, tuple(self._unconfirmed))
-        self._unconfirmed = []
+        confirm = Confirm(self.proposal.plan_digest, tuple(self._unconfirmed), tuple(self._unsaid))
+        self._unconfirmed, self._unsaid = [], []
         return [Publish(confirm, self.others)]
 
     def _confirm_arrived(self, event: ConfirmArrived) -> None:
         check_confirm(self.id, self.proposal, set(self._parts()), event)
+        self.doubles.check(event.party, event.confirm)
         self.signatures.hear(event.party, event.confirm, event.statement)
+        self.doubles.hear(event.party, event.confirm, event.statement)
         for finished in event.confirm.steps:
             if finished.attempt == self.run_of(finished.step):
                 self.finished.setdefault((finished.step, event.party), finished)
@@ -412,11 +428,7 @@ class Task:
             if step not in event.kept:
                 self.finished.pop((step, self.me), None)
         said: list[Instruction] = []
-        for step in mine:
-            joint = self._joint[step]
-            lost_below = any(below in mine and below not in event.kept for below in joint[:-1])
-            if joint[-1:] != (step,) or step in event.kept or lost_below:
-                continue
+        for step in lost_steps(self._joint, mine, event.kept):
             number = self.attempts.get(step, 0) + 1
             reason = f"the node of {self.me} was started anew and had not finished it"
             if number > MOST_ATTEMPTS:
@@ -442,6 +454,9 @@ class Task:
         unsound = self.signatures.unsound
         if unsound is not None:
             return self._stop("failed", Deviation.code, unsound.party, unsound.line, at)
+        until = second_until(event.at, self.deadline)
+        if self.doubles.waiting and at < until and not event.recorded:
+            return [*self._confirm(), Wake(until)]
         self.receipt = Receipt(
             self.proposal.plan_digest,
             self.contract or "",
@@ -452,6 +467,7 @@ class Task:
             round(at - self.opened_at, 6),
             self.proposal.missing,
             self.signatures.record,
+            self.doubles.record,
         )
         return [
             *self._confirm(),
@@ -469,6 +485,7 @@ class Task:
             raise PeerFault(f"{event.party} sent a receipt for task {self.id}, whose receiver is {self.receiver}")
         check_digest(self.id, self.proposal, event.party, event.receipt.plan_digest)
         self.signatures.check_receipt(self.me, event.receipt)
+        self.doubles.check_receipt(self.me, event.receipt)
 
     def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
         stop = event.stop
@@ -482,7 +499,7 @@ class Task:
         if at >= self.deadline:
             return self._stop(*self._lapsed("the deadline", self.deadline), at)
         gone = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
-        if gone and self._ends_when_away:
+        if gone and ends_when_away(self.proposal.absent, asks=self.me == self.asker, runs=self.state == "running"):
             reason = f"{gone[0]} cannot be reached: {self.away[gone[0]][0]}"
             return self._without(gone, "unavailable", reason, at)
         if self.state == "proposed":
@@ -492,21 +509,8 @@ class Task:
                 return self._without([party, *(w.party for w in self.waits() if w.party != party)], code, reason, at)
             return self._answered(at)
         if self.state == "running":
-            return self._confirm()
+            return self._settled(at) or self._confirm()
         return []
-
-    @property
-    def _ends_when_away(self) -> bool:
-        """Whether a participant that stays away ends the task here: see `Absent`."""
-        match self.proposal.absent:
-            case "wait":
-                return False
-            case "fail":
-                return True
-            case "go-on":
-                return self.me == self.asker
-            case _:  # who asked decides: a participant cannot know whether the contract is not on its way already
-                return self.me == self.asker and self.state != "running"
 
     def _without(self, gone: list[PartyId], code: str, reason: str, at: float) -> list[Instruction]:
         """The task ends for want of these parties; if it may go on without them, it is asked again."""
@@ -593,8 +597,3 @@ class Task:
             raise InvalidTransition(f"task {self.id} cannot go from {self.state} to {state}")
         self.state = state
         self.since = at
-
-
-def _end_of(code: str) -> End:
-    """Whether a participant that could not offer may not, or cannot."""
-    return "refused" if code == "refused" else "failed"

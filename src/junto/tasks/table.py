@@ -18,6 +18,7 @@ from junto.tasks.events import (
     RefusalArrived,
     Released,
     Restarted,
+    StepDoubled,
     StepFailed,
     StepFinished,
     StepTried,
@@ -40,6 +41,7 @@ _LATE: tuple[type, ...] = (
     StepFinished,
     StepFailed,
     StepTried,
+    StepDoubled,
     Released,
     ReceiptArrived,
 )
@@ -56,6 +58,7 @@ LEGAL: dict[State, tuple[type, ...]] = {
         StepFinished,
         StepFailed,
         StepTried,
+        StepDoubled,
         Released,
         ReceiptArrived,
     ),
