@@ -15,7 +15,6 @@ The frontier of the tree stays in memory; opening reads it from the nodes of log
 signed checkpoint, and hashes the entries after that anew.
 """
 
-import asyncio
 import queue
 import sqlite3
 import threading
@@ -33,6 +32,7 @@ from junto.journal.reading import Entry, Reader
 from junto.journal.sqlite import Commit, SqliteStorage
 from junto.journal.statement import STATEMENT_BYTES, Statement
 from junto.journal.storage import Held, Row, Storage
+from junto.journal.telling import Told, tell
 from junto.trust.names import parse_name
 from junto.types import TaskId
 
@@ -63,7 +63,7 @@ class _Keep:
     name: str
     content: bytes | None
     but: tuple[str, ...]
-    future: "Future[None]"
+    future: "Future[None] | Told[None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Request:
     envelope: bytes
     statement: Statement
     leaf: bytes
-    future: "Future[Appended]"
+    future: "Future[Appended] | Told[Appended]"
 
 
 class Journal:
@@ -152,15 +152,20 @@ class Journal:
         envelope: the signed bytes that `statement` was opened from. Cancelling before the commit begins withdraws it.
         Raises PeerFault if another statement has its id, StorageFailed if it could not be stored.
         """
-        return await asyncio.wrap_future(self.submit(envelope, statement))
+        told: Told[Appended] = Told()
+        self._append(envelope, statement, told)
+        return await told.heard()
 
     def submit(self, envelope: bytes, statement: Statement) -> "Future[Appended]":
         """As `append`, from any thread."""
+        future: Future[Appended] = Future()
+        self._append(envelope, statement, future)
+        return future
+
+    def _append(self, envelope: bytes, statement: Statement, future: "Future[Appended] | Told[Appended]") -> None:
         if len(envelope) > STATEMENT_BYTES:
             raise InvalidInput(f"statement {statement.id} of {len(envelope)} bytes: at most {STATEMENT_BYTES} are kept")
-        request = _Request(envelope, statement, tree.leaf_hash(envelope), Future())
-        self._enqueue(request)
-        return request.future
+        self._enqueue(_Request(envelope, statement, tree.leaf_hash(envelope), future))
 
     async def keep(self, task: TaskId, name: str, content: bytes) -> None:
         """Keep something for a task beside the entries, in place of what it kept under that name, until `forget`.
@@ -168,9 +173,9 @@ class Journal:
         It is no statement and no part of the tree. Durable when this returns, by the same write as statements. The
         content lies there as it is given: encrypt it. Raises StorageFailed.
         """
-        future: Future[None] = Future()
-        self._enqueue(_Keep(task, name, content, (), future))
-        await asyncio.wrap_future(future)
+        told: Told[None] = Told()
+        self._enqueue(_Keep(task, name, content, (), told))
+        await told.heard()
 
     def forget(self, task: TaskId, *, but: Collection[str] = ()) -> "Future[None]":
         """Let go of what a task keeps, but for the names given. The future holds StorageFailed if it could not be."""
@@ -245,6 +250,7 @@ class Journal:
                     break
                 batch.append(request)
             self._store([r for r in batch if r.future.set_running_or_notify_cancel()])
+            tell(request.future for request in batch)
             if ended:
                 break
             self._fold()
