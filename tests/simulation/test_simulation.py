@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from junto.cli import main
+from junto.testing.sim import many
 from junto.testing.sim.faults import KINDS, Kind
 from junto.testing.sim.mutants import MUTANTS
 from junto.testing.sim.run import Scale, run, script_of, shrink
@@ -86,3 +87,11 @@ def test_a_failure_is_made_small() -> None:
 def test_the_command_says_what_it_does_not_know(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["sim", "--faults", "flood", "--seeds", "1"]) == 2
     assert "no fault 'flood'; there are crash," in capfd.readouterr().err
+
+
+def test_seeds_go_on_in_another_process_when_one_has_done_its_part(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(many, "_SEEDS_PER_PROCESS", 1)
+    assert many.main(["--seeds=3", "--tasks=2", "--fault-count=1", "--seconds=2", "--jobs=2"]) == 0
+    assert capsys.readouterr().out.startswith("3 seeds, 6 tasks")

@@ -11,20 +11,22 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import ParamSpec, TypeVar
 
 from junto.testing.sim.faults import KINDS, Kind
 from junto.testing.sim.mutants import MUTANTS, Mutant
 from junto.testing.sim.run import Outcome, Scale, run, script_of, shrink
 
 _LEAST_SECONDS = 1.0  # between two lines of progress
-_SEEDS_PER_PROCESS = 50
-_AHEAD = 64  # seeds that are asked of the processes at once
+_SEEDS_PER_PROCESS = 25
 _BASE_SEEDS = 20  # must hold with every safeguard on before mutants are looked for
 _HOW = 160  # characters of what a mutant broke
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -102,9 +104,15 @@ def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in chosen)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    """Processes to run seeds in; each makes room for another after a while, for coroutines that were killed linger."""
-    return ProcessPoolExecutor(jobs, get_context("spawn"), _leave_without_ado, max_tasks_per_child=_SEEDS_PER_PROCESS)
+def _process() -> ProcessPoolExecutor:
+    """A process to run seeds in: not for all of them, for coroutines that were killed linger."""
+    return ProcessPoolExecutor(1, get_context("spawn"), _leave_without_ado)
+
+
+def _alone(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """The result of work in a process of its own."""
+    with _process() as process:
+        return process.submit(work, *given, **named).result()
 
 
 def _leave_without_ado() -> None:
@@ -113,15 +121,25 @@ def _leave_without_ado() -> None:
     atexit.register(os._exit, 0)
 
 
-def _outcomes(scale: Scale, seeds: Sequence[int], pool: ProcessPoolExecutor) -> Iterator[Outcome]:
-    """In order; only so many are under way at once that a failure is told soon."""
-    waiting: deque[Future[Outcome]] = deque()
-    for seed in seeds:
-        waiting.append(pool.submit(_seed, scale, seed))
-        if len(waiting) >= _AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _outcomes(scale: Scale, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+    """In the seeds' order, as they come from so many processes at a time."""
+    parts = (seeds[at : at + _SEEDS_PER_PROCESS] for at in range(0, len(seeds), _SEEDS_PER_PROCESS))
+    under_way: deque[tuple[ProcessPoolExecutor, list[Future[Outcome]]]] = deque()
+    try:
+        while True:
+            while len(under_way) < jobs and (part := next(parts, None)) is not None:
+                process = _process()
+                under_way.append((process, [process.submit(_seed, scale, seed) for seed in part]))
+            if not under_way:
+                return
+            process, outcomes = under_way[0]
+            for outcome in outcomes:
+                yield outcome.result()
+            under_way.popleft()
+            process.shutdown()
+    finally:
+        for process, _ in under_way:
+            process.shutdown(wait=False, cancel_futures=True)
 
 
 def _seed(scale: Scale, seed: int) -> Outcome:
@@ -133,19 +151,16 @@ def _seed(scale: Scale, seed: int) -> Outcome:
 
 def _simulated(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
     total, began, told = _Sum(), time.monotonic(), 0.0
-    with _pool(jobs) as pool:
-        for outcome in _outcomes(scale, seeds, pool):
-            total.add(outcome)
-            now = time.monotonic()
-            if outcome.failure:
-                pool.shutdown(wait=False, cancel_futures=True)
-                print(total.line(now - began), flush=True)
-                with _pool(1) as one:
-                    one.submit(_tell, outcome).result()
-                return 1
-            if now - told >= _LEAST_SECONDS:
-                told = now
-                print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
+    for outcome in _outcomes(scale, seeds, jobs):
+        total.add(outcome)
+        now = time.monotonic()
+        if outcome.failure:
+            print(total.line(now - began), flush=True)
+            _alone(_tell, outcome)
+            return 1
+        if now - told >= _LEAST_SECONDS:
+            told = now
+            print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(total.line(time.monotonic() - began))
     print("Every invariant held in every run.")
@@ -170,13 +185,13 @@ def _mutants(scale: Scale, seeds: Sequence[int], jobs: int, chosen: Sequence[Mut
     """A line for each mutant as soon as it is found, or is not."""
     survived = 0
     width = max(len(mutant.name) for mutant in chosen)
-    with _pool(jobs) as pool:
-        base = list(_outcomes(scale, seeds[:_BASE_SEEDS], pool))
-        failed = next((outcome for outcome in base if outcome.failure), None)
-        if failed is not None:
-            print(f"Nothing is switched off, and seed {failed.script.seed} fails: {failed.failure}")
-            return 1
-        found = {pool.submit(_found, scale, seeds, mutant.name): mutant for mutant in chosen}
+    base = list(_outcomes(scale, seeds[:_BASE_SEEDS], jobs))
+    failed = next((outcome for outcome in base if outcome.failure), None)
+    if failed is not None:
+        print(f"Nothing is switched off, and seed {failed.script.seed} fails: {failed.failure}")
+        return 1
+    with ThreadPoolExecutor(jobs) as threads:
+        found = {threads.submit(_alone, _found, scale, seeds, mutant.name): mutant for mutant in chosen}
         for future in as_completed(found):
             mutant, (seed, how, seconds) = found[future], future.result()
             survived += seed is None
