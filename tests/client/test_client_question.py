@@ -53,7 +53,7 @@ class _Desk:
     did: list[str] = field(default_factory=list)
 
     def submit(
-        self, plan: Plan, *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int
+        self, plan: Plan, *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int, double: bool
     ) -> TaskId:
         rule = f" {absent} {at_least}" if absent else ""
         self.did.append(f"submit {seconds:g} {purpose} {priority}{rule}{' certified' if plan.steps else ''}")
