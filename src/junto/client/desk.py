@@ -157,7 +157,8 @@ class Desk:
             try:
                 progress = self.task(task)
                 patience.extend(max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS)
-                for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=patience.left):
+                asked = methods.Watch(task, changes=watch is not None)
+                for piece in self.stream(methods.USER_WATCH, asked, seconds=patience.left):
                     progress = decoded(piece, methods.Progress)
                     if watch is not None:
                         watch(progress)

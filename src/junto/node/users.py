@@ -112,9 +112,10 @@ class Users:
         return msgspec.json.encode(methods.Which(live.task.id))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
-        """The task's progress with every change, until it has ended."""
-        live = self._node.runner.find(decoded(payload, methods.Which).task)
-        return self._watched(live)
+        """The task's progress with every change, until it has ended; or how it ended alone."""
+        watch = decoded(payload, methods.Watch)
+        live = self._node.runner.find(watch.task)
+        return self._watched(live) if watch.changes else self._ended(live)
 
     async def result(self, caller: Caller, payload: bytes) -> Answer:
         """The answer's bytes."""
@@ -158,15 +159,23 @@ class Users:
         while True:
             changed = live.changed
             progress = self._progress(live)
+            over = _is_over(live)
             yield msgspec.json.encode(progress)
-            if (
-                live.task.state in ENDED
-                and not live.going_on
-                and (progress.receipt is not None or live.task.receipt is None)
-            ):
+            if over:
                 return
             await within(changed.wait(), _WATCH_SECONDS)
             await _rested(live)
+
+    async def _ended(self, live: Live) -> AsyncIterator[bytes]:
+        while not _is_over(live):
+            await within(live.changed.wait(), _WATCH_SECONDS)
+        yield msgspec.json.encode(self._progress(live))
+
+
+def _is_over(live: Live) -> bool:
+    """Whether there is no more to tell of it: it has ended, goes on as no other task, and its receipt has a name."""
+    told = bool(live.receipt_statement) or live.task.receipt is None
+    return live.task.state in ENDED and not live.going_on and told
 
 
 async def _rested(live: Live) -> None:
