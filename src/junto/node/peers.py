@@ -210,7 +210,7 @@ class Peers:
             case Refusal():
                 self._runner.dispatch(live, RefusalArrived(sender, body, now))
             case Contract():
-                offers = self._offers(statement.task, body)
+                offers = self._offers(live, body)
                 self._runner.dispatch(live, ContractArrived(sender, statement.id, body, offers, now))
             case Confirm():
                 self._runner.dispatch(live, ConfirmArrived(sender, body, now, statement.id))
@@ -232,10 +232,12 @@ class Peers:
             live.receipt_statement = before
             raise
 
-    def _offers(self, task: TaskId, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
-        """The offers in a contract, each signed by the participant it is of."""
-        found: list[tuple[PartyId, Offer]] = []
-        for envelope in contract.offers:
-            party, offer = self._ledger.open_offer(envelope.encode(), task)
-            found.append((party, offer))
-        return tuple(found)
+    def _offers(self, live: Live, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:
+        """The offers in a contract, each signed by the participant it is of; ours is the one we wrote."""
+        ours, offer = live.offered or ("", None)
+        return tuple(
+            (self._ledger.name.party, offer)
+            if offer is not None and envelope == ours
+            else self._ledger.open_offer(envelope.encode(), live.task.id)
+            for envelope in contract.offers
+        )

@@ -65,6 +65,7 @@ class Live:
     redo: Callable[[StepId], None] | None = None
     kept: dict[StepId, KeptStep] = field(default_factory=dict)  # what an earlier process had finished
     answer: Answered | None = None
+    offered: tuple[str, Offer] | None = None  # our offer, as it is in our journal
     receipt_statement: str = ""
     continued: TaskId = NO_TASK  # the task that goes on without those who stayed away
     going_on: bool = False  # that one is about to be asked
@@ -323,7 +324,9 @@ class Runner:
             case Proposal():
                 live.task.proposed(kept.statement.id)
                 live.recorded.set()
-            case Offer() if live.task.asker == self._me and live.task.state not in ENDED:
+            case Offer() if live.task.asker != self._me:
+                live.offered = kept.envelope.decode(), body
+            case Offer() if live.task.state not in ENDED:
                 envelope = kept.envelope.decode()
                 self.dispatch(live, OfferArrived(self._me, body, envelope, self._unix_time()))
             case Contract():
