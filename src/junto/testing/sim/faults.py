@@ -58,7 +58,7 @@ class Fault:
             case "cut" | "partition" | "one-way":
                 return f"{self.kind} between {self.party} and {self.other} for {self.seconds:.2f} s"
             case "crash-at-record":
-                return f"{self.party} will die while it writes {self.record!r}"
+                return f"each node dies when it next writes {self.record!r}"
             case "loss" | "twice" | "late" | "garble":
                 return f"messages: {self.kind} {self.size:.0%} for {self.seconds:.2f} s"
             case "skew" | "jump":

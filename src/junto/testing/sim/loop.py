@@ -117,6 +117,9 @@ class SimLoop(asyncio.BaseEventLoop):
         """The work of a thread, done at a moment from now."""
         future: asyncio.Future[T] = self.create_future()
         process = PROCESS.get()
+        if process is not None and process.dead:  # what it would have tidied up stays as it is
+            future.cancel()
+            return future
 
         def work() -> None:
             if process is not None and process.dead:

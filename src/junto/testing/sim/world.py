@@ -224,6 +224,7 @@ class World:
         if self.running.get(running.party) is running:
             del self.running[running.party]
         self.loop.kill(running.process)
+        running.over.set()
 
     def _deposed(self, running: "Running", reason: str) -> None:
         """Exit code 75: who started it starts it again, and it stands by."""
