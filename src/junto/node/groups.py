@@ -8,7 +8,6 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
 from junto.errors import OutOfMemory, PeerFault
 from junto.node.cache import Copy
 from junto.node.spool import Spool, Spooled
+from junto.node.waits import to_the_end
 from junto.plan.steps import Measure, Query
 from junto.secure.encoding import LANES, encode
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
@@ -39,7 +39,7 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         stop.set()
-        await _ended(job)
+        await to_the_end(job)
         raise
 
 
@@ -222,17 +222,8 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
         return await asyncio.shield(job)
     except BaseException as error:
         handed.put(error)
-        await _ended(job)  # by `error`, if not before
+        await to_the_end(job)  # by `error`, if not before
         raise
-
-
-async def _ended(job: asyncio.Future[R]) -> None:
-    """Wait until a thread has ended, however often we are told not to."""
-    while not job.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([job])
-    if not job.cancelled():
-        job.exception()  # retrieved: nobody asks for it any more
 
 
 def counts_of(step: Query, table: pa.Table) -> GroupCounts:

@@ -34,6 +34,7 @@ from junto.node.home import Home
 from junto.node.routes import decoded, guarded
 from junto.node.settings import NodeSettings
 from junto.node.shelf import Shelf
+from junto.node.waits import to_the_end
 from junto.plan.steps import Query
 from junto.tasks.nodes import can_be_placed
 from junto.trust.names import Address, parse_address
@@ -216,8 +217,7 @@ async def _blocking(work: Callable[[], T], stop: threading.Event) -> T:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([job])
-        job.exception()  # retrieved: nobody asks for it any more
+        await to_the_end(job)
         raise
 
 
