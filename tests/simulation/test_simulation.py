@@ -20,6 +20,7 @@ pytestmark = [
 ]
 
 _SMALL = Scale(tasks=15, faults=6, seconds=12.0)
+_PAUSES = Scale(tasks=15, faults=4, seconds=12.0, kinds=("pause",))
 _TRACE = (
     "from junto.testing.sim.run import Scale, run, script_of\n"
     "outcome = run(script_of(7, Scale(tasks=15, faults=8, seconds=12.0)))\n"
@@ -72,6 +73,23 @@ def test_a_safeguard_that_is_off_is_found(name: str) -> None:
         if found:
             break
     assert found
+
+
+def test_a_node_that_slept_through_a_takeover_writes_nothing_more_and_gives_way() -> None:
+    script = script_of(4, _PAUSES)
+    outcome = run(script)
+    assert script.paired == "ann"
+    assert outcome.failure == "", "\n".join(outcome.story[-20:])
+    told = [line.split("  ")[-1] for line in outcome.story]
+    assert "ann/other 2 leads ann, epoch 2" in told
+    assert "ann/node 1 gives way: lease 1 of this node is over" in told
+
+
+def test_a_standby_that_never_takes_over_is_found() -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "takeover")
+    with mutant.applied():
+        outcome = run(script_of(4, _PAUSES))
+    assert outcome.failure.startswith("nobody leads ann for 3.1 s, though ann/other 2 could")
 
 
 def test_a_failure_is_made_small() -> None:
