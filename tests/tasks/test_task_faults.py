@@ -38,7 +38,7 @@ from task_world import (
 
 from junto.errors import InvalidTransition, PeerFault
 from junto.tasks.attempts import MOST_ATTEMPTS
-from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Receipt, Refusal, Stop, kind_of
+from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Receipt, Refusal, Second, Stop, kind_of
 from junto.tasks.events import (
     AttemptArrived,
     CancelAsked,
@@ -53,6 +53,7 @@ from junto.tasks.events import (
     ReceiptArrived,
     RefusalArrived,
     Restarted,
+    StepDoubled,
     StepFailed,
     StepTried,
     StopArrived,
@@ -60,7 +61,7 @@ from junto.tasks.events import (
 )
 from junto.tasks.state import Task
 from junto.tasks.table import ENDED, LEGAL, MOVES, State
-from junto.types import PartyId, StepId
+from junto.types import Digest, PartyId, StepId
 
 OTHER = "another-proposal"
 
@@ -196,6 +197,7 @@ EVENTS: tuple[Event, ...] = (
     CancelAsked("ana", START),
     AttemptArrived(UNITED, Attempt(PLAN_DIGEST, StepId("t"), 1, "it crashed"), START),
     StepTried(StepId("t"), 1, "storage-failed", "no room", START),
+    StepDoubled(Second(StepId("q"), Digest("sha256:1"), Digest("sha256:1"), ()), START),
     PartyDown(UNITED, "gone", START),
     PartyUp(UNITED, START),
     Restarted(frozenset(), START),
