@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 from typing import cast
 
 import msgspec
@@ -17,7 +18,7 @@ from pooled import OPEN, Pooled, assert_same, statements
 
 from junto.engines.base import Limits, Rows, Source, Stop
 from junto.engines.duckdb import DuckDB
-from junto.errors import JuntoError, OutOfMemory, Refused
+from junto.errors import InvalidInput, JuntoError, OutOfMemory, Refused
 from junto.link import methods
 from junto.link.connection import Answer, Caller, Handler, Link
 from junto.link.dial import dial, here_of
@@ -190,12 +191,12 @@ def test_neither_side_serves_nodes_of_other_parties_or_users(consortium: Pooled,
                 name = parse_name(f"spiffe://local/{stranger}")
                 caller = Caller(name, method, time.monotonic() + 5, "", cast(Link, None))
                 with pytest.raises(Refused, match=f"is for other nodes of bea; {stranger} is not one"):
-                    consortium.on_loop(_called(handlers[method], caller))
+                    consortium.on_loop(_called(handlers[method], caller, b"{}"))
         assert list(helper.handlers) == [methods.PARTY_COMPUTE]
 
 
-async def _called(handler: Handler, caller: Caller) -> Answer:
-    return await handler(caller, b"{}")
+async def _called(handler: Handler, caller: Caller, payload: bytes) -> Answer:
+    return await handler(caller, payload)
 
 
 def test_both_nodes_compute_a_doubled_fragment_and_who_has_one_node_says_so(consortium: Pooled, home: Home) -> None:
@@ -299,3 +300,25 @@ def test_a_fragment_that_only_one_of_two_nodes_can_compute_is_computed_by_that_o
     assert_same(answer.table, consortium.pooled(question), question)
     told = next(one for one in answer.doubled if one.party == "bea")
     assert told.line == "helper of bea gave no second result; step query-bea was computed once"
+
+
+def test_each_task_of_a_trigger_is_doubled_if_the_trigger_says_so(consortium: Pooled, home: Home) -> None:
+    triggers = consortium["ann"].triggers
+    with helping(consortium, home):
+        triggers.create("nightly", consortium["ann"].sql(_SUMS.format(table="t1")), cron="0 3 * * *", double=True)
+        answer = consortium["ann"].wait(triggers.fire("nightly"))
+        triggers.remove("nightly")
+    assert sorted(next(one for one in answer.doubled if one.party == "bea").nodes) == ["helper", "node"]
+
+
+def test_a_helper_of_another_version_of_junto_is_turned_away(
+    consortium: Pooled, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("junto.node.spreading.__version__", "9.9.9")
+    name = parse_name("spiffe://local/bea/helper")
+    link = SimpleNamespace(hello=SimpleNamespace(software="0.1.0"))
+    caller = Caller(name, methods.PARTY_HELP, time.monotonic() + 5, "", cast(Link, link))
+    offer = msgspec.json.encode(methods.Help(1))
+    with pytest.raises(InvalidInput, match=r"bea/helper runs Junto 0.1.0, node, which acts, 9.9.9"):
+        consortium.on_loop(_called(consortium.node("bea").links.handlers[methods.PARTY_HELP], caller, offer))
+    assert consortium.node("bea").spreading.nodes.helpers == ()

@@ -14,6 +14,7 @@ from junto.cli.options import (
     AtLeast,
     Certify,
     Deadline,
+    Double,
     Home,
     Priority,
     Profile,
@@ -47,6 +48,7 @@ def create(
     absent: Absence = None,
     at_least: AtLeast = 0,
     certify: Certify = 0,
+    double: Double = False,
     owner: Annotated[str, typer.Option("--for", help="Another user, whose it is; for operators.")] = "",
     home: Home = None,
     user: User = None,
@@ -75,6 +77,7 @@ def create(
             priority=priority,
             absent=absent or "",
             at_least=at_least,
+            double=double,
             user=owner,
         )
     if json:

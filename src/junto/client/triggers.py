@@ -41,6 +41,7 @@ class Triggers:
         priority: int = 0,
         absent: Absent = "",
         at_least: int = 0,
+        double: bool = False,
         user: str = "",
     ) -> TriggerView:
         """Ask the question whenever its one condition comes about, over the datasets as they are then.
@@ -48,7 +49,8 @@ class Triggers:
         cron: five fields, on the clocks of `zone`. on_version: `DATASET` of any party, or `DATASET@PARTY`. after: the
         name of another trigger, or a task's id; with `ends="done"` only an answer counts. missed: what becomes of
         occasions that came while the node was down. absent: what becomes of a task when a participant stays away:
-        `wait` until the deadline, `fail`, or `go-on` if `at_least` are left. user: of an operator, whose it is.
+        `wait` until the deadline, `fail`, or `go-on` if `at_least` are left. double: two nodes of a party compute its
+        fragments, as for `Question.submit`. user: of an operator, whose it is.
         Raises InvalidInput, and Refused for another's trigger.
         """
         from junto.plan import steps
@@ -62,6 +64,7 @@ class Triggers:
             priority=priority,
             absent=absent,
             at_least=at_least,
+            double=double,
             missed=missed,
             user=user,
             cron=cron,

@@ -312,6 +312,7 @@ class CreateTrigger(Message, frozen=True):
     priority: int = 0
     absent: Absent = ""  # as of `Ask`, for each task
     at_least: int = 0
+    double: bool = False
     missed: Literal["catch-up", "skip"] = "catch-up"
     user: str = ""  # whose it is; an operator may name another
     cron: str = ""

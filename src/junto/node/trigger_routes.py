@@ -65,6 +65,7 @@ class TriggerRoutes:
             priority=asked.priority,
             absent=asked.absent,
             at_least=asked.at_least,
+            double=asked.double,
         )
         return msgspec.json.encode(self._view(await self._triggers.create(trigger)))
 

@@ -267,6 +267,7 @@ class Triggers:
                 firing.task,
                 trigger.absent,
                 trigger.at_least,
+                trigger.double,
             )
             self._asking.begin(wish)
             return

@@ -70,6 +70,7 @@ class Trigger(Body, frozen=True):
     priority: int = 0
     absent: Absent = ""  # each task's
     at_least: int = 0
+    double: bool = False
 
 
 class TriggerState(Body, frozen=True):
