@@ -125,7 +125,7 @@ def test_an_arrival_that_breaks_off_leaves_nothing(spool: Spool, tmp_path: Path)
 
 def test_a_new_process_clears_what_the_last_one_left(spool: Spool, tmp_path: Path) -> None:
     spool.write([b"left behind"])
-    spool.clear()
+    Spool(tmp_path, KEY).clear()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,3 +217,14 @@ def test_a_key_says_owner_version_and_sql_and_nothing_else() -> None:
     key = cache_key(_query())
     assert key == cache_key(Query(StepId("another"), PartyId("bts"), _query().sql, _query().reads))
     assert len({key, cache_key(_query("2")), cache_key(_query(sql="SELECT b")), cache_key(_query(party="faa"))}) == 4
+
+
+def test_a_sweep_removes_what_another_process_wrote_and_nothing_of_ours(spool: Spool, tmp_path: Path) -> None:
+    earlier = Spool(tmp_path, KEY)
+    kept, left = earlier.write([b"kept"]), earlier.write([b"left"])
+    spool.clear({kept.path})
+    assert not left.path.exists()
+    ours, late = spool.write([b"ours"]), earlier.write([b"late"])  # it hung, and has woken
+    spool.sweep()
+    assert not late.path.exists()
+    assert [b"".join(spool.read(one)) for one in (kept, ours)] == [b"kept", b"ours"]

@@ -37,7 +37,7 @@ from junto.node.diskwatch import free_bytes, watch_disk
 from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
 from junto.node.facts import FACTS, Facts
-from junto.node.files import read_private, write_whole
+from junto.node.files import in_words, read_private, write_whole
 from junto.node.ground import Ground
 from junto.node.history import tasks_in
 from junto.node.home import Home
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
 
 _log = logger("junto.node")
 _RENEWAL_CHECK_SECONDS = 600.0
+_SWEEP_SECONDS = 60.0
 
 
 class Node:
@@ -128,6 +129,8 @@ class Node:
         self._start(self.triggers.run())
         self._start(self.hooks.run())
         self._start(watch_disk(self.me, lambda: free_bytes(self.home.path), self.notices))
+        if self.settings.shared is not None:
+            self._start(self._sweep())
         _log.info("node started", party=self.me, listening=[str(a) for a in self.links.listening], pid=os.getpid())
         return self
 
@@ -537,6 +540,15 @@ class Node:
             self._spread(kept.envelope)
         self.links.rotate(identity)
         _log.info("certificate renewed", until=identity.expires)
+
+    async def _sweep(self) -> None:
+        """Now and then, remove what a node of ours that had hung wrote when it woke, before it gave way."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await asyncio.to_thread(self.spool.sweep)
+            except OSError as error:
+                _log.warning("the spool could not be looked through", reason=in_words(error))
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         job = asyncio.create_task(work)

@@ -109,11 +109,20 @@ class Spool:
         self._key = key
         self._files = files or SystemFiles()
         self._random = random
+        self._ours: set[Path] = set()  # files that this process writes, or was told of by `clear`, and did not remove
 
     def clear(self, but: Collection[Path] = ()) -> None:
         """Remove what an earlier process left behind and nobody refers to any more."""
+        self._ours.update(but)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what another process wrote after `clear`: a node of ours that hung when this one took over, and woke.
+
+        Any thread may call it, and write meanwhile.
+        """
         for path in self._files.names(self._folder):
-            if path.suffix == ".out" and path not in but:
+            if path.suffix == ".out" and path not in self._ours:
                 self._files.remove(path)
 
     def write(self, pieces: Iterable[bytes]) -> Spooled:
@@ -134,10 +143,14 @@ class Spool:
                 total += len(chunk)
                 yield box.encrypt(_nonce(index), chunk, id)
 
+        self._ours.add(path)
         try:
             self._files.write(path, sealed())
-        except OSError as error:
-            raise StorageFailed(_why(error, self._folder)) from error
+        except BaseException as error:
+            self._ours.discard(path)
+            if isinstance(error, OSError):
+                raise StorageFailed(_why(error, self._folder)) from error
+            raise
         return Spooled(path, id, digest.digest(), total)
 
     def read(self, spooled: Spooled, offset: int = 0) -> Iterator[bytes]:
@@ -185,6 +198,7 @@ class Spool:
     def remove(self, spooled: Spooled) -> None:
         """Forget an output."""
         self._files.remove(spooled.path)
+        self._ours.discard(spooled.path)
 
     def _box(self, id: bytes) -> AESGCM:
         return AESGCM(HKDF(hashes.SHA256(), 32, salt=id, info=b"junto spool 1").derive(self._key))
