@@ -128,6 +128,7 @@ class Invariants:
         world = self._world
         receipts: dict[TaskId, set[str]] = defaultdict(set)
         contracts: dict[TaskId, set[str]] = defaultdict(set)
+        wrote: dict[PartyId, set[TaskId]] = defaultdict(set)  # whose receipts
         for party in world.parties:
             held = {entry.id for entry in world.disks[party].entries}
             lost = self._acknowledged[party] - held
@@ -137,6 +138,8 @@ class Invariants:
             for entry in world.disks[party].entries:
                 if entry.kind == "receipt":
                     receipts[entry.task].add(entry.id)
+                    if parse_name(entry.author).party == party:
+                        wrote[party].add(entry.task)
                 if entry.kind == "contract":
                     contracts[entry.task].add(entry.id)
                 if entry.kind == "grant-use" and parse_name(entry.author).party == party:
@@ -153,6 +156,10 @@ class Invariants:
                 task = live.task
                 self._must(
                     task.state in ENDED, f"task {task.id} is still {task.state} at {party}: {_waits(task.waits())}"
+                )
+                self._must(
+                    task.state == "done" or task.id not in wrote[party],
+                    f"{party} wrote the receipt of task {task.id}, which is {task.state} there now",
                 )
                 if task.outcome is not None and task.outcome.end != "done":
                     self._must(bool(task.outcome.reason), f"task {task.id} ended at {party} without a reason")

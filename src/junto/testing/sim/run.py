@@ -265,8 +265,8 @@ class _Run:
                 await asyncio.sleep(fault.seconds)
                 disk.breaks = disk.tears = False
             case "crash-at-record":
-                for one in world.disks.values():
-                    one.dies_at = fault.record
+                for each in world.disks.values():
+                    each.dies_at = fault.record
             case "crash-all":
                 for one in world.parties:
                     world.crash_every(one)
