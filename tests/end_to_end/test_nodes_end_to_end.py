@@ -22,7 +22,10 @@ from junto.errors import InvalidInput, JuntoError, OutOfMemory, Refused
 from junto.link import methods
 from junto.link.connection import Answer, Caller, Handler, Link
 from junto.link.dial import dial, here_of
+from junto.node.ground import Ground
+from junto.node.helping import Helping
 from junto.node.home import Home
+from junto.node.settings import read_settings
 from junto.testing.until import until
 from junto.trust.certificates import Identity
 from junto.trust.names import parse_name
@@ -322,3 +325,28 @@ def test_a_helper_of_another_version_of_junto_is_turned_away(
     with pytest.raises(InvalidInput, match=r"bea/helper runs Junto 0.1.0, node, which acts, 9.9.9"):
         consortium.on_loop(_called(consortium.node("bea").links.handlers[methods.PARTY_HELP], caller, offer))
     assert consortium.node("bea").spreading.nodes.helpers == ()
+
+
+def test_a_node_that_cannot_help_says_why_once_and_helps_when_it_can(
+    consortium: Pooled, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = home.path / "keys" / "node.key"
+    hidden = key.with_suffix(".away")
+    key.rename(hidden)
+
+    def reasons() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "does not help" in record.getMessage()]
+
+    async def begun() -> Helping:
+        helper = await Helping(home, read_settings(home.path / "node.toml"), Ground()).__aenter__()
+        helper.begin()
+        return helper
+
+    helper = consortium.on_loop(begun())
+    try:
+        until(lambda: len(reasons()) == 1, "it says why")
+        hidden.rename(key)
+        until(lambda: "helper" in consortium.node("bea").spreading.nodes.helpers, "it helps")
+        assert len(reasons()) == 1
+    finally:
+        consortium.on_loop(helper.__aexit__(None, None, None))

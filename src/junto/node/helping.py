@@ -29,6 +29,7 @@ from junto.link.connection import Answer, Caller, Link
 from junto.link.dial import Here, Proxies, dial, first_open, here_of
 from junto.link.settings import LinkSettings
 from junto.logs import logger
+from junto.node.files import in_words
 from junto.node.ground import Ground
 from junto.node.home import Home
 from junto.node.routes import decoded, guarded
@@ -93,6 +94,8 @@ class Helping:
                 pause = _FIRST_PAUSE_SECONDS
             except JuntoError as error:
                 self._say(str(error))
+            except OSError as error:
+                self._say(f"its home cannot be read: {in_words(error)}")
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
