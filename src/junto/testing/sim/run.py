@@ -142,6 +142,9 @@ class _Run:
         except (Broken, Stuck) as error:
             outcome.failure = str(error)
             self.tell(f"BROKEN: {error}")
+        except Exception as error:  # noqa: BLE001  # what a node cannot give back at the end is a failure of the run
+            outcome.failure = f"an exception that nobody expected: {error!r}"
+            self.tell(f"BROKEN: {outcome.failure}")
         finally:
             asyncio.set_event_loop(None)
             outcome.events = self.loop.events
