@@ -3,6 +3,7 @@
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -53,7 +54,7 @@ def _in(path: Path, look: Callable[[Journal, list[tuple[Task, str]]], None]) -> 
     with Journal(path, origin=str(name), key=key, on_fatal=pytest.fail) as journal:
         ledger = Ledger(name, key, journal, _charter(), Ground())
         ledger.learn_known_keys()
-        look(journal, list(tasks_in(journal, ledger, Patience())))
+        look(journal, list(tasks_in(journal, ledger, Patience(), time.time())))
 
 
 def test_it_verifies_as_it_lies_there_and_is_not_changed_by_it(path: Path) -> None:

@@ -10,7 +10,7 @@ from junto.journal.store import Journal
 from junto.logs import logger
 from junto.node.ledger import Ledger
 from junto.tasks.bodies import BODIES, Contract, Offer
-from junto.tasks.replay import Entry, replay
+from junto.tasks.replay import Entry, by_our_clock, replay
 from junto.tasks.state import Task
 from junto.tasks.waiting import Patience
 from junto.trust.names import parse_name
@@ -21,10 +21,10 @@ _TASKS = 200
 """How many tasks are kept at hand; older ones are in the journal."""
 
 
-def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[tuple[Task, str]]:
+def tasks_in(journal: Journal, ledger: Ledger, patience: Patience, now: float) -> Iterator[tuple[Task, str]]:
     """The latest tasks, oldest first, each as its statements left it; and every one that has not ended.
 
-    With each the id of its receipt's statement, empty if there is none.
+    With each the id of its receipt's statement, empty if there is none. now: unix seconds, by our clock.
     """
     entries: dict[TaskId, list[Entry]] = defaultdict(list)
     for stored in journal.entries(kinds=tuple(BODIES)):
@@ -39,7 +39,8 @@ def tasks_in(journal: Journal, ledger: Ledger, patience: Patience) -> Iterator[t
     for task in sorted(entries):
         if task in recent or task not in ended:
             try:
-                machine = replay(task, ledger.name.party, entries[task], patience)
+                told = by_our_clock(entries[task], ledger.name.party, now)
+                machine = replay(task, ledger.name.party, told, patience)
                 receipt = next((e.id for e in entries[task] if e.kind == "receipt" and e.party == machine.receiver), "")
                 yield machine, receipt
             except JuntoError as error:

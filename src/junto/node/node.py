@@ -274,7 +274,7 @@ class Node:
         """Go on with the tasks of the journal. What we had said of those whose time has not passed is said again to
         whom it was for: who has it already, drops it."""
         live: dict[TaskId, Live] = {}
-        found = list(tasks_in(self.journal, self.ledger, self.settings.patience))
+        found = list(tasks_in(self.journal, self.ledger, self.settings.patience, self._unix_time()))
         recalled = {
             task.id: (
                 self.keeper.recall(task.id, task.proposal.plan, self.me) if task.state == "running" else {},

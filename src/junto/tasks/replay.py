@@ -2,7 +2,7 @@
 """Rebuilds a task's machine from the statements a journal holds: after a restart, and to show old tasks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from junto.errors import InvalidInput, InvalidTransition, PeerFault
 from junto.tasks.bodies import Attempt, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
@@ -62,6 +62,32 @@ def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience
         if entry.party == me:
             _recall(task, entry)
     return task
+
+
+def by_our_clock(entries: Sequence[Entry], me: PartyId, now: float) -> list[Entry]:
+    """The entries with the times at which they came, as near as our own statements tell.
+
+    What others wrote bears the time of their clocks, which may be wrong by hours; a deadline counts by ours. It came
+    between our statements before and after it, and a proposal right before the next: that is our judgement of it.
+    """
+    later = now
+    bounds = []
+    for entry in reversed(entries):
+        if entry.party == me:
+            later = entry.at
+        bounds.append(later)
+    found = []
+    earlier: float | None = None
+    for entry, later in zip(entries, reversed(bounds), strict=True):
+        at = entry.at
+        if entry.party == me:
+            earlier = at
+        elif isinstance(entry.body, Proposal):
+            at = later
+        else:
+            at = min(at if earlier is None else max(at, earlier), later)
+        found.append(replace(entry, at=at))
+    return found
 
 
 def _recall(task: Task, entry: Entry) -> None:
