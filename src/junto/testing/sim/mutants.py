@@ -261,10 +261,6 @@ def _only_the_dead_are_replaced() -> AbstractContextManager[Any]:
     )
 
 
-def _the_living_are_replaced() -> AbstractContextManager[Any]:
-    return patch.object(Challenge, "look", lambda self, found, now, gone=False: True)
-
-
 def _strangers_are_refused() -> AbstractContextManager[Any]:
     return patch.object(Ledger, "knows_signers", lambda self, contract: True)
 
@@ -332,7 +328,6 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("fencing", "a node whose lease is over writes on", _nobody_is_fenced),
     Mutant("takeover", "a node that hangs keeps its lease", _only_the_dead_are_replaced),
-    Mutant("lease-lasts", "a lease is taken from a node that is alive", _the_living_are_replaced),
     Mutant(
         "certificate-comes-first",
         "a contract is refused for the offer of a node that is not known yet",
