@@ -12,7 +12,7 @@ import pytest
 
 from junto.client.desk import Desk
 from junto.client.profile import Profile, find_profile
-from junto.client.question import Answer, Question, Watcher, answer, ending
+from junto.client.question import Answer, Ended, Question, Watcher, answer, ending
 from junto.errors import (
     Cancelled,
     DataChanged,
@@ -50,6 +50,7 @@ def _progress(state: str, code: str = "", reason: str = "", receipt: ReceiptView
 class _Desk:
     last: Progress
     interrupted: bool = False
+    data: bytes | None = None
     did: list[str] = field(default_factory=list)
 
     def submit(
@@ -62,18 +63,19 @@ class _Desk:
     def certified(self, plan: Plan, n: int) -> Plan:
         return Plan(plan.question, plan.asker, (Query(StepId("q"), BTS, "SELECT 1", ()),) * n)
 
-    def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
+    def ended(self, task: TaskId, watch: Watcher | None, seconds: float | None) -> Ended:
         if self.interrupted:
             raise KeyboardInterrupt
         if watch is not None:
             watch(self.last)
-        return self.last
+        return Ended(self.last, self.data)
 
     def cancel(self, task: TaskId) -> None:
         self.did.append(f"cancel {task}")
         raise Unavailable("the node is gone, too")
 
     def result(self, task: TaskId) -> pa.Table:
+        self.did.append("result")
         return pa.table({"n": [1, 2]})
 
     def explain(self, plan: Plan) -> "Explanation":
@@ -91,14 +93,30 @@ def test_an_answer_is_a_table_with_its_receipt() -> None:
     assert answer.table.column("n").to_pylist() == [1, 2]
     assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, 3)
     assert seen == [desk.last]
-    assert desk.did == ["submit 120 fleet-safety 3"]
+    assert desk.did == ["submit 120 fleet-safety 3", "result"]
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema.with_metadata({"junto.salt": "x"})) as writer:
+        writer.write_table(table)
+    return cast(bytes, sink.getvalue().to_pybytes())
+
+
+def test_an_answer_that_came_with_the_end_is_not_asked_for_again() -> None:
+    table = pa.table({"n": [7]})
+    desk = _Desk(_progress("done", receipt=RECEIPT), data=_stream(table))
+    found = answer(desk, TASK, None)
+    assert found.table.equals(table)
+    assert found.table.schema.metadata is None
+    assert desk.did == []
 
 
 def test_a_question_says_what_becomes_of_it_when_somebody_stays_away() -> None:
     desk = _Desk(_progress("done", receipt=RECEIPT))
     _question(desk).run(absent="go-on", at_least=3)
     _question(desk).submit(absent="wait")
-    assert desk.did == ["submit 60 fleet-safety 0 go-on 3", "submit 60 fleet-safety 0 wait 0"]
+    assert desk.did == ["submit 60 fleet-safety 0 go-on 3", "result", "submit 60 fleet-safety 0 wait 0"]
 
 
 @pytest.mark.parametrize("absent", ["", "wait", "fail"])

@@ -147,6 +147,8 @@ def test_users_are_users_until_they_are_removed(world: Pooled) -> None:
         task = world.ask("cyd", "SELECT SUM(delay) FROM flights").task
         with pytest.raises(Refused, match=f"task {task} is of analyst@cyd"):
             guest.result(task)
+        ended = guest.ended(task)
+        assert (ended.progress.state, ended.data) == ("done", None)
         home.remove_user("guest")
         with pytest.raises(Refused, match="was removed"):
             guest.datasets()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, Pooled, statements
+from pooled import GROUPED, OPEN, Pooled, statements
 
 from junto.errors import Refused
 from junto.journal.statement import body_of
@@ -89,6 +89,17 @@ def test_a_receipt_names_the_bytes_of_the_answer_and_the_versions_read(world: Po
         _await_kinds(world, party, answer.task, "receipt")
         receipt = next(body_of(s, Receipt) for s in statements(world, party, answer.task) if s.kind == "receipt")
         assert receipt.result == answer.receipt.result
+
+
+def test_a_small_answer_comes_with_the_news_of_the_end_and_a_large_one_is_asked_for(world: Pooled) -> None:
+    answer = world.ask("cyd", _QUESTION)
+    ended = world["cyd"].ended(answer.task)
+    assert ended.data == b"".join(world["cyd"].stream(methods.USER_RESULT, methods.Which(answer.task), seconds=10.0))
+    assert world["ann"].ended(answer.task).data is None  # to whom nothing was released
+    world.share("wide", {"ann": pa.table({"id": list(range(3)), "v": ["x" * 40_000] * 3})}, OPEN, unit="id")
+    large = world.ask("cyd", "SELECT v FROM wide")
+    assert large.table.num_rows == 3
+    assert world["cyd"].ended(large.task).data is None
 
 
 def test_two_runs_of_one_question_have_digests_that_cannot_be_compared(world: Pooled) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from junto.client.portal import Portal
 from junto.client.profile import Profile, find_profile
-from junto.client.question import Answer, Question, Watcher, answer, new_task_id
+from junto.client.question import Answer, Ended, Question, Watcher, answer, new_task_id, read
 from junto.client.reattach import Patience, again
 from junto.client.reply import decoded
 from junto.client.triggers import Triggers
@@ -147,29 +147,47 @@ class Desk:
         return again(patience, lambda: self._ask(methods.USER_ASK, ask, methods.Which).task)
 
     def follow(self, task: TaskId, watch: Watcher | None = None) -> methods.Progress:
-        """Wait until the task has ended here, telling `watch` of every change; its last progress.
+        """Wait until the task has ended here, telling `watch` of every change; its last progress."""
+        return self.ended(task, watch).progress
+
+    def ended(self, task: TaskId, watch: Watcher | None = None, seconds: float | None = None) -> Ended:
+        """As `follow`; with the answer, if it is small and there is no `watch`. `seconds`: how long the task may take,
+        from now, if that is known.
 
         A node that restarts goes on with the task and is waited for. Where the others go on without a party that stays
         away, their task is followed instead.
         """
-        patience = Patience(_RESTART_SECONDS)
+        patience = Patience(_RESTART_SECONDS if seconds is None else seconds + _GRACE_SECONDS)
         while True:
             try:
-                progress = self.task(task)
-                patience.extend(max(progress.deadline - time.time(), 0.0) + _GRACE_SECONDS)
-                asked = methods.Watch(task, changes=watch is not None)
-                for piece in self.stream(methods.USER_WATCH, asked, seconds=patience.left):
-                    progress = decoded(piece, methods.Progress)
-                    if watch is not None:
-                        watch(progress)
-                if progress.ended_at is None:
-                    raise Unavailable(f"the node ended the watch of task {task}")
+                if seconds is None:
+                    patience.extend(max(self.task(task).deadline - time.time(), 0.0) + _GRACE_SECONDS)
+                seconds = None
+                ended = (
+                    self._waited(task, patience.left) if watch is None else self._watched(task, watch, patience.left)
+                )
             except Unavailable as error:
                 patience.lost(error)
                 continue
-            if not progress.continued:
-                return progress
-            task = progress.continued
+            if not ended.progress.continued:
+                return ended
+            task = ended.progress.continued
+
+    def _waited(self, task: TaskId, seconds: float) -> Ended:
+        match self._pieces(methods.USER_WAIT, methods.Which(task), seconds):
+            case [progress, *answer]:
+                return Ended(decoded(progress, methods.Progress), b"".join(answer) or None)
+            case _:
+                raise Unavailable(f"the node ended the wait for task {task}")
+
+    def _watched(self, task: TaskId, watch: Watcher, seconds: float) -> Ended:
+        progress = None
+        for piece in self.stream(methods.USER_WATCH, methods.Which(task), seconds=seconds):
+            progress = decoded(piece, methods.Progress)
+            watch(progress)
+        if progress is None or progress.ended_at is None:
+            raise Unavailable(f"the node ended the watch of task {task}")
+        return Ended(progress)
 
     def wait(self, task: TaskId, watch: Watcher | None = None) -> Answer:
         """The answer of a task that was submitted. Raises what ended it otherwise. Interrupted, the task goes on."""
@@ -177,12 +195,8 @@ class Desk:
 
     def result(self, task: TaskId) -> "pa.Table":
         """The answer of a task that is done."""
-        import pyarrow as pa
-
         patience = Patience(_RESTART_SECONDS)
-        data = again(patience, lambda: b"".join(self.stream(methods.USER_RESULT, methods.Which(task), seconds=600.0)))
-        with pa.ipc.open_stream(data) as reader:
-            return reader.read_all().replace_schema_metadata(None)
+        return read(again(patience, lambda: b"".join(self._pieces(methods.USER_RESULT, methods.Which(task), 600.0))))
 
     @property
     def triggers(self) -> Triggers:
@@ -261,6 +275,15 @@ class Desk:
                 yield piece
 
         return self._portal.iterate(pieces)
+
+    def _pieces(self, method: str, body: methods.Message, seconds: float) -> list[bytes]:
+        """All pieces of a streamed reply, once it is whole."""
+
+        async def pieces() -> list[bytes]:
+            link = await self._linked()
+            return [piece async for piece in link.stream(method, msgspec.json.encode(body), timeout_seconds=seconds)]
+
+        return self._portal.run(pieces())
 
     async def _request(self, method: str, body: bytes, seconds: float) -> bytes:
         link = await self._linked()

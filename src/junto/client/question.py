@@ -34,8 +34,8 @@ class Asker(Protocol):
     def certified(self, plan: "Plan", n: int) -> "Plan":
         """The plan in which `n` parties compute what everybody may see, each for itself."""
 
-    def follow(self, task: TaskId, watch: Watcher | None) -> Progress:
-        """Wait until the task has ended; its last progress."""
+    def ended(self, task: TaskId, watch: Watcher | None, seconds: float | None) -> "Ended":
+        """Wait until the task has ended. `seconds`: how long it may take, if that is known."""
 
     def cancel(self, task: TaskId) -> None:
         """End a task at every participant."""
@@ -45,6 +45,14 @@ class Asker(Protocol):
 
     def explain(self, plan: "Plan") -> "Explanation":
         """Who learns what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task's last progress, and its answer as an Arrow IPC stream, if that came along."""
+
+    progress: Progress
+    data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +172,29 @@ class Question:
             deadline=deadline, priority=priority, absent=absent, at_least=at_least, certify=certify, double=double
         )
         try:
-            return answer(self.desk, task, watch)
+            return answer(self.desk, task, watch, seconds(deadline))
         except KeyboardInterrupt:
             with suppress(JuntoError):
                 self.desk.cancel(task)  # nobody waits for the answer any more
             raise
 
 
-def answer(desk: Asker, task: TaskId, watch: Watcher | None) -> Answer:
-    """Follow a task to its end. Raises what ended it, if that is not an answer."""
-    progress = desk.follow(task, watch)
+def answer(desk: Asker, task: TaskId, watch: Watcher | None, seconds: float | None = None) -> Answer:
+    """Follow a task to its end. `seconds`: how long it may take, if that is known. Raises what ended it otherwise."""
+    ended = desk.ended(task, watch, seconds)
+    progress = ended.progress
     if progress.state != "done" or progress.receipt is None:
         raise ending(progress)
-    return Answer(desk.result(progress.task), progress.receipt, progress)
+    table = desk.result(progress.task) if ended.data is None else read(ended.data)
+    return Answer(table, progress.receipt, progress)
+
+
+def read(data: bytes) -> "pa.Table":
+    """The answer's table, from its Arrow IPC stream."""
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_all().replace_schema_metadata(None)
 
 
 def ending(progress: Progress) -> JuntoError:

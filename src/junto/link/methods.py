@@ -66,7 +66,8 @@ class Note(Message, frozen=True):
 USER_STATUS = "user.status"  # () → Status
 USER_DATASETS = "user.datasets"  # () → the datasets of all parties, as JSON
 USER_ASK = "user.ask"  # Ask → Which
-USER_WATCH = "user.watch"  # Watch → Progress, one a piece, streamed until the task has ended
+USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
+USER_WAIT = "user.wait"  # Which → Progress once the task has ended, then its answer if that is small and the caller's
 USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
 USER_TASKS = "user.tasks"  # () → Tasks
 USER_TASK = "user.task"  # Which → Progress
@@ -113,13 +114,6 @@ class Which(Message, frozen=True):
     """A task."""
 
     task: TaskId
-
-
-class Watch(Message, frozen=True):
-    """A task to be watched: every change of it, or its end alone."""
-
-    task: TaskId
-    changes: bool = True
 
 
 class Waiting(Message, frozen=True):

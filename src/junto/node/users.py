@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from junto.node.node import Node
 
 _REST_SECONDS = 0.2  # changes that come together are told together
+_SMALL_BYTES = 64 * 1024  # such an answer comes with the news of the end
 _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
 
 
@@ -51,6 +52,7 @@ class Users:
             methods.OPERATOR_REVOKE: self.revoke,
             methods.USER_ASK: self.ask,
             methods.USER_WATCH: self.watch,
+            methods.USER_WAIT: self.wait,
             methods.USER_RESULT: self.result,
             methods.USER_TASKS: self.tasks,
             methods.USER_TASK: self.task,
@@ -112,10 +114,13 @@ class Users:
         return msgspec.json.encode(methods.Which(live.task.id))
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
-        """The task's progress with every change, until it has ended; or how it ended alone."""
-        watch = decoded(payload, methods.Watch)
-        live = self._node.runner.find(watch.task)
-        return self._watched(live) if watch.changes else self._ended(live)
+        """The task's progress with every change, until it has ended."""
+        return self._watched(self._node.runner.find(decoded(payload, methods.Which).task))
+
+    async def wait(self, caller: Caller, payload: bytes) -> Answer:
+        """How the task ended, once it has; then its answer, if that is small and the caller may have it."""
+        live = self._node.runner.find(decoded(payload, methods.Which).task)
+        return self._ended(live, small=self._is_own(caller, live))
 
     async def result(self, caller: Caller, payload: bytes) -> Answer:
         """The answer's bytes."""
@@ -145,12 +150,15 @@ class Users:
 
     def _check_own(self, caller: Caller, live: Live) -> None:
         """Raises Refused unless the caller asked this question, or is an operator of the party."""
-        asked = live.task.asker == self._node.me and live.task.proposal.user == caller.name.user
-        if not asked and not self._node.home.is_operator(caller.name.user):
+        if not self._is_own(caller, live):
             whose = f"{live.task.proposal.user}@{live.task.asker}"
             raise Refused(
                 f"task {live.task.id} is of {whose}: only they, or an operator of {self._node.me}, may do that"
             )
+
+    def _is_own(self, caller: Caller, live: Live) -> bool:
+        asked = live.task.asker == self._node.me and live.task.proposal.user == caller.name.user
+        return asked or self._node.home.is_operator(caller.name.user)
 
     def _progress(self, live: Live) -> methods.Progress:
         return progress_of(live, self._node.admission.why(live.task.id))
@@ -166,10 +174,14 @@ class Users:
             await within(changed.wait(), _WATCH_SECONDS)
             await _rested(live)
 
-    async def _ended(self, live: Live) -> AsyncIterator[bytes]:
+    async def _ended(self, live: Live, *, small: bool) -> AsyncIterator[bytes]:
+        """`small`: whether a small answer follows; a larger one is asked for."""
         while not _is_over(live):
             await within(live.changed.wait(), _WATCH_SECONDS)
         yield msgspec.json.encode(self._progress(live))
+        result = live.answer.result if live.answer is not None and live.task.state == "done" else None
+        if small and isinstance(result, bytes) and len(result) <= _SMALL_BYTES:
+            yield result
 
 
 def _is_over(live: Live) -> bool:
