@@ -285,9 +285,10 @@ class Invariants:
 
     def _contracted(self, party: PartyId, task: TaskId) -> Plan | None:
         running = self._world.running.get(party)
-        if running is None or running.journal is None:
-            return None
-        entries = list(running.journal.entries(task=task))
+        if running is None or running.journal is None:  # who answers may be a node that has lost its lease
+            entries = [entry for entry in self._world.disks[party].entries if entry.task == task]
+        else:
+            entries = list(running.journal.entries(task=task))
         if not any(
             entry.kind == "contract" and isinstance(body_of(entry.statement, Contract), Contract) for entry in entries
         ):

@@ -4,14 +4,14 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from junto.journal.lease import Challenge
-from junto.node import exchange, peers
+from junto.node import exchange
 from junto.node.courier import Courier
 from junto.node.keep import Keeper
 from junto.node.ledger import Kept, Ledger
@@ -194,28 +194,6 @@ def _the_spool_is_swept_at_start() -> AbstractContextManager[Any]:
 
 def _contracts_without_everybody() -> AbstractContextManager[Any]:
     return patch.object(Runner, "_not_taken_in", lambda self, live, told, party, error: None)
-
-
-def _served_before_the_contract() -> AbstractContextManager[Any]:
-    async def contracted(self: Any, caller: Any, task: Any) -> Any:
-        return self._runner.find(task)
-
-    real = Runner._begin
-
-    def begin(self: Runner, live: Any, statement: str) -> None:
-        real(self, live, statement)
-        live.work = asyncio.create_task(self._perform(live))  # eager: what will be asked is computed now
-
-    stack = ExitStack()
-
-    @contextmanager
-    def both() -> Iterator[None]:
-        with stack:
-            stack.enter_context(patch.object(peers.Peers, "_contracted", contracted))
-            stack.enter_context(patch.object(Runner, "_begin", begin))
-            yield
-
-    return both()
 
 
 class _Agrees:
