@@ -44,7 +44,7 @@ soak: $(VENV)/.dev ## 10,000 simulated runs
 	@$(BIN)/python -m junto.testing.sim --seeds=10000 --from=100001 --tasks=10 --fault-count=10 --seconds=10 --jobs=2 $(ARGS)
 
 mutants: $(VENV)/.dev ## switch off one safeguard after the other: the simulator must find each
-	@$(BIN)/python -m junto.testing.sim --mutants --seeds=300 --tasks=40 --fault-count=14 --seconds=25 --jobs=2 $(ARGS)
+	@$(BIN)/python -m junto.testing.sim --mutants --seeds=300 --tasks=15 --fault-count=14 --seconds=12 --jobs=2 $(ARGS)
 
 chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARGS='--seed 2 --tasks 1000')
 	@$(BIN)/python tests/chaos/chaos_run.py $(ARGS)

@@ -13,7 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
@@ -207,6 +207,7 @@ def _found(scale: Scale, seeds: Sequence[int], name: str) -> tuple[int | None, s
     """The first seed at which the simulator notices that a safeguard is off, what it says, and after what time."""
     began = time.monotonic()
     mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    scale = replace(scale, kinds=mutant.against or scale.kinds)
     for seed in seeds:
         script = script_of(seed, scale)
         with mutant.applied():

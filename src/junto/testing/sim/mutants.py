@@ -18,14 +18,14 @@ from junto.node.ledger import Kept, Ledger
 from junto.node.node import Node
 from junto.node.runner import Runner
 from junto.node.spool import Spool
-from junto.node.work import Work
 from junto.tasks import replay as replays
 from junto.tasks import state as states
-from junto.tasks.bodies import Attempt, Contract, Receipt, Stop
+from junto.tasks.bodies import Attempt, Contract, Receipt
 from junto.tasks.events import Restarted
 from junto.tasks.instructions import Perform, Publish, Redo, Wake
 from junto.tasks.resources import Resources
 from junto.tasks.state import Task
+from junto.testing.sim.faults import Kind
 from junto.testing.sim.pair import Pair
 
 
@@ -36,6 +36,7 @@ class Mutant:
     name: str
     what: str
     applied: Callable[[], AbstractContextManager[Any]]
+    against: tuple[Kind, ...] = ()  # the faults it is there for, if they are drawn too seldom among all
 
 
 def _ledger_does_not_wait() -> AbstractContextManager[Any]:
@@ -114,20 +115,6 @@ def _nothing_is_said_again() -> AbstractContextManager[Any]:
             real(self)
 
     return patch.object(Node, "_take_up", take_up)
-
-
-def _kept_in_any_order() -> AbstractContextManager[Any]:
-    return patch("junto.node.work.needs", lambda step: ())
-
-
-def _any_run_will_do() -> AbstractContextManager[Any]:
-    real = Work.__init__
-
-    def init(self: Work, tools: Any, job: Any, kept: Any, answer: Any) -> None:
-        real(self, tools, job, kept, answer)
-        self._kept = dict(kept)
-
-    return patch.object(Work, "__init__", init)
 
 
 def _one_run_for_ever() -> AbstractContextManager[Any]:
@@ -269,11 +256,6 @@ MUTANTS: tuple[Mutant, ...] = (
         _instructions(lambda t, i: _publishes(i, Contract), Restarted),
     ),
     Mutant(
-        "last-word",
-        "an end that a crash kept from being told is never told",
-        _instructions(lambda t, i: _publishes(i, Stop), Restarted),
-    ),
-    Mutant(
         "attempts-are-told",
         "who begins a joint step anew does not say so",
         _all_events(lambda t, i: _publishes(i, Attempt)),
@@ -284,8 +266,6 @@ MUTANTS: tuple[Mutant, ...] = (
         _all_events(lambda t, i: isinstance(i, Redo)),
     ),
     Mutant("runs-have-names", "messages of different runs are mixed", _one_run_for_ever),
-    Mutant("older-runs-are-void", "an output of an earlier run counts after a restart", _any_run_will_do),
-    Mutant("kept-in-order", "an output is kept before what it rests on", _kept_in_any_order),
     Mutant("one-receipt", "a restarted node forgets its receipts", _receipts_are_forgotten),
     Mutant("answer-is-kept", "an answer is not kept before its receipt", _answers_are_not_kept),
     Mutant("spool-survives", "a restarted node sweeps files that are still needed", _the_spool_is_swept_at_start),
@@ -304,7 +284,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a participant that did not take in a proposal counts as waiting",
         _contracts_without_everybody,
     ),
-    Mutant("fencing", "a node whose lease is over writes on", _nobody_is_fenced),
+    Mutant("fencing", "a node whose lease is over writes on", _nobody_is_fenced, ("pause",)),
     Mutant("takeover", "a node that hangs keeps its lease", _only_the_dead_are_replaced),
     Mutant(
         "certificate-comes-first",
