@@ -432,6 +432,24 @@ def test_the_oldest_ended_tasks_are_let_go() -> None:
     _run(world, claim)
 
 
+def test_those_that_ended_longest_ago_go_first_also_of_an_earlier_process() -> None:
+    world = _World(verdict=Forbidden("refused", "no", 0.0))
+
+    async def claim(runner: Runner) -> None:
+        runner.ask(TaskId("000"), _proposal())  # which is refused a moment later
+        earlier = Task(TaskId("001"), BTS, BTS, _proposal(), Patience())
+        earlier.handle(Opened("p1", time.time()))
+        earlier.abandon("internal", "ended before", time.time())
+        await _settled(runner.resume(earlier, "", {}, None))
+        for number in range(2, 202):
+            await _settled(runner.ask(TaskId(f"{number:03}"), _proposal()))
+        assert len(runner.live) == 200
+        assert TaskId("201") in runner.live
+        assert world.let_go == ["001", "000"]
+
+    _run(world, claim)
+
+
 def test_closing_stops_work_under_way() -> None:
     world = _World()
 

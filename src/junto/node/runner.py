@@ -44,6 +44,7 @@ from junto.types import PartyId, StepId, TaskId
 
 _log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
+_ROOM_SECONDS = 0.5  # between two tries to write what a full disk had no room for
 _TURNS_TO_SEND = 4  # of the event loop: carrier, link, flush, socket
 _ENDED_TASKS = 200  # kept at hand, answers included
 
@@ -101,6 +102,7 @@ class Runner:
         self._let_go = let_go
         self._go_on = go_on
         self.live: dict[TaskId, Live] = {}
+        self._ended: dict[TaskId, None] = {}  # of those, in the order of their ends
         self.watchers: list[Callable[[Live], None]] = []  # told whenever a task has changed, its end included
         self._unreachable = unreachable
         self._unix_time = unix_time
@@ -139,6 +141,8 @@ class Runner:
                     self.dispatch(live, StepFinished(found.finished, now))
         whole = frozenset(step for step, found in kept.items() if found.finished.attempt == task.run_of(step))
         self.dispatch(live, Restarted(whole, now))
+        if task.state in ENDED:
+            self._ended[task.id] = None
         self._note_absences(live)
         return live
 
@@ -210,12 +214,14 @@ class Runner:
             if detail is not None:
                 self.dispatch(live, PartyDown(party, detail, self._unix_time()))
 
-    def _trim(self) -> None:
-        """Let go of the oldest ended tasks; the journal keeps what they said."""
-        ended = [id for id, live in self.live.items() if live.task.state in ENDED]
-        for id in ended[: max(0, len(ended) - _ENDED_TASKS)]:
-            self.live.pop(id)
-            self._let_go(id)
+    def _concluded(self, id: TaskId) -> None:
+        """Let go of those that ended longest ago; the journal keeps what they said."""
+        if id in self.live:
+            self._ended[id] = None
+        while len(self._ended) > _ENDED_TASKS:
+            oldest = next(iter(self._ended))
+            del self._ended[oldest], self.live[oldest]
+            self._let_go(oldest)
 
     def _announce(self, live: Live) -> None:
         live.changed.set()
@@ -291,7 +297,7 @@ class Runner:
             case Conclude():
                 live.contracted.set()
                 self._announce(live)
-                self._trim()
+                self._concluded(live.task.id)
             case Wake():
                 delay = max(0.0, instruction.at - self._unix_time())
                 live.timers.append(asyncio.get_running_loop().call_later(delay, self._tick, live, instruction.at))
@@ -300,13 +306,27 @@ class Runner:
 
     async def _publish(self, live: Live, body: Body, to: tuple[PartyId, ...]) -> None:
         task = live.task
-        kept = await self._ledger.write(kind_of(body), body, task.id)
+        kept = await self._written(task, body)
         left = max(task.deadline - self._unix_time(), 0.0)
         seconds = max(left, _STOP_DELIVERY_SECONDS) if task.state in ENDED else left
         needed = isinstance(body, Proposal | Contract)  # who does not take these in will do nothing for the task
         refused = partial(self._not_taken_in, live, kept.statement) if needed else None
         self._courier.send(kept.envelope, to, seconds, refused)
         self._own(live, body, kept)
+
+    async def _written(self, task: Task, body: Body) -> Kept:
+        """Our statement in the journal. A disk without room is tried again while others wait for it, up to the deadline;
+        who asked, or ended the task, hears of it at once. Raises StorageFailed."""
+        while True:
+            try:
+                return await self._ledger.write(kind_of(body), body, task.id)
+            except StorageFailed as error:
+                if isinstance(body, Proposal | Receipt | Stop) or task.state in ENDED:
+                    raise
+                if self._unix_time() + _ROOM_SECONDS >= task.deadline:
+                    raise
+                _log.warning("a statement waits for room", task=task.id, kind=kind_of(body), reason=str(error))
+                await asyncio.sleep(_ROOM_SECONDS)
 
     def _not_taken_in(self, live: Live, told: Statement, party: PartyId, error: JuntoError) -> None:
         """A participant answered our proposal or contract with an error: what it is, without anybody's signature."""

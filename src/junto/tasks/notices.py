@@ -7,7 +7,6 @@ of nothing else, so the same fact told again, after a restart too, has the same 
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import msgspec
@@ -31,9 +30,9 @@ PROGRESS: frozenset[Kind] = frozenset(("state", "step"))
 Severity = Literal["info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """One thing that somebody may want to hear of. `text` is one line without values of the data."""
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """One thing that somebody may want to hear of. `text` is one line without values of the data. (A Struct, as ten
+    are made for the smallest task.)"""
 
     id: str
     kind: Kind
