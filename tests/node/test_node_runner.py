@@ -54,6 +54,7 @@ class _World:
     did: list[str] = field(default_factory=list)
     verdict: Permitted | Forbidden | Exception = field(default_factory=lambda: Permitted(JUDGED, (), Estimate(), 0.0))
     full_at: str = ""  # the kind of statement for which there is no room
+    full_times: int = 1_000_000  # how often there is none
     slow_at: str = ""  # the kind of statement whose writing waits for `written`
     written: asyncio.Event = field(default_factory=asyncio.Event)
     down: dict[PartyId, str] = field(default_factory=dict)
@@ -79,7 +80,8 @@ class _World:
 
     async def write(self, kind: str, body: msgspec.Struct, task: TaskId) -> Kept:
         """The ledger's."""
-        if kind == self.full_at:
+        if kind == self.full_at and self.full_times > 0:
+            self.full_times -= 1
             raise StorageFailed("no space left for the journal")
         if kind == self.slow_at:
             await self.written.wait()
@@ -246,6 +248,20 @@ def test_a_party_that_does_not_take_in_a_proposal_has_refused() -> None:
         world.not_taken_in(DELTA, StorageFailed("once more"))  # it has ended
 
     _run(world, claim)
+
+
+def test_a_participant_without_room_offers_when_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("junto.node.runner._ROOM_SECONDS", 0.001)
+    world = _World(me=DELTA, full_at="offer", full_times=2)
+
+    async def claim(runner: Runner) -> None:
+        runner.open_proposal(TASK, BTS, "id of proposal", _proposal())
+        live = runner.find(TASK)
+        await _settled(live)
+        assert live.task.state == "offered"
+
+    _run(world, claim)
+    assert "send offer to bts" in world.did
 
 
 @pytest.mark.parametrize("kind", ["proposal", "offer", "contract"])

@@ -315,15 +315,15 @@ class Runner:
         self._own(live, body, kept)
 
     async def _written(self, task: Task, body: Body) -> Kept:
-        """Our statement in the journal. A disk without room is tried again while others wait for it, up to the deadline;
-        who asked, or ended the task, hears of it at once. Raises StorageFailed."""
+        """Our statement in the journal. A disk without room is tried again while another party waits for it, up to the
+        deadline; where the question is ours, its user hears at once. Raises StorageFailed."""
         while True:
             try:
                 return await self._ledger.write(kind_of(body), body, task.id)
             except StorageFailed as error:
-                if isinstance(body, Proposal | Receipt | Stop) or task.state in ENDED:
-                    raise
-                if self._unix_time() + _ROOM_SECONDS >= task.deadline:
+                needed = task.state not in ENDED or isinstance(body, Refusal)
+                late = self._unix_time() + _ROOM_SECONDS >= task.deadline
+                if task.asker == self._me or not needed or late:
                     raise
                 _log.warning("a statement waits for room", task=task.id, kind=kind_of(body), reason=str(error))
                 await asyncio.sleep(_ROOM_SECONDS)
