@@ -20,6 +20,14 @@ def portal() -> Iterator[Portal]:
     portal.stop()
 
 
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, which a process started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def _interrupt() -> None:
     """What Ctrl-C does: the main thread is woken from whatever it does."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

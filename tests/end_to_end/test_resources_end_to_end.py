@@ -45,7 +45,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooled]:
         yield consortium
 
 
-def _submit(world: Pooled, asker: str = "cyd", priority: int = 0, deadline: str = "20s") -> TaskId:
+def _submit(world: Pooled, asker: str = "cyd", priority: int = 0, deadline: str = "60s") -> TaskId:
     return world[asker].sql(_QUESTION).submit(deadline=deadline, priority=priority)
 
 
@@ -111,7 +111,7 @@ def test_a_party_at_its_cap_waits_and_is_refused_by_name_while_others_go_on(worl
     with held(world.node("ann")):
         running = [_submit(world), _submit(world)]
         until(lambda: _top(world, "ann").used.tasks == 2, "both hold")
-        third = _submit(world, deadline="3s")
+        third = _submit(world, deadline="4s")
         until(lambda: _top(world, "ann").waiting, "the third waits")
         other = _submit(world, "bea")
         until(lambda: other in {task.task for task in _top(world, "ann").held}, "bea's is reserved meanwhile")
@@ -141,7 +141,7 @@ def test_who_was_turned_away_is_asked_again_while_there_is_time(world: Pooled) -
         running = [_submit(world), _submit(world)]
         until(lambda: _top(world, "ann").used.tasks == 2, "both hold")
         third = _submit(world)
-        seen = until(lambda: p if (p := world["cyd"].task(third)).continued else None, "it goes on as another task")
+        seen = until(lambda: p if (p := world["cyd"].task(third)).continued else None, "it goes on as another task", 40)
         assert seen is not None
         assert (seen.state, seen.code, seen.receipt) == ("failed", "busy", None)
         engine.go.set()

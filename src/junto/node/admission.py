@@ -34,7 +34,7 @@ _log = logger("junto.admission")
 _REMEMBERED = 1000
 """Fragments of which this node remembers what they took."""
 _SHOWN_SECONDS = 0.5
-_OF_THE_OFFERS = 0.9
+_OF_THE_OFFERS = 0.75
 """A part that cannot be reserved is refused after so much of the time for offers, or of the task's if that is less: the
 asker hears why in time."""
 
