@@ -227,8 +227,13 @@ def test_an_authenticated_peer_that_claims_a_large_frame_is_cut() -> None:
 def test_a_peer_that_asks_and_never_reads_is_cut() -> None:
     world = World()
     settings = LinkSettings(unsent_bytes=2 * 1024 * 1024)
+    asked = 0
 
     async def large(caller: Caller, payload: bytes) -> Answer:
+        nonlocal asked
+        asked += 1
+        for _ in range(5 * asked):  # an answer in every few turns of the loop: they are not sent all together
+            await asyncio.sleep(0)
         return bytes(1_000_000)
 
     async def test() -> None:

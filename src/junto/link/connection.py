@@ -79,6 +79,7 @@ class Link(asyncio.BufferedProtocol):
         self._incoming: dict[int, _Incoming] = {}
         self._room: deque[asyncio.Future[None]] = deque()
         self._paused = False
+        self._ending = False
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed_at = float("inf")
@@ -375,7 +376,8 @@ class Link(asyncio.BufferedProtocol):
                 self._transport.write(out[0])
             else:
                 self._write(out)
-            if self._paused and self._transport.get_write_buffer_size() > self._opening.settings.unsent_bytes:
+            too_much = self._transport.get_write_buffer_size() > self._opening.settings.unsent_bytes
+            if self._paused and too_much and not self._ending:
                 self.abort(f"{self._who()} does not read: {self._opening.settings.unsent_bytes:,} bytes wait")
         if self._session.wake_at < self._armed_at:
             self._arm()
@@ -441,8 +443,9 @@ class Link(asyncio.BufferedProtocol):
             self._end("was replaced by another link", Unavailable.code)
 
     def _end(self, reason: str, code: str) -> None:
-        if self.closed.done():
+        if self.closed.done() or self._ending:
             return
+        self._ending = True
         self._reason = reason
         self._session.close(code, reason)
         self._flush()
