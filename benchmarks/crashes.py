@@ -23,8 +23,9 @@ from junto.catalog.dataset import Dataset
 from junto.catalog.write import dataset_file
 from junto.client import Desk, Question
 from junto.client.question import Answer
-from junto.demo.consortium import Consortium, consortium, free_ports, junto
+from junto.demo.consortium import Consortium, consortium, junto
 from junto.errors import JuntoError
+from junto.link.ports import free_ports
 from junto.node.process import STANDS_BY
 from junto.plan import expressions
 from junto.plan.steps import AnyStep, Move, Plan, Query, Read, Release

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 from junto.client.desk import Desk, connect
 from junto.client.portal import Portal
 from junto.errors import InvalidInput, JuntoError, Unavailable
+from junto.link.ports import free_ports
 from junto.types import NodeId, PartyId
 
 if TYPE_CHECKING:
@@ -129,21 +130,16 @@ def local(parties: int | Sequence[str] = 3) -> Local:
 
 
 def _homes(folder: Path, parties: Sequence[str]) -> "dict[str, Home]":
-    import socket
-
     from junto.node import home as homes
     from junto.trust import charter as charters
 
     now = time.time()
     made: dict[str, Home] = {}
-    reserved = [socket.create_server(("127.0.0.1", 0)) for _ in parties]
-    for party, held in zip(parties, reserved, strict=True):
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    for party, port in zip(parties, free_ports(len(parties)), strict=True):
+        address = f"127.0.0.1:{port}"
         made[party] = homes.create(
             folder / party, PartyId(party), address, now, node=NodeId("node"), addresses=(address,)
         )
-    for held in reserved:
-        held.close()
     members = [charters.read_card(home.card()) for home in made.values()]
     signed = charters.create(members, "local", now)
     for home in made.values():

@@ -148,6 +148,29 @@ def test_another_statement_under_the_same_id_is_a_fault_and_others_beside_it_are
         assert [entry.id for entry in journal.entries()] == ["one", "three"]
 
 
+def test_a_batch_of_any_size_tells_the_new_from_the_known(consortium: Consortium, tmp_path: Path) -> None:
+    begun: Future[None] = Future()
+    go: Future[None] = Future()
+
+    def slow_first_commit(connection: sqlite3.Connection) -> None:
+        if not begun.done():
+            begun.set_result(None)
+            go.result(10)
+        connection.commit()
+
+    said = consortium.talk(150)
+    first, rest = said[:1], said[1:]
+    with journal_of(consortium, tmp_path / "journal.db", slow_first_commit) as journal:
+        known = [journal.submit(*each) for each in first]
+        begun.result(10)
+        batch = [journal.submit(*each) for each in (*rest, *first, *rest)]
+        go.set_result(None)
+        found = [future.result(10) for future in (*known, *batch)]
+        assert found[: len(said)] == [Appended(index, new=True) for index in range(len(said))]
+        assert found[len(said) :] == [Appended(index, new=False) for index in (0, *range(1, len(said)))]
+        assert [entry.envelope for entry in journal.entries()] == [envelope for envelope, _ in said]
+
+
 def test_everything_that_waits_is_one_commit(consortium: Consortium, tmp_path: Path) -> None:
     sizes: list[int] = []
     begun: Future[None] = Future()

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A consortium with real authorities and certificates, on loopback."""
 
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from junto.link.connection import Answer, Caller, Handler
 from junto.link.dial import Here, here_of
 from junto.link.links import Links
+from junto.link.ports import free_ports
 from junto.link.settings import LinkSettings
 from junto.trust.certificates import Authority, Identity, create_authority, issue
 from junto.trust.charter import Charter, Member
@@ -92,8 +91,4 @@ async def echo(caller: Caller, payload: bytes) -> Answer:
 
 def free_addresses(count: int) -> list[Address]:
     """Loopback addresses that nobody listens on now."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [Address("127.0.0.1", one.getsockname()[1]) for one in sockets]
+    return [Address("127.0.0.1", port) for port in free_ports(count)]

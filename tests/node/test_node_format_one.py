@@ -88,7 +88,7 @@ def test_its_tasks_are_shown_as_they_ended(path: Path) -> None:
             assert bool(receipt) == (task.state == "done") == (task.receipt is not None)
             assert (task.outcome is not None) == (task.state in ENDED)
             assert task.attempts == {}
-            assert task.finished.keys() >= {(s, p) for s, p in task._parts() if task.state == "done" and s != "release"}
+            assert task.finished.keys() >= {(s, p) for s, p in task._parts if task.state == "done" and s != "release"}
         assert tasks[4][0].outcome is not None
         assert "conversion failed" in tasks[4][0].outcome.reason
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 from parties import OPEN, Parties, parties
 
-from junto.demo.consortium import free_ports
 from junto.journal.reading import Reader
 from junto.journal.verify import verify_journal
+from junto.link.ports import free_ports
 from junto.node import home as homes
 from junto.node.process import FENCED_EXIT, STANDS_BY
 from junto.testing.postgres import new_database, postgres_server

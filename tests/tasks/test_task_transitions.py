@@ -166,6 +166,12 @@ def test_a_refusal_does_not_wait_long_for_the_silent() -> None:
     assert stop == Stop(PLAN_DIGEST, "refused", "refused", UNITED, "united says no")
 
 
+def test_a_refusal_shortly_before_the_deadline_is_told_rather_than_who_is_silent() -> None:
+    task = asker(refused(UNITED, DEADLINE - 0.1))
+    (stop,) = bodies(task.handle(Ticked(DEADLINE)))
+    assert stop == Stop(PLAN_DIGEST, "refused", "refused", UNITED, "united says no")
+
+
 def test_a_refusal_by_rule_names_the_task_before_any_other() -> None:
     task = asker(refused(DELTA, code="data-changed"))
     task.handle(refused(UNITED, START))

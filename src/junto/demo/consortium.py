@@ -4,7 +4,6 @@
 import contextlib
 import io
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from junto.client import Desk, connect
 from junto.errors import JuntoError, Unavailable
+from junto.link.ports import free_ports
 
 USER = "analyst"
 _GONE_SECONDS = 10.0
@@ -113,15 +113,6 @@ def _set_up(running: Consortium, name: str, advertise: Advertise) -> None:
     for home in running.homes.values():
         junto("charter", "sign", charter, "--home", str(home))  # the copy that everybody has signed
         junto("user", "add", USER, "--operator", "--home", str(home))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _wait_for_links(running: Consortium, seconds: float = 30.0) -> None:

@@ -12,9 +12,10 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from junto.errors import Fenced, InvalidInput, StorageFailed
@@ -59,12 +60,14 @@ _UPGRADES = (_ENTRIES + _KEPT, _KEPT)
 _MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
 _BUSY_SECONDS = 5.0
+_MOST_AT_ONCE = 64  # rows in one statement; a power of two
 _BRIEFLY_BUSY_MILLISECONDS = 400
 
 # SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.
 _RECOVERABLE = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_SHMSIZE"})
 
 Commit = Callable[[sqlite3.Connection], None]
+T = TypeVar("T")
 
 
 class SqliteRows:
@@ -188,20 +191,18 @@ class SqliteStorage:
     def held(self, ids: Sequence[str]) -> dict[str, Held]:
         """See `Storage.held`."""
         found: dict[str, Held] = {}
-        query = "SELECT position, envelope, author FROM entry WHERE id = ?"
-        for id in ids:
-            row = self._writer.execute(query, (id,)).fetchone()
-            if row is not None:
-                found[id] = Held(*row)
+        for some in _portions(ids):
+            marks = ", ".join("?" * len(some))
+            query = f"SELECT id, position, envelope, author FROM entry WHERE id IN ({marks})"
+            found.update((id, Held(*rest)) for id, *rest in self._writer.execute(query, some).fetchall())
         return found
 
     def insert(self, rows: Sequence[Row]) -> None:
         """See `Storage.insert`."""
-        self._writer.executemany(
-            "INSERT INTO entry (position, kind, task, author, id, at, envelope, hashes)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.values for row in rows),
-        )
+        for some in _portions(rows):
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(some))
+            query = f"INSERT INTO entry (position, kind, task, author, id, at, envelope, hashes) VALUES {marks}"
+            self._writer.execute(query, tuple(chain.from_iterable(row.values for row in some)))
 
     def mark(self, size: int, note: str) -> None:
         """See `Storage.mark`."""
@@ -280,6 +281,16 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _portions(all: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Portions whose sizes are powers of two: few statements of SQL for a batch, and few different ones, which SQLite
+    then knows. (With each statement this thread lets others run, and waits for its turn again.)"""
+    at = 0
+    while at < len(all):
+        size = min(1 << (len(all) - at).bit_length() - 1, _MOST_AT_ONCE)
+        yield all[at : at + size]
+        at += size
 
 
 def _check_format(connection: sqlite3.Connection, path: Path) -> int:

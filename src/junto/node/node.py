@@ -338,9 +338,12 @@ class Node:
         self.runner.link_changed(party, f"its link went down at {_clock(self._unix_time())} UTC: {reason}")
 
     def _unreachable(self, party: PartyId) -> str | None:
-        status = next((status for status in self.links.status() if status.party == party), None)
-        if status is None or status.up:
+        try:
+            if self.links.now_to(party) is not None:
+                return None
+        except InvalidInput:  # of an earlier charter
             return None
+        status = next(status for status in self.links.status() if status.party == party)
         return f"no link since {_clock(status.since)} UTC: {status.error}"
 
     async def _learn_facts(self, party: PartyId) -> None:

@@ -111,8 +111,7 @@ class Peers:
                     proposed[statement.task] = body
             except (InvalidInput, PeerFault) as error:
                 refusal = refusal or error
-        keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
-        for (_, _, body), kept in zip(opened, await asyncio.gather(*keeping, return_exceptions=True), strict=True):
+        for (_, _, body), kept in zip(opened, await self._kept(opened), strict=True):
             try:
                 if isinstance(kept, BaseException):
                     raise kept
@@ -123,6 +122,17 @@ class Peers:
                 refusal = refusal or error
         if refusal is not None:
             raise refusal
+
+    async def _kept(self, opened: list[tuple[bytes, Statement, Body | None]]) -> list[Kept | BaseException]:
+        """Each statement in our journal, or why it is not; one alone, as most come, makes no jobs."""
+        if len(opened) == 1:
+            ((envelope, statement, _),) = opened
+            try:
+                return [await self._ledger.keep(envelope, statement)]
+            except JuntoError as error:
+                return [error]
+        keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
+        return await asyncio.gather(*keeping, return_exceptions=True)
 
     async def pull(self, caller: Caller, payload: bytes) -> Answer:
         """An output of ours for this caller, once it is there."""

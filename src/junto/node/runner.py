@@ -60,6 +60,7 @@ class Live:
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     contracted: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     recorded: asyncio.Event = field(default_factory=asyncio.Event)  # the proposal is durable, or never will be
     unrecorded: bool = False  # it never will be
     failure: JuntoError | None = None  # the disk or the journal failed: what was said last is not recorded
@@ -226,6 +227,8 @@ class Runner:
     def _announce(self, live: Live) -> None:
         live.changed.set()
         live.changed = asyncio.Event()
+        if live.task.state in ENDED:
+            live.ended.set()
         for tell in self.watchers:
             tell(live)
 
@@ -280,6 +283,7 @@ class Runner:
                 pass
             case Perform():
                 live.work = asyncio.create_task(self._perform(live), name=f"work {live.task.id}")
+                live.work.add_done_callback(partial(_worked, live))
             case Redo():
                 if live.redo is not None:
                     live.redo(instruction.step)
@@ -368,6 +372,12 @@ class Runner:
                 self.dispatch(live, Ticked(max(due, self._unix_time())))
             except InvalidTransition as error:
                 _log.error("a task refused a tick", task=live.task.id, reason=str(error))
+
+
+def _worked(live: Live, work: "asyncio.Task[None]") -> None:
+    """Let go of work that is over: what stopped it remembers where it stood, a cycle that only the collector sees."""
+    if live.work is work:
+        live.work = None
 
 
 def _fault(error: Exception) -> str:

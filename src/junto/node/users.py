@@ -177,7 +177,8 @@ class Users:
     async def _ended(self, live: Live, *, small: bool) -> AsyncIterator[bytes]:
         """`small`: whether a small answer follows; a larger one is asked for."""
         while not _is_over(live):
-            await within(live.changed.wait(), _WATCH_SECONDS)
+            coming = live.changed if live.task.state in ENDED else live.ended
+            await within(coming.wait(), _WATCH_SECONDS)
         yield msgspec.json.encode(self._progress(live))
         result = live.answer.result if live.answer is not None and live.task.state == "done" else None
         if small and isinstance(result, bytes) and len(result) <= _SMALL_BYTES:

@@ -567,6 +567,8 @@ def _rows(step: Query, gave: pa.Table | Spooled | Copy) -> int:
 
 async def _stopped(jobs: list[asyncio.Task[Any]]) -> None:
     """Cancel jobs and wait until they have ended: a thread of theirs may still be at work."""
+    if not jobs:
+        return
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)

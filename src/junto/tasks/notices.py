@@ -185,5 +185,6 @@ def _of(
 
 def notice_id(*about: str) -> str:
     """An id made of what a notice is about: whose node, which kind, which task or thing, which occurrence of it."""
-    hashed = hashlib.sha256(b"".join(f"{len(part.encode())}:{part}".encode() for part in about))
+    named = [part.encode() for part in about]
+    hashed = hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in named]))
     return f"ntc_{hashed.hexdigest()[:32]}"

@@ -96,7 +96,7 @@ class Task:
         self._judged: Permitted | None = None
         self._offers: dict[PartyId, tuple[Offer, str]] = {}
         self._refusals: dict[PartyId, Refusal] = {}
-        self._refused_at: float | None = None
+        self._refusals_due: float | None = None  # after a first one: until when the others may answer
         self._unconfirmed: list[Finished] = []
         self._unsaid: list[Second] = []
         self.signatures = Signatures(proposal.plan)
@@ -104,6 +104,7 @@ class Task:
         self._answer: Released | None = None  # it is here, and waits for what certifies it
         self._versions: dict[tuple[PartyId, str], Version] = {}
         self._joint = joint_steps(proposal.plan)
+        self._parts = tuple((step.id, p) for step in proposal.plan.steps for p in sorted(parties_of(step)))
         self._ahead: dict[tuple[StepId, PartyId], Finished] = {}  # the latest of runs that we have not heard of yet
         self._last_word = False  # that the task ended stands in a statement
         self.attempts: dict[StepId, int] = {}
@@ -146,7 +147,7 @@ class Task:
     @property
     def parts_total(self) -> int:
         """How many parts of steps all participants have together."""
-        return len(self._parts())
+        return len(self._parts)
 
     def waits(self) -> tuple[Wait, ...]:
         """Whom we wait for now."""
@@ -167,7 +168,7 @@ class Task:
                 seconds = [(p, f"its second result of step {step}", due) for step, p in self.doubles.waiting]
                 return tuple(Wait(p, what, at, until, self._why(p)) for p, what, until in (*digests, *seconds))
             case "running":
-                unfinished = [part for part in self._parts() if part not in self.finished]
+                unfinished = [part for part in self._parts if part not in self.finished]
                 if not unfinished:
                     return (Wait(self.receiver, "the receipt", self.since, self.deadline, self._why(self.receiver)),)
                 return tuple(
@@ -283,17 +284,17 @@ class Task:
         if event.refusal.proposal != self._proposal_id:
             raise PeerFault(f"{event.party} refused another proposal than that of task {self.id}")
         self._refusals.setdefault(event.party, event.refusal)
-        if self._refused_at is not None:
+        if self._refusals_due is not None:
             return self._answered(event.at)
-        self._refused_at = event.at
-        return self._answered(event.at) or [Wake(event.at + self._patience.refusal_seconds)]
+        self._refusals_due = min(event.at + self._patience.refusal_seconds, self.deadline)
+        return self._answered(event.at) or [Wake(self._refusals_due)]
 
     def _answered(self, at: float) -> list[Instruction]:
         """The asker's: contract when everyone offered; stop when somebody refused and the others have answered."""
         if self.state != "proposed":
             return []
         missing = set(self.proposal.participants) - set(self._offers) - set(self._refusals)
-        waited = self._refused_at is not None and at >= self._refused_at + self._patience.refusal_seconds
+        waited = self._refusals_due is not None and at >= self._refusals_due
         if self._refusals and (not missing or waited):
             # By name, whoever was first; a refusal by rule before any other, as asking again would not mend it.
             first = min(self._refusals, key=lambda p: (self._refusals[p].code != "refused", p))
@@ -352,14 +353,14 @@ class Task:
     # ── running ─────────────────────────────────────────────────────────────────────────────────────
 
     def _step_finished(self, event: StepFinished) -> list[Instruction]:
-        if (event.finished.step, self.me) not in self._parts():
+        if (event.finished.step, self.me) not in self._parts:
             raise InvalidTransition(f"task {self.id}: {self.me} finished step {event.finished.step}, not a part of its")
         if event.finished.attempt != self.run_of(event.finished.step):
             return []  # a run that was given up meanwhile
         self.finished[(event.finished.step, self.me)] = event.finished
         self.tried.pop(event.finished.step, None)
         self._unconfirmed.append(event.finished)
-        if all((step, p) in self.finished for step, p in self._parts() if p == self.me):
+        if all((step, p) in self.finished for step, p in self._parts if p == self.me):
             return self._confirm()
         return [Wake(event.at + self._patience.confirm_seconds)] if len(self._unconfirmed) == 1 else []
 
@@ -371,7 +372,7 @@ class Task:
         return [Publish(confirm, self.others)]
 
     def _confirm_arrived(self, event: ConfirmArrived) -> None:
-        check_confirm(self.id, self.proposal, set(self._parts()), event)
+        check_confirm(self.id, self.proposal, set(self._parts), event)
         self.doubles.check(event.party, event.confirm)
         self.signatures.hear(event.party, event.confirm, event.statement)
         self.doubles.hear(event.party, event.confirm, event.statement)
@@ -383,7 +384,7 @@ class Task:
 
     def _attempt_arrived(self, event: AttemptArrived) -> list[Instruction]:
         attempt = event.attempt
-        check_attempt(self.id, self.proposal, self._parts(), self._joint, event)
+        check_attempt(self.id, self.proposal, self._parts, self._joint, event)
         if attempt.number <= self.attempts.get(attempt.step, 0):
             return []
         self._begin_anew(attempt.step, attempt.number)
@@ -409,8 +410,8 @@ class Task:
         wakes: list[Instruction] = [Wake(self.deadline), Wake(event.at)]
         if self.me == self.asker and self.state in ("judging", "proposed"):
             wakes.append(Wake(offers_due))
-            if self._refused_at is not None:
-                wakes.append(Wake(self._refused_at + self._patience.refusal_seconds))
+            if self._refusals_due is not None:
+                wakes.append(Wake(self._refusals_due))
         match self.state:
             case "judging":
                 return [*wakes, Judge()]
@@ -423,7 +424,7 @@ class Task:
 
     def _lost(self, event: Restarted) -> list[Instruction]:
         """Our outputs that did not survive are made again; a joint step that we had not finished begins anew."""
-        mine = [step for step, party in self._parts() if party == self.me]
+        mine = [step for step, party in self._parts if party == self.me]
         for step in mine:
             if step not in event.kept:
                 self.finished.pop((step, self.me), None)
@@ -497,6 +498,8 @@ class Task:
 
     def _ticked(self, at: float) -> list[Instruction]:
         if at >= self.deadline:
+            if self.state == "proposed" and self._refusals:  # who refused is a better reason than who is still silent
+                return self._answered(at)
             return self._stop(*self._lapsed("the deadline", self.deadline), at)
         gone = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
         if gone and ends_when_away(self.proposal.absent, asks=self.me == self.asker, runs=self.state == "running"):
@@ -544,9 +547,6 @@ class Task:
         if self._judged is None:
             raise InvalidTransition(f"task {self.id}: nothing was judged yet")
         return self._judged.disclosures
-
-    def _parts(self) -> list[tuple[StepId, PartyId]]:
-        return [(step.id, p) for step in self.proposal.plan.steps for p in sorted(parties_of(step))]
 
     def _keep_versions(self, offers: Iterable[Offer]) -> None:
         self._versions = {(v.party, v.dataset): v for offer in offers for v in offer.versions}

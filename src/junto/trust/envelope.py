@@ -51,6 +51,11 @@ def _key_id(raw: bytes) -> KeyId:
     return KeyId(hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest())
 
 
+@lru_cache(maxsize=64)
+def _signer_id(key: Ed25519PrivateKey) -> KeyId:
+    return key_id(key.public_key())
+
+
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     """The bytes that are signed: PAE of protocol.md, lengths in ASCII decimal."""
     kind = payload_type.encode()
@@ -67,7 +72,7 @@ def sign(payload_type: str, payload: bytes, keys: Iterable[Ed25519PrivateKey]) -
 
 def add_signature(envelope: Envelope, key: Ed25519PrivateKey) -> Envelope:
     """The envelope with one more signature; the same envelope if this key has signed already."""
-    keyid = key_id(key.public_key())
+    keyid = _signer_id(key)
     if any(signature.keyid == keyid for signature in envelope.signatures):
         return envelope
     sig = key.sign(pre_authentication_encoding(envelope.payload_type, envelope.payload))
