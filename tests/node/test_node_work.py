@@ -29,5 +29,5 @@ def test_an_output_of_another_run_is_made_again(run: str, counts: bool) -> None:
         second=lambda second: None,
     )  # fmt: skip
     kept = Kept(None, (), Finished(STEP, Digest("sha256:0"), None, 0, 0.1, run))
-    work = Work(cast(Tools, SimpleNamespace(me=ANN, spreading=None)), job, {STEP: kept}, None)
+    work = Work(cast(Tools, SimpleNamespace(me=ANN, spreading=None, salt=b"", spool=None)), job, {STEP: kept}, None)
     assert (STEP in work._kept) is counts

@@ -7,47 +7,28 @@ being compared is told instead.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
-
-import pyarrow as pa
+from typing import TypeVar
 
 from junto.errors import InvalidInput, JuntoError
 from junto.logs import logger
-from junto.node.cache import Copy
-from junto.node.spool import Spooled
+from junto.node.comparing import Comparing, Gave, Run
 from junto.node.spreading import Errand, HelperFailed, Pieces, Spreading
 from junto.plan.certify import check_determined
 from junto.plan.steps import Query
 from junto.tasks.nodes import patience_seconds, placing_key
-from junto.types import NodeId, TaskId
+from junto.types import NodeId
 
 _log = logger("junto.doubling")
-Gave: TypeAlias = pa.Table | Spooled | Copy
 T = TypeVar("T", bound=Gave)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one node gave."""
-
-    node: NodeId
-    gave: Gave
 
 
 class Doubling:
     """The fragments of one task that are computed twice."""
 
-    def __init__(
-        self,
-        spreading: Spreading,
-        compared: Callable[[Query, tuple[Run, ...], str], Coroutine[None, None, None]],
-        task: TaskId,
-    ) -> None:
-        """`compared` takes a fragment and both runs, the one that counts first; or why there is no second."""
+    def __init__(self, spreading: Spreading, comparing: Comparing) -> None:
         self._spreading = spreading
-        self._compared = compared
-        self._task = task
+        self._comparing = comparing
+        self._task = comparing.task
         self._seconds: set[asyncio.Task[None]] = set()
 
     async def computed(
@@ -59,7 +40,7 @@ class Doubling:
         home = asyncio.create_task(self._home(errand, here), name=f"first {errand.step.id} {self._task}")
         if node is None:
             gave = await _ended(home)
-            self._follow(self._compared(errand.step, (), why))
+            self._comparing.once(errand.step.id, why)
             return gave
         away = asyncio.create_task(spreading.away(errand, node, keep), name=f"second {errand.step.id} {self._task}")
         runs = {home: me, away: node}
@@ -114,12 +95,12 @@ class Doubling:
             second = Run(node, await _ended(other))
         except HelperFailed as error:
             _log.warning("a second result did not come", task=self._task, step=step.id, node=node, reason=str(error))
-            await self._compared(step, (), f"{node} of {step.party} gave no second result")
+            self._comparing.once(step.id, f"{node} of {step.party} gave no second result")
         except JuntoError as error:
             _log.warning("a second result did not come", task=self._task, step=step.id, node=node, reason=str(error))
-            await self._compared(step, (), f"{node} of {step.party} failed ({error.code})")
+            self._comparing.once(step.id, f"{node} of {step.party} failed ({error.code})")
         else:
-            await self._compared(step, (first, second), "")
+            await self._comparing.compared(step, first, second)
 
     def _follow(self, work: Coroutine[None, None, None]) -> None:
         job = asyncio.create_task(work, name=f"second {self._task}")

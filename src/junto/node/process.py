@@ -26,10 +26,12 @@ from junto.node.helping import Helping
 from junto.node.home import Home
 from junto.node.join import check_alone
 from junto.node.node import Node
+from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.standby import Standby, clock
 
 _M_ARENA_MAX = -8  # mallopt(3)
+_COLLECT_SECONDS = 2.0  # after a task that did not end well
 FATAL_EXIT = 70
 """The exit code after a failed write or sync of the journal: what is on disk is read anew at the next start."""
 
@@ -104,7 +106,7 @@ async def _act(
     home: Home, settings: NodeSettings, ready: ReadyFile | None, stopping: asyncio.Event, ground: Ground
 ) -> None:
     async with Node(home, on_fatal=die, settings=settings, ground=ground) as node:
-        _collect_rarely()
+        node.runner.watchers.append(_collect_rarely())
         listening = ", ".join(str(address) for address in node.links.listening)
         sys.stderr.write(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C\n")
         if ready is not None:
@@ -175,13 +177,27 @@ def _keep_memory_together() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def _collect_rarely() -> None:
+def _collect_rarely() -> Callable[[Live], None]:
     """Have Python look for cycles of garbage rarely, and not among what stays anyway: our own code makes hardly any.
+    Work that is stopped does, its errors remember where it stood, outputs included: what is returned is to hear of
+    each task that changed, and has such garbage collected soon.
 
     Measured on questions over 100,000 groups: 3 % of all time was spent looking through lists of keys.
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    due: list[asyncio.TimerHandle] = []
+
+    def collect() -> None:
+        due.clear()
+        gc.collect()
+
+    def look(live: Live) -> None:
+        outcome = live.task.outcome
+        if outcome is not None and outcome.end != "done" and not due:
+            due.append(asyncio.get_running_loop().call_later(_COLLECT_SECONDS, collect))
+
+    return look
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

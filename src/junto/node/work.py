@@ -11,7 +11,6 @@ under another run (see `tasks/attempts.py`), and with it every step that rests o
 
 import asyncio
 import hashlib
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +27,9 @@ from junto.node import groups
 from junto.node.admission import Admission
 from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
-from junto.node.certifying import digest_of_answer, digest_of_fragment, digest_of_rows
-from junto.node.doubling import Doubling, Run
+from junto.node.certifying import digest_of_answer, digest_of_rows
+from junto.node.comparing import Comparing, salted
+from junto.node.doubling import Doubling
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
 from junto.node.keep import Answered, Keeper, Kept, Message
@@ -138,7 +138,8 @@ class Work:
         self._certified = certified_parts(job.plan)
         self._doubled = frozenset(step for step, party in job.doubled if party == tools.me)
         self._anew = (involved(job.plan) if self._certified else frozenset()) | self._doubled  # no copy of another run
-        self.doubling = Doubling(tools.spreading, self._compared, job.task)
+        self._comparing = Comparing(tools.me, job.task, tools.salt, tools.spool, job.second)
+        self.doubling = Doubling(tools.spreading, self._comparing)
         self.answer = answer
 
     async def run(self) -> Answered | None:
@@ -189,7 +190,9 @@ class Work:
         kept = self._kept.get(step.id)
         if kept is not None:
             if step.id in self._doubled:
-                self._once(step.id, f"the node of {self._tools.me} was started anew and gave up the second result")
+                self._comparing.once(
+                    step.id, f"the node of {self._tools.me} was started anew and gave up the second result"
+                )
             for made in kept.messages:
                 run = kept.finished.attempt
                 self._tools.outbox.put(self._task, step.id, run, made.name, made.to, made.content, made.sha256)
@@ -346,32 +349,6 @@ class Work:
         found = self._plan.step(step)
         twice = step in self._doubled and isinstance(found, Query) and depends_on_order(found.sql)
         return replace(limits, threads=1) if twice or (self._certified and one_thread(self._plan, step)) else limits
-
-    async def _compared(self, step: Query, runs: tuple[Run, ...], why: str) -> None:
-        """Tell the task how the second result of a fragment compares: by salted digests of the rows, not the rows."""
-        if why:
-            self._once(step.id, why)
-            return
-        try:
-            found = [await asyncio.to_thread(digest_of_fragment, step, run.gave, self._tools.spool) for run in runs]
-        except JuntoError as error:
-            self._once(step.id, f"two results of {self._tools.me} cannot be compared: {error}")
-            return
-        nodes = tuple(run.node for run in runs)
-        if found[0] != found[1]:
-            _log.error(
-                "two nodes gave different rows",
-                task=self._task,
-                step=step.id,
-                nodes=nodes,
-                first=found[0],
-                second=found[1],
-            )
-        first, second = (self._salted(step.id, digest.encode()) for digest in found)
-        self._job.second(Second(step.id, first, second, nodes))
-
-    def _once(self, step: StepId, why: str) -> None:
-        self._job.second(Second(step, Digest(""), Digest(""), (), why))
 
     async def _move(self, step: Move) -> Local:
         tools = self._tools
@@ -547,12 +524,7 @@ class Work:
         self._sent[step].bytes += len(content) if isinstance(content, bytes) else content.bytes
 
     def _commitment(self, step: StepId, local: Local) -> Digest:
-        """A digest of a step's output that nobody can test guesses against: salted with a key that stays here."""
-        return self._salted(step, groups.fingerprint(local))
-
-    def _salted(self, step: StepId, inner: bytes) -> Digest:
-        key = hmac.digest(self._tools.salt, f"{self._task} {step}".encode(), "sha256")
-        return Digest("sha256:" + hmac.digest(key, inner, "sha256").hex())
+        return salted(self._tools.salt, self._task, step, groups.fingerprint(local))
 
 
 def _may_pass(error: StepError, me: PartyId) -> bool:

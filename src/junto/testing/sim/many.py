@@ -8,13 +8,15 @@ import argparse
 import atexit
 import os
 import sys
+import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import ParamSpec, TypeVar
 
 from junto.testing.sim.faults import KINDS, Kind
@@ -106,7 +108,7 @@ def _kinds(parser: argparse.ArgumentParser, text: str) -> tuple[Kind, ...]:
 
 def _process() -> ProcessPoolExecutor:
     """A process to run seeds in: not for all of them, for coroutines that were killed linger."""
-    return ProcessPoolExecutor(1, get_context("spawn"), _leave_without_ado)
+    return ProcessPoolExecutor(1, get_context("spawn"), _settle)
 
 
 def _alone(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
@@ -115,10 +117,18 @@ def _alone(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         return process.submit(work, *given, **named).result()
 
 
-def _leave_without_ado() -> None:
-    """Killed coroutines stand where they were: taking the interpreter apart around them is slow and loud."""
+def _settle() -> None:
+    """Killed coroutines stand where they were: taking the interpreter apart around them is slow and loud. Whoever asked
+    may be killed too: then nobody waits for us any more."""
     warnings.simplefilter("ignore", RuntimeWarning)  # "was never awaited": its process was killed before
     atexit.register(os._exit, 0)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(asking: BaseProcess | None) -> None:
+    if asking is not None:
+        asking.join()
+        os._exit(1)
 
 
 def _outcomes(scale: Scale, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
