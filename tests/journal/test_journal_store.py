@@ -35,6 +35,22 @@ def journal_of(
     return Journal(path, origin=consortium.origin, key=key, on_fatal=unexpected, commit=commit)
 
 
+class SlowFirstCommit:
+    """Commits as usual, but the first waits for `go`: what is submitted meanwhile is one batch."""
+
+    def __init__(self) -> None:
+        self.begun: Future[None] = Future()
+        self.go: Future[None] = Future()
+        self.sizes: list[int] = []  # of the journal, after each
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        if not self.begun.done():
+            self.begun.set_result(None)
+            self.go.result(10)
+        connection.commit()
+        self.sizes.append(connection.execute("SELECT count(*) FROM entry").fetchone()[0])
+
+
 def settled(journal: Journal, said: tuple[bytes, Statement]) -> "Future[Appended]":
     future = journal.submit(*said)
     future.exception(10)
@@ -149,22 +165,14 @@ def test_another_statement_under_the_same_id_is_a_fault_and_others_beside_it_are
 
 
 def test_a_batch_of_any_size_tells_the_new_from_the_known(consortium: Consortium, tmp_path: Path) -> None:
-    begun: Future[None] = Future()
-    go: Future[None] = Future()
-
-    def slow_first_commit(connection: sqlite3.Connection) -> None:
-        if not begun.done():
-            begun.set_result(None)
-            go.result(10)
-        connection.commit()
-
+    slow = SlowFirstCommit()
     said = consortium.talk(150)
     first, rest = said[:1], said[1:]
-    with journal_of(consortium, tmp_path / "journal.db", slow_first_commit) as journal:
+    with journal_of(consortium, tmp_path / "journal.db", slow) as journal:
         known = [journal.submit(*each) for each in first]
-        begun.result(10)
+        slow.begun.result(10)
         batch = [journal.submit(*each) for each in (*rest, *first, *rest)]
-        go.set_result(None)
+        slow.go.set_result(None)
         found = [future.result(10) for future in (*known, *batch)]
         assert found[: len(said)] == [Appended(index, new=True) for index in range(len(said))]
         assert found[len(said) :] == [Appended(index, new=False) for index in (0, *range(1, len(said)))]
@@ -172,27 +180,17 @@ def test_a_batch_of_any_size_tells_the_new_from_the_known(consortium: Consortium
 
 
 def test_everything_that_waits_is_one_commit(consortium: Consortium, tmp_path: Path) -> None:
-    sizes: list[int] = []
-    begun: Future[None] = Future()
-    go: Future[None] = Future()
-
-    def slow_first_commit(connection: sqlite3.Connection) -> None:
-        if not begun.done():
-            begun.set_result(None)
-            go.result(10)
-        connection.commit()
-        sizes.append(connection.execute("SELECT count(*) FROM entry").fetchone()[0])
-
+    slow = SlowFirstCommit()
     said = consortium.talk(20)
-    with journal_of(consortium, tmp_path / "journal.db", slow_first_commit) as journal:
+    with journal_of(consortium, tmp_path / "journal.db", slow) as journal:
         first = journal.submit(*said[0])
-        begun.result(10)
+        slow.begun.result(10)
         rest = [journal.submit(*each) for each in said[1:]]
         assert not any(future.done() for future in (first, *rest))
-        go.set_result(None)
+        slow.go.set_result(None)
         for future in (first, *rest):
             future.result(10)
-        assert sizes == [1, 24]
+        assert slow.sizes == [1, 24]
 
 
 def test_a_full_disk_refuses_the_batch_and_later_appends_work(consortium: Consortium, tmp_path: Path) -> None:
@@ -266,23 +264,15 @@ def test_a_failed_sync_is_fatal_and_nothing_is_acknowledged(consortium: Consorti
 
 
 def test_a_withdrawn_append_is_not_written(consortium: Consortium, tmp_path: Path) -> None:
-    begun: Future[None] = Future()
-    go: Future[None] = Future()
-
-    def slow(connection: sqlite3.Connection) -> None:
-        if not begun.done():
-            begun.set_result(None)
-            go.result(10)
-        connection.commit()
-
+    slow = SlowFirstCommit()
     said = consortium.talk(0)
     with journal_of(consortium, tmp_path / "journal.db", slow) as journal:
         first = journal.submit(*said[0])
-        begun.result(10)
+        slow.begun.result(10)
         second, third = journal.submit(*said[1]), journal.submit(*said[2])
         assert second.cancel()
         assert not first.cancel()
-        go.set_result(None)
+        slow.go.set_result(None)
         assert third.result(10).index == 1
         assert journal.find(said[1][1].id) is None
 
