@@ -151,6 +151,12 @@ class SimLoop(asyncio.BaseEventLoop):
         cast(Any, self)._ready.append(handle)
         return handle
 
+    def call_soon_threadsafe(  # type: ignore[override]  # as the base class, without its variadic types
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """The same: there is one thread."""
+        return self.call_soon(callback, *args, context=context)
+
     def call_at(  # type: ignore[override]  # as the base class, without its variadic types
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
