@@ -13,14 +13,14 @@ from junto.errors import StorageFailed, Unavailable
 from junto.journal.statement import Statement
 from junto.link import methods
 from junto.link.connection import Caller, Link
-from junto.node.exchange import Outbox
+from junto.node.exchange import Outbox, Pull
 from junto.node.facts import Facts
 from junto.node.ledger import Kept, Ledger
 from junto.node.peers import Peers
 from junto.node.runner import Runner
 from junto.tasks.bodies import Contract
 from junto.trust.names import Name, parse_name
-from junto.types import Digest, NodeId, PartyId, TaskId
+from junto.types import Digest, NodeId, PartyId, StepId, TaskId
 
 _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
 
@@ -83,6 +83,14 @@ class _Stranger(_Desk):
         return Peers(ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
 
 
+class _GivingWay(_Stranger):
+    """A ledger of a node that hung: another leads its party, and has tasks that this one does not know."""
+
+    @property
+    def live(self) -> dict[TaskId, object]:
+        return {}
+
+
 async def _link_lost(desk: _Desk, peers: Peers, payload: bytes) -> None:
     telling = asyncio.create_task(peers.tell(_caller(), payload))
     await desk.keeping.wait()
@@ -114,6 +122,19 @@ def test_a_contract_with_the_offer_of_a_node_not_heard_of_yet_is_to_be_told_agai
         payload = msgspec.msgpack.encode(methods.Envelopes((b"contract",)))
         with pytest.raises(Unavailable, match="has not heard yet of a node whose offer delta took up"):
             await desk.peers().tell(_caller(), payload)
+        assert not desk.keeping.is_set()
+
+    asyncio.run(story())
+
+
+def test_a_node_that_hung_sends_who_asks_for_a_task_it_does_not_know_to_the_one_that_leads() -> None:
+    async def story() -> None:
+        desk = _GivingWay()
+        contract = msgspec.msgpack.encode(methods.Envelopes((b"contract",)))
+        pull = msgspec.msgpack.encode(Pull(TaskId("t"), StepId("s"), "rows", ""))
+        for asked in (desk.peers().tell(_caller(), contract), desk.peers().pull(_caller(), pull)):
+            with pytest.raises(Unavailable, match="this node of delta has not heard of task t; it may be giving way"):
+                await asked
         assert not desk.keeping.is_set()
 
     asyncio.run(story())
