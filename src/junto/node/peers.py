@@ -149,7 +149,9 @@ class Peers:
     async def _contracted(self, caller: Caller, task: str) -> Live:
         live = self._runner.live.get(TaskId(task))
         if live is None:
-            raise self._not_heard_of(task)
+            # Of one that hung: it gives way in a moment, and whoever asks again is heard by the one that leads.
+            me = self._ledger.name.party
+            raise Unavailable(f"this node of {me} has not heard of task {task}; it may be giving way")
         party = caller.name.party
         if party not in live.task.proposal.participants:
             raise PeerFault(f"{party} takes no part in task {task}")
@@ -171,8 +173,6 @@ class Peers:
             return body
         live = self._runner.live.get(statement.task)
         proposal = live.task.proposal if live is not None else proposed.get(statement.task)
-        if proposal is None and isinstance(body, Contract):
-            raise self._not_heard_of(statement.task)
         if proposal is None:
             raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
         if sender not in proposal.participants:
@@ -181,10 +181,6 @@ class Peers:
             # Another node of that party has taken over, and its certificate is on its way here: nothing is kept yet.
             raise Unavailable(f"{self._ledger.name.party} has not heard yet of a node whose offer {sender} took up")
         return body
-
-    def _not_heard_of(self, task: str) -> Unavailable:
-        """Who has our offer and asks again is heard by the node that made it: we hung, and another leads our party."""
-        return Unavailable(f"this node of {self._ledger.name.party} has not heard of task {task}; it may be giving way")
 
     def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
         if not 0 < proposal.seconds <= self._longest:
