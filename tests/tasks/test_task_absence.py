@@ -222,7 +222,7 @@ def test_the_time_for_offers_ends_a_task_whose_asker_restarted_while_it_judged()
     task = _task("judging", BTS, "")
     ordered = task.handle(Restarted(frozenset(), START + 1))
     assert Judge() in ordered
-    assert Wake(OFFERS_DUE) in ordered
+    assert Wake(OFFERS_DUE + 1) in ordered
 
 
 def test_an_asker_that_restarts_after_a_refusal_waits_no_longer_for_the_others_than_before() -> None:

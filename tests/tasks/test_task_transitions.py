@@ -485,6 +485,24 @@ def test_a_node_that_restarted_waits_on(state: State) -> None:
     assert task.state == state
 
 
+def test_who_asked_and_restarted_after_the_time_for_offers_gives_it_anew() -> None:
+    task = at_state("proposed")
+    back = START + 3 * PATIENCE.offer_seconds
+    assert Wake(back + PATIENCE.offer_seconds) in task.handle(Restarted(frozenset(), back))
+    assert task.handle(Ticked(back)) == []
+    assert {(wait.since, wait.until) for wait in task.waits()} == {(back, back + PATIENCE.offer_seconds)}
+    task.handle(Ticked(back + PATIENCE.offer_seconds))
+    assert _outcome(task)[3].startswith(f"the time for offers passed waiting {PATIENCE.offer_seconds:g} s for ")
+
+
+def test_who_asked_and_restarted_gives_no_more_time_than_the_task_has() -> None:
+    task = at_state("proposed")
+    back = DEADLINE - 1
+    task.handle(Restarted(frozenset(), back))
+    task.handle(Ticked(DEADLINE))
+    assert _outcome(task)[:2] == ("expired", "deadline-exceeded")
+
+
 def test_a_node_that_restarted_begins_the_joint_step_anew_that_it_had_not_finished() -> None:
     task = at_state("running")
     task.handle(finished("q-delta"))

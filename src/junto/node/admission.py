@@ -74,10 +74,9 @@ class Admission:
         if task.state in ENDED:
             raise Cancelled(f"task {task.id} has ended")
         now, clock = _now(), self._unix_time()
-        offers = task.opened_at + self._patience.offer_seconds
-        heard_in = min(self._patience.offer_seconds, task.deadline - task.opened_at)
-        waits = max(task.opened_at + heard_in * _OF_THE_OFFERS - clock, 0.0)
-        holds = max(min(offers + self._patience.absence_seconds, task.deadline) - clock, waits)
+        heard_in = min(self._patience.offer_seconds, task.deadline - task.asked_at)
+        waits = max(task.asked_at + heard_in * _OF_THE_OFFERS - clock, 0.0)
+        holds = max(min(task.offers_due + self._patience.absence_seconds, task.deadline) - clock, waits)
         needs = self._needs(task)
         await self._reserve(self._request(task, needs, now, now + waits), now + holds)
         starts = self._resources.starts_in(task.id, _now())

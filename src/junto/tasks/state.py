@@ -85,6 +85,7 @@ class Task:
         self.proposal = proposal
         self.state: State = "new"
         self.opened_at = 0.0
+        self.asked_at = 0.0  # the time for offers counts from here: it was opened, or the asker's node started anew
         self.since = 0.0
         self.outcome: Outcome | None = None
         self.contract: str | None = None
@@ -122,6 +123,11 @@ class Task:
         return self.opened_at + self.proposal.seconds
 
     @property
+    def offers_due(self) -> float:
+        """Until when who asked waits for offers, on our clock."""
+        return self.asked_at + self._patience.offer_seconds
+
+    @property
     def context(self) -> str:
         """What names this run of this plan to the secure protocols: the same at every participant, never used twice."""
         return f"{self._proposal_id} {self.proposal.plan_digest}"
@@ -157,9 +163,9 @@ class Task:
             case "proposed":
                 until = self.deadline
                 if self.proposal.absent != "wait":
-                    until = min(until, self.opened_at + self._patience.offer_seconds)
+                    until = min(until, self.offers_due)
                 missing = [p for p in self.proposal.participants if p not in self._offers and p not in self._refusals]
-                return tuple(Wait(p, "its offer", self.opened_at, until, self._why(p)) for p in missing)
+                return tuple(Wait(p, "its offer", self.asked_at, until, self._why(p)) for p in missing)
             case "offered":
                 return (Wait(self.asker, "the contract", self.since, self.deadline, self._why(self.asker)),)
             case "running" if self._answer is not None:
@@ -240,12 +246,11 @@ class Task:
 
     def _opened(self, event: Opened) -> list[Instruction]:
         self._proposal_id = event.proposal
-        self.opened_at = event.at
+        self.opened_at = self.asked_at = event.at
         self._move("judging", event.at)
-        offers_due = event.at + self._patience.offer_seconds
         wakes: list[Instruction] = [Wake(self.deadline)]
-        if self.me == self.asker and offers_due < self.deadline:
-            wakes.append(Wake(offers_due))
+        if self.me == self.asker and self.offers_due < self.deadline:
+            wakes.append(Wake(self.offers_due))
         if self.me == self.asker:
             return [*wakes, Publish(self.proposal, self.others), Judge()]
         return [*wakes, Judge()]
@@ -406,10 +411,10 @@ class Task:
     def _restarted(self, event: Restarted) -> list[Instruction]:
         """Our process was started anew: what was waited for is waited for again, what was begun goes on."""
         self.away = {}
-        offers_due = self.opened_at + self._patience.offer_seconds
         wakes: list[Instruction] = [Wake(self.deadline), Wake(event.at)]
         if self.me == self.asker and self.state in ("judging", "proposed"):
-            wakes.append(Wake(offers_due))
+            self.asked_at = event.at  # whoever answered while we were away could not be heard
+            wakes.append(Wake(self.offers_due))
             if self._refusals_due is not None:
                 wakes.append(Wake(self._refusals_due))
         match self.state:
@@ -506,7 +511,7 @@ class Task:
             reason = f"{gone[0]} cannot be reached: {self.away[gone[0]][0]}"
             return self._without(gone, "unavailable", reason, at)
         if self.state == "proposed":
-            late = at >= self.opened_at + self._patience.offer_seconds and not self._refusals
+            late = at >= self.offers_due and not self._refusals
             if late and self.proposal.absent != "wait":
                 _, code, party, reason = self._lapsed("the time for offers", at)
                 return self._without([party, *(w.party for w in self.waits() if w.party != party)], code, reason, at)
