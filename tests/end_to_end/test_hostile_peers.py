@@ -12,7 +12,7 @@ from pooled import GROUPED, Pooled, statements
 from rogue import Rogue, offer_of, proposal_of
 
 from junto.catalog.dataset import Dataset, Withdrawal
-from junto.errors import DeadlineExceeded, InvalidInput, JuntoError, PeerFault, Refused, Unavailable
+from junto.errors import DeadlineExceeded, InvalidInput, JuntoError, PeerFault, Refused
 from junto.frontends.sql import compile_sql
 from junto.journal.statement import read_statement
 from junto.journal.verify import verify_journal
@@ -272,7 +272,9 @@ def test_an_offer_is_for_the_asker_who_asked_and_the_proposal_it_names(
 
 
 def test_outputs_are_for_whom_they_were_made_and_for_nobody_else(scene: Scene) -> None:
-    _refused(Unavailable, "has not heard of task 01jno", lambda: scene.mal.pull("01jno", "threshold"))
+    _refused(
+        InvalidInput, "speaks of task 01jno, which is not known here", lambda: scene.mal.pull("01jno", "threshold")
+    )
     case = scene.proposed()
     scene.mal.tell(
         scene.mal.signed(case.contract(case.offer(scene.mal), case.anns_offer, case.offer(scene.bea)), case.task)

@@ -2,14 +2,14 @@
 """What peers tell has its effect once, whatever becomes of the link it came over."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import cast
 
 import msgspec
 import pytest
 
-from junto.errors import StorageFailed, Unavailable
+from junto.errors import InvalidInput, JuntoError, StorageFailed, Unavailable
 from junto.journal.statement import Statement
 from junto.link import methods
 from junto.link.connection import Caller, Link
@@ -23,6 +23,10 @@ from junto.trust.names import Name, parse_name
 from junto.types import Digest, NodeId, PartyId, StepId, TaskId
 
 _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
+
+
+def _peers(ledger: Ledger, facts: Facts, runner: Runner, leads: Callable[[], bool] = lambda: True) -> Peers:
+    return Peers(ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None, leads)
 
 
 class _Desk:
@@ -53,7 +57,7 @@ class _Desk:
 
     def peers(self) -> Peers:
         ledger, facts = cast(Ledger, self), cast(Facts, self)
-        return Peers(ledger, facts, cast(Runner, None), cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
+        return _peers(ledger, facts, cast(Runner, None))
 
 
 class _Stranger(_Desk):
@@ -63,6 +67,7 @@ class _Stranger(_Desk):
         super().__init__()
         self.name = _DELTA
         self.knows = False
+        self.leads = True
 
     def open(self, envelope: bytes, sender: PartyId) -> Statement:
         body = msgspec.Raw(msgspec.json.encode(Contract("p", Digest("sha256:0"), Digest("sha256:0"), ("offer",))))
@@ -80,11 +85,15 @@ class _Stranger(_Desk):
 
     def peers(self) -> Peers:
         ledger, facts, runner = cast(Ledger, self), cast(Facts, self), cast(Runner, self)
-        return Peers(ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None)
+        return _peers(ledger, facts, runner, lambda: self.leads)
 
 
-class _GivingWay(_Stranger):
-    """A ledger of a node that hung: another leads its party, and has tasks that this one does not know."""
+class _Ignorant(_Stranger):
+    """A ledger that a task has not come to; `leads`: whether no other node of its party can have it."""
+
+    def __init__(self, *, leads: bool) -> None:
+        super().__init__()
+        self.leads = leads
 
     @property
     def live(self) -> dict[TaskId, object]:
@@ -127,12 +136,24 @@ def test_a_contract_with_the_offer_of_a_node_not_heard_of_yet_is_to_be_told_agai
     asyncio.run(story())
 
 
-def test_a_node_that_hung_sends_who_asks_for_a_task_it_does_not_know_to_the_one_that_leads() -> None:
+@pytest.mark.parametrize(
+    ("leads", "refusal", "words"),
+    [
+        (True, InvalidInput, "delta speaks of task t, which is not known here"),
+        (False, Unavailable, "this node of delta hung, and does not know yet whether it leads"),
+    ],
+)
+def test_a_task_that_is_unknown_to_a_node_that_hung_is_to_be_told_again_to_the_one_that_leads(
+    leads: bool, refusal: type[JuntoError], words: str
+) -> None:
     async def story() -> None:
-        desk = _GivingWay()
+        desk = _Ignorant(leads=leads)
+        contract = msgspec.msgpack.encode(methods.Envelopes((b"contract",)))
         pull = msgspec.msgpack.encode(Pull(TaskId("t"), StepId("s"), "rows", ""))
-        with pytest.raises(Unavailable, match="this node of delta has not heard of task t; it may be giving way"):
-            await desk.peers().pull(_caller(), pull)
+        for asked in (desk.peers().tell(_caller(), contract), desk.peers().pull(_caller(), pull)):
+            with pytest.raises(refusal, match=words):
+                await asked
+        assert not desk.keeping.is_set()
 
     asyncio.run(story())
 

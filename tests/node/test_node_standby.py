@@ -3,9 +3,11 @@
 
 import asyncio
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from junto.testing.until import until
 
 _HOLDER = """
 import os, signal, sqlite3, sys, time
+from contextlib import closing
 from pathlib import Path
 from junto.journal.lease import Lease
 from junto.journal.places import SqlitePlace
@@ -147,3 +150,21 @@ def test_a_node_whose_lease_another_took_hears_of_it_and_can_write_nothing(tmp_p
 
     asyncio.run(superseded())
     assert any("node-1 had lease 1, which lapsed: node-2 leads since" in line for line in fenced)
+
+
+def test_a_node_that_could_not_renew_its_lease_for_so_long_as_it_lasts_is_not_sure_that_it_leads(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.db"
+
+    async def hindered() -> None:
+        async with Standby("node-1", Shared(SqlitePlace(path), 0.5), _unexpected) as standby:
+            assert not standby.leads()
+            await standby.lead(asyncio.Event(), lambda lease: None)
+            assert standby.leads()
+            with closing(sqlite3.connect(path, isolation_level=None)) as another:
+                another.execute("BEGIN IMMEDIATE")
+                await asyncio.to_thread(until, lambda: not standby.leads(), "its lease may be another's")
+            await asyncio.to_thread(until, standby.leads, "it has renewed it")
+
+    asyncio.run(hindered())

@@ -27,7 +27,10 @@ def _duckdb() -> "Engine":
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The machine's own by default. `unix_time`: the wall clock, which may be wrong and may jump."""
+    """The machine's own by default.
+
+    unix_time: the wall clock, which may be wrong and may jump. leads: whether no other node of our party can act now.
+    """
 
     unix_time: Callable[[], float] = time.time
     random: Callable[[int], bytes] = secrets.token_bytes
@@ -35,3 +38,4 @@ class Ground:
     journal: Callable[..., Journal] = Journal
     links: Callable[..., Links] = Links
     engine: "Callable[[], Engine]" = _duckdb
+    leads: Callable[[], bool] = lambda: True

@@ -222,6 +222,7 @@ class Node:
             settings.longest_seconds,
             self.ground.unix_time,
             placing.offered,
+            self.ground.leads,
         )
         self._peers = peers
         publishing = Publishing(

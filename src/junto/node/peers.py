@@ -50,8 +50,9 @@ class Peers:
         longest_seconds: float,
         unix_time: Callable[[], float],
         offered: Callable[[PartyId, float], None],
+        leads: Callable[[], bool],
     ) -> None:
-        """`offered` hears in how many seconds a party says that it can start."""
+        """`offered` hears in how many seconds a party says that it can start. `leads`: see `Ground`."""
         self._ledger = ledger
         self._facts = facts
         self._runner = runner
@@ -59,6 +60,7 @@ class Peers:
         self._longest = longest_seconds
         self._unix_time = unix_time
         self._offered = offered
+        self._leads = leads
         self._taking: set[asyncio.Task[None]] = set()
 
     @property
@@ -149,9 +151,7 @@ class Peers:
     async def _contracted(self, caller: Caller, task: str) -> Live:
         live = self._runner.live.get(TaskId(task))
         if live is None:
-            # Of one that hung: it gives way in a moment, and whoever asks again is heard by the one that leads.
-            me = self._ledger.name.party
-            raise Unavailable(f"this node of {me} has not heard of task {task}; it may be giving way")
+            raise self._unknown(caller.name.party, task)
         party = caller.name.party
         if party not in live.task.proposal.participants:
             raise PeerFault(f"{party} takes no part in task {task}")
@@ -174,13 +174,20 @@ class Peers:
         live = self._runner.live.get(statement.task)
         proposal = live.task.proposal if live is not None else proposed.get(statement.task)
         if proposal is None:
-            raise InvalidInput(f"{sender} speaks of task {statement.task}, which is not known here")
+            raise self._unknown(sender, statement.task)
         if sender not in proposal.participants:
             raise PeerFault(f"{sender} takes no part in task {statement.task}")
         if isinstance(body, Contract) and not self._ledger.knows_signers(body):
             # Another node of that party has taken over, and its certificate is on its way here: nothing is kept yet.
             raise Unavailable(f"{self._ledger.name.party} has not heard yet of a node whose offer {sender} took up")
         return body
+
+    def _unknown(self, sender: PartyId, task: str) -> JuntoError:
+        """A task that is unknown to one that hung may have come to another node of the party: it gives way in a moment,
+        and who asks again is heard by the one that leads."""
+        if not self._leads():
+            return Unavailable(f"this node of {self._ledger.name.party} hung, and does not know yet whether it leads")
+        return InvalidInput(f"{sender} speaks of task {task}, which is not known here")
 
     def _check_proposal(self, sender: PartyId, statement: Statement, proposal: Proposal) -> None:
         if not 0 < proposal.seconds <= self._longest:

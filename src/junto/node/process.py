@@ -93,7 +93,8 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
 
                 storage = await standby.lead(stopping, waits)
             if storage is not None:
-                await _act(home, settings, ready, stopping, Ground(journal=partial(_journal_at, storage)))
+                ground = Ground(journal=partial(_journal_at, storage), leads=standby.leads)
+                await _act(home, settings, ready, stopping, ground)
         os.close(only_here)
     finally:
         for number in ending:  # who calls this in a process of their own is interrupted as before

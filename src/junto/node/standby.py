@@ -37,6 +37,7 @@ class Standby:
         self._beacon: Beacon
         self._leases, self._beacon = shared.place.leases()
         self._held: Lease | None = None
+        self._renewed = 0.0  # monotonic seconds, before the store was asked
         self._stop = threading.Event()
         self._renewing: threading.Thread | None = None
 
@@ -71,6 +72,10 @@ class Standby:
             await within(stopping.wait(), self._shared.lease_seconds / RENEWALS / 2)
         return None
 
+    def leads(self) -> bool:
+        """Whether nobody can have taken the lease over yet. False right after we hung, until it is renewed or lost."""
+        return self._held is not None and time.monotonic() - self._renewed < self._held.seconds
+
     def _look(self, challenge: Challenge) -> Lease | None:
         """Look at the lease, and take it if that may be."""
         try:
@@ -86,6 +91,7 @@ class Standby:
     def _take(self, seen: Lease | None, gone: bool) -> None:
         now = time.time()
         lease = Lease(self._node, 0, 0, self._shared.lease_seconds, now, now).after(seen)
+        self._renewed = time.monotonic()
         try:
             if not self._beacon.light(lease.epoch) or not self._leases.take(seen, lease):
                 return
@@ -102,12 +108,12 @@ class Standby:
         self._renewing.start()
 
     def _renew(self, lease: Lease) -> None:
-        renewed = time.monotonic()
         while not self._stop.wait(lease.seconds / RENEWALS):
+            asked = time.monotonic()
             try:
                 mine = self._leases.renew(lease.epoch, time.time())
             except StorageFailed as error:
-                silent = time.monotonic() - renewed
+                silent = time.monotonic() - self._renewed
                 _log.warning("the lease was not renewed", seconds=round(silent, 1), reason=str(error))
                 if silent > _SILENT_LEASES * lease.seconds:
                     self._fenced(f"the lease could not be renewed for {silent:.0f} s: {error}")
@@ -116,7 +122,7 @@ class Standby:
             if not mine:
                 self._fenced(self._over(lease))
                 return
-            renewed = time.monotonic()
+            self._renewed = asked
 
     def _over(self, lease: Lease) -> str:
         try:

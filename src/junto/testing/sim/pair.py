@@ -97,9 +97,11 @@ class _Renewing:
             await asyncio.sleep(lease.seconds / RENEWALS)
             if standby._stop.is_set():
                 return
-            if not standby._leases.renew(lease.epoch, asyncio.get_running_loop().time()):
+            asked = asyncio.get_running_loop().time()
+            if not standby._leases.renew(lease.epoch, asked):
                 standby._fenced(standby._over(lease))
                 return
+            standby._renewed = asked
 
 
 @contextmanager
@@ -151,7 +153,7 @@ class Pair:
             fence = cast(Fence | None, await standby.lead(stopping, lambda lease: None))
             if fence is not None:
                 self.takeovers += 1
-                await act(fence)
+                await act(fence, standby.leads)
 
     def look(self, now: float, leads: bool, could: list[Process]) -> None:
         """Called every moment. leads: a node acts. could: the processes that may take the store, if it is well."""
@@ -161,4 +163,4 @@ class Pair:
             self.late = f"nobody leads {self.party} for {now - self._since:.1f} s, though {could[0].name} could"
 
 
-Act = Callable[[Fence], Coroutine[Any, Any, None]]
+Act = Callable[[Fence, Callable[[], bool]], Coroutine[Any, Any, None]]

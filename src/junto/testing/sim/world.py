@@ -120,7 +120,7 @@ class World:
         pair = self.pairs.get(party)
         if pair is None:
             if party not in self.running:
-                await self._begin(self._process(party, self.homes[party]), None)
+                await self._begin(self._process(party, self.homes[party]))
             return
         for home in pair.homes:
             if not any(running.home is home for running in self.alive):
@@ -143,13 +143,15 @@ class World:
         finally:
             running.over.set()
 
-    async def _lead(self, running: "Running", fence: Fence) -> None:
+    async def _lead(self, running: "Running", fence: Fence, leads: Callable[[], bool]) -> None:
         self.told(f"{running.process.name} leads {running.party}, epoch {fence.epoch}")
-        await self._begin(running, fence)
+        await self._begin(running, fence, leads)
         await running.stopping.wait()
         await running.node.__aexit__(None, None, None)
 
-    async def _begin(self, running: "Running", fence: Fence | None) -> None:
+    async def _begin(
+        self, running: "Running", fence: Fence | None = None, leads: Callable[[], bool] = lambda: True
+    ) -> None:
         """The node of a process acts; a disk without room ends it, and it is tried again."""
         party, process = running.party, running.process
         self.running[party] = running
@@ -172,6 +174,7 @@ class World:
             journal=cast(Any, journal),
             links=cast(Any, links),
             engine=lambda: ENGINE,
+            leads=leads,
         )
         shared = pair.shared if pair is not None else None
         settings = replace(_settings(running.home), shared=shared, capacity=self.capacity)
