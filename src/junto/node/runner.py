@@ -46,7 +46,8 @@ _log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
 _ROOM_SECONDS = 0.5  # between two tries to write what a full disk had no room for
 _TURNS_TO_SEND = 4  # of the event loop: carrier, link, flush, socket
-_ENDED_TASKS = 200  # kept at hand, answers included
+ENDED_TASKS = 200
+"""So many that have ended are kept at hand, answers included: the latest, in the order of their ends."""
 
 
 @dataclass(slots=True)
@@ -219,7 +220,7 @@ class Runner:
         """Let go of those that ended longest ago; the journal keeps what they said."""
         if id in self.live:
             self._ended[id] = None
-        while len(self._ended) > _ENDED_TASKS:
+        while len(self._ended) > ENDED_TASKS:
             oldest = next(iter(self._ended))
             del self._ended[oldest], self.live[oldest]
             self._let_go(oldest)
