@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from junto.errors import PeerFault
 from junto.tasks.attempts import MOST_ATTEMPTS, Joint
-from junto.tasks.bodies import Offer, Proposal
+from junto.tasks.bodies import Offer, Proposal, Refusal
 from junto.tasks.events import AttemptArrived, ConfirmArrived, ContractArrived, StopArrived
 from junto.types import Digest, PartyId, StepId, TaskId
 
@@ -26,6 +26,19 @@ def check_digest(id: TaskId, proposal: Proposal, party: PartyId, digest: Digest)
     """It speaks of the plan that was proposed."""
     if digest != proposal.plan_digest:
         raise PeerFault(f"{party} speaks of another plan than the one proposed as task {id}")
+
+
+def check_answer(
+    id: TaskId, me: PartyId, asker: PartyId, proposal: Proposal, statement: str, party: PartyId, answer: Offer | Refusal
+) -> None:
+    """It answers who asked, and the proposal in that statement."""
+    check_participant(id, proposal, party)
+    if me != asker:
+        raise PeerFault(f"{party} answered {me} about task {id}, which {asker} asked")
+    check_digest(id, proposal, party, answer.plan_digest)
+    if answer.proposal != statement:
+        did = "offered for" if isinstance(answer, Offer) else "refused"
+        raise PeerFault(f"{party} {did} another proposal than that of task {id}")
 
 
 def check_versions(id: TaskId, party: PartyId, offer: Offer) -> None:

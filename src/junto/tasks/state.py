@@ -37,11 +37,11 @@ from junto.tasks.bodies import (
 from junto.tasks.certificates import Deviation as Deviates
 from junto.tasks.certificates import Signatures
 from junto.tasks.checks import (
+    check_answer,
     check_attempt,
     check_confirm,
     check_contract,
     check_digest,
-    check_participant,
     check_stop,
     check_versions,
 )
@@ -275,19 +275,13 @@ class Task:
         ]
 
     def _offer_arrived(self, event: OfferArrived) -> list[Instruction]:
-        self._check_asked_by_us(event.party)
-        check_digest(self.id, self.proposal, event.party, event.offer.plan_digest)
-        if event.offer.proposal != self._proposal_id:
-            raise PeerFault(f"{event.party} offered for another proposal than that of task {self.id}")
+        check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, event.party, event.offer)
         check_versions(self.id, event.party, event.offer)
         self._offers.setdefault(event.party, (event.offer, event.envelope))
         return self._answered(event.at)
 
     def _refusal_arrived(self, event: RefusalArrived) -> list[Instruction]:
-        self._check_asked_by_us(event.party)
-        check_digest(self.id, self.proposal, event.party, event.refusal.plan_digest)
-        if event.refusal.proposal != self._proposal_id:
-            raise PeerFault(f"{event.party} refused another proposal than that of task {self.id}")
+        check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, event.party, event.refusal)
         self._refusals.setdefault(event.party, event.refusal)
         if self._refusals_due is not None:
             return self._answered(event.at)
@@ -555,11 +549,6 @@ class Task:
 
     def _keep_versions(self, offers: Iterable[Offer]) -> None:
         self._versions = {(v.party, v.dataset): v for offer in offers for v in offer.versions}
-
-    def _check_asked_by_us(self, party: PartyId) -> None:
-        check_participant(self.id, self.proposal, party)
-        if self.me != self.asker:
-            raise PeerFault(f"{party} answered {self.me} about task {self.id}, which {self.asker} asked")
 
     def _note_late(self, event: Event) -> list[Instruction]:
         match event:
