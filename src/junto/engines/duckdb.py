@@ -193,7 +193,7 @@ def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
             "enable_external_file_cache": "false",
             # Or it keeps what a fragment freed, 70 MB of 100,000 groups, until it is closed.
             "allocator_background_threads": "true",
-            "allocator_bulk_deallocation_flush_threshold": "16MB",
+            "allocator_bulk_deallocation_flush_threshold": "8MB",
         },
     )
     try:
