@@ -12,6 +12,7 @@ import pytest
 
 from junto.errors import Busy, Cancelled, InvalidTransition, Refused
 from junto.link import methods
+from junto.node import admission
 from junto.node.admission import Admission
 from junto.node.runner import Live
 from junto.plan import steps
@@ -20,6 +21,8 @@ from junto.tasks.bodies import Estimate, Proposal
 from junto.tasks.capacity import Cap, Capacity
 from junto.tasks.estimates import FRAGMENT_BYTES, Pace
 from junto.tasks.events import CancelAsked, Opened, Permitted
+from junto.tasks.reservations import Outcome
+from junto.tasks.resources import Resources
 from junto.tasks.state import Task
 from junto.tasks.waiting import Patience
 from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
@@ -113,6 +116,28 @@ def test_who_could_not_reserve_in_time_refuses_naming_who_has_it() -> None:
             await node.admission.admit(node.task("b").task, JUDGED)
         assert told.value.retry_after_seconds is not None
         assert node.view.waiting == ()
+
+    run(story)
+
+
+def test_a_limit_that_passes_between_two_looks_at_the_clock_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    stalled = 0.0
+
+    def slow(resources: Resources, now: float) -> list[Outcome]:
+        nonlocal stalled
+        stalled += 0.5
+        return advance(resources, now)
+
+    advance = Resources.advance
+    monkeypatch.setattr(Resources, "advance", slow)
+    monkeypatch.setattr(admission, "_now", lambda: asyncio.get_running_loop().time() + stalled)
+
+    async def story() -> None:
+        node = Node(patience=Patience(offer_seconds=0.4))
+        await node.admitted("a")
+        with pytest.raises(Busy, match="delta could not begin"):
+            async with asyncio.timeout(1):  # not at some later moment, at which something else is due
+                await node.admission.admit(node.task("b").task, JUDGED)
 
     run(story)
 

@@ -201,7 +201,7 @@ class Admission:
                     _log.info("a reservation lapsed: no contract came", task=task)
         if self._timer is not None:
             self._timer.cancel()
-        due = self._resources.wakes(_now())
+        due = self._resources.wakes()
         self._timer = asyncio.get_running_loop().call_at(due, self._tick) if due is not None else None
 
     def _tick(self) -> None:

@@ -132,6 +132,7 @@ class Triggers:
         await self._meet()
         while True:
             self._woken.clear()
+            began = self._now()
             try:
                 async with self._turn_taken:
                     await self._turn()
@@ -139,9 +140,8 @@ class Triggers:
                 _log.error("a firing could not be recorded; it is tried again", reason=str(error))
             except Exception:  # noqa: BLE001  # a fault of ours in one trigger must not silence the others for good
                 _log.exception("triggers were not looked at")
-            now = self._now()
-            at = self._firings.wake_at(now)
-            left = _LOOK_SECONDS if at is None else min(at - now, _LOOK_SECONDS)
+            at = self._firings.wake_at(began)  # not from now on: what fell due meanwhile may not have been seen
+            left = _LOOK_SECONDS if at is None else min(at - self._now(), _LOOK_SECONDS)
             await within(self._woken.wait(), max(left, _LEAST_SECONDS))
 
     # ── what users do ───────────────────────────────────────────────────────────────────────────────

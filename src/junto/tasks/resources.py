@@ -72,6 +72,7 @@ class Resources:
         self._running: dict[tuple[TaskId, StepId], Fragment] = {}
         self._queued: dict[tuple[TaskId, StepId], Fragment] = {}
         self._holds_for: dict[TaskId, float] = {}  # waiting → until when it may hold without a contract
+        self._advanced = float("-inf")
 
     # ── reservations ────────────────────────────────────────────────────────────────────────────────
 
@@ -145,6 +146,7 @@ class Resources:
 
     def advance(self, now: float) -> list[Outcome]:
         """What has lapsed by now, and who comes next."""
+        self._advanced = now
         outcomes: list[Outcome] = []
         for task, held in list(self._held.items()):
             if held.until is not None and held.until <= now:
@@ -153,14 +155,15 @@ class Resources:
                 outcomes.append(Lapsed(task))
         return [*outcomes, *self._grant(now), *self._start(now)]
 
-    def wakes(self, now: float) -> float | None:
-        """When `advance` is next due though nothing happens."""
+    def wakes(self) -> float | None:
+        """When `advance` is next due though nothing happens: the first moment after the last one it was given. That may
+        have passed meanwhile; what fell due between the two looks at a clock must not be left out."""
         times = [held.until for held in self._held.values() if held.until is not None]
         for request in self._waiting.values():
             times += [request.until, request.at + GRACE_SECONDS]
         if self._waiting:
             times += [held.since + GRACE_SECONDS for held in self._held.values() if held.until is not None]
-        return min((at for at in times if at > now), default=None)
+        return min((at for at in times if at > self._advanced), default=None)
 
     def knows(self, task: TaskId) -> bool:
         """Whether a task holds anything, or waits for it."""
