@@ -16,6 +16,7 @@ Kind = Literal[
     "crash-all",
     "stop",
     "pause",
+    "slow",
     "cut",
     "partition",
     "one-way",
@@ -30,6 +31,11 @@ Kind = Literal[
     "jump",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_LOOK_SECONDS = 0.05
+"""How much time passes at most before a slow node looks at a clock; times the size of the fault."""
+_TIMES_SLOW = 4
+"""A node is slow so much longer than others are away: what falls between two looks is seldom."""
 
 RECORDS = (
     *("proposal", "offer", "refusal", "contract", "confirm", "attempt", "receipt", "stop", "stop"),
@@ -50,6 +56,11 @@ class Fault:
     size: float
     record: str = ""
 
+    @property
+    def look_seconds(self) -> float:
+        """How much time passes at most before each look of a slow node at a clock."""
+        return self.size * _LOOK_SECONDS
+
     def line(self) -> str:
         """As the story tells it."""
         match self.kind:
@@ -63,6 +74,8 @@ class Fault:
                 return f"messages: {self.kind} {self.size:.0%} for {self.seconds:.2f} s"
             case "skew" | "jump":
                 return f"the clock of {self.party}: {self.kind} {self.size * 3600:+.1f} s"
+            case "slow":
+                return f"{self.party}: up to {self.look_seconds * 1000:.0f} ms between looks for {self.seconds:.2f} s"
             case _:
                 return f"{self.party}: {self.kind} for {self.seconds:.2f} s"
 
@@ -81,6 +94,7 @@ def faults(
         party = source.choice(list(parties))
         other = source.choice([one for one in parties if one != party])
         seconds = source.choice((0.05, 0.5, 2.0, 8.0)) * (0.5 + source.random())
+        seconds *= _TIMES_SLOW if kind == "slow" else 1
         size = source.uniform(-1.0, 1.0) if kind in ("skew", "jump") else source.choice((0.02, 0.1, 0.3))
         record = source.choice(RECORDS) if kind == "crash-at-record" else ""
         found.append(Fault(source.random() * span, kind, party, other, seconds, size, record))

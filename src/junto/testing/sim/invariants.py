@@ -114,10 +114,13 @@ class Invariants:
             if not running.ready or running.process.paused:
                 continue
             top = running.node.admission.view()
-            runs_for = self._world.loop.time() - running.process.resumed_at
+            clock = self._world.loop.time()
+            runs_for = clock - running.process.resumed_at
             late = [held.task for held in top.held if held.lapses_at is not None and held.lapses_at < top.at - 1.0]
             if runs_for > 1.0:
                 self._must(not late, f"{party} still reserves for {late[:1]}, and the reservation has lapsed")
+                beyond = [r.task for r in running.node.admission._resources._waiting.values() if r.until < clock - 1.0]
+                self._must(not beyond, f"{beyond[:1]} waits in line at {party}, and the limit of its wait has passed")
             now = self._world.unix_time(party)
             if self.clocks_agree and runs_for > _LATE_SECONDS:
                 for live in running.node.runner.open:

@@ -3,7 +3,8 @@
 
 Work for threads runs inline, at a moment of virtual time that a seeded source draws. Tasks and futures hash by their
 number, so that sets of them iterate alike in every process. Everything that runs belongs to a *process* (a context
-variable): a process that is killed begins nothing more, one that is paused is held until it goes on.
+variable): a process that is killed begins nothing more, one that is paused is held until it goes on. For a slow one
+time passes with every look at a clock, not only while it waits; it does the next thing when that time has come for all.
 """
 
 import asyncio
@@ -16,6 +17,11 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
+_EARLY_SECONDS = 0.001
+"""A node's timer fires so much before its moment at most."""
+_BEHIND_SECONDS = 0.5
+"""A slow process whose work waits for longer is not yet back."""
+
 
 class Process:
     """A simulated process: one start of one node, or the harness itself."""
@@ -24,7 +30,9 @@ class Process:
         self.name = name
         self.dead = False
         self.paused = False
-        self.resumed_at = 0.0  # when it was started, or went on after a pause
+        self.slow = 0.0  # so many seconds pass at most before it looks at a clock
+        self.busy_until = 0.0
+        self.resumed_at = 0.0  # when it was started, went on after a pause, or had caught up
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -56,12 +64,13 @@ class _Future(asyncio.Future[Any]):
 class _Handle(asyncio.TimerHandle):
     """Something that is to run; without what asyncio notes for its debug mode."""
 
-    __slots__ = ("timed",)
+    __slots__ = ("late_since", "timed")
 
     def __init__(  # what the base class sets up is for its own loop
         self, callback: Callable[..., object], args: tuple[object, ...], context: Context | None, timed: bool
     ) -> None:
         self.timed = timed
+        self.late_since: float | None = None
         self._callback = callback
         self._args = args
         self._context = context if context is not None else copy_context()
@@ -101,8 +110,13 @@ class SimLoop(asyncio.BaseEventLoop):
     # ── what asyncio asks of a loop ──
 
     def time(self) -> float:
-        """Seconds since the run began."""
-        return self._now
+        """Seconds since the run began; a slow process finds that some have passed since it looked last."""
+        process = PROCESS.get()
+        if process is None or process.dead:
+            return self._now
+        if process.slow:
+            process.busy_until = max(process.busy_until, self._now) + self._schedule.random() * process.slow
+        return max(process.busy_until, self._now)
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future that hashes by its number."""
@@ -160,7 +174,11 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]  # as the base class, without its variadic types
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Run it at a moment; of two at the same moment the one first set."""
+        """Run it at a moment, or a little before: the loop that nodes run on rounds to milliseconds. Of two at the same
+        moment the one first set."""
+        process = PROCESS.get()
+        if process is not None and when - self._now > _EARLY_SECONDS:
+            when -= self._schedule.random() * _EARLY_SECONDS
         timer = _Handle(callback, args, context, True)
         self._set += 1
         heapq.heappush(self._timers, (when, self._set, timer))
@@ -191,6 +209,13 @@ class SimLoop(asyncio.BaseEventLoop):
                     continue
                 if process.dead and handle.timed:
                     continue
+                if process.busy_until > self._now and not process.dead:
+                    handle.late_since = handle.late_since or self._now
+                    self._set += 1
+                    heapq.heappush(timers, (process.busy_until, self._set, handle))
+                    continue
+                if handle.late_since is not None and self._now > handle.late_since + _BEHIND_SECONDS:
+                    process.resumed_at = self._now
             self.events += 1
             try:
                 handle._context.run(handle._callback, *handle._args)

@@ -208,6 +208,7 @@ class _Run:
             disk.full = disk.breaks = disk.tears = False
             disk.dies_at = ""
         for running in world.alive:
+            running.process.slow = 0.0
             if running.process.paused:
                 self.loop.go_on(running.process)
         world.network.heal()
@@ -283,6 +284,12 @@ class _Run:
                     running.process.paused = True
                     await asyncio.sleep(fault.seconds)
                     self.loop.go_on(running.process)
+            case "slow":
+                running = world.running.get(party)
+                if running is not None:
+                    running.process.slow = fault.look_seconds
+                    await asyncio.sleep(fault.seconds)
+                    running.process.slow = 0.0
             case "cut":
                 network.cut(party, other)
             case "partition" | "one-way" | "isolate":

@@ -256,7 +256,8 @@ class World:
             acting, disk = self.running.get(pair.party), self.disks[pair.party]
             leads = acting is not None and acting.ready and not acting.process.paused
             well = not (disk.full or disk.breaks or disk.dies_at)
-            could = [one.process for one in self.alive if one.party == pair.party and not one.process.paused]
+            mine = (one.process for one in self.alive if one.party == pair.party)
+            could = [process for process in mine if not process.paused and not process.slow]
             pair.look(self.loop.time(), leads, could if well else [])
 
     def restart_soon(self, party: PartyId, seconds: float) -> None:
