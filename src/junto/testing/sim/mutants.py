@@ -213,7 +213,11 @@ def _digests_are_not_compared() -> AbstractContextManager[Any]:
 
 
 def _reservations_do_not_lapse() -> AbstractContextManager[Any]:
-    return patch.object(Resources, "advance", lambda self, now: [*self._grant(now), *self._start(now)])
+    def advance(self: Resources, now: float) -> list[Any]:
+        self._advanced = now
+        return [*self._grant(now), *self._start(now)]
+
+    return patch.object(Resources, "advance", advance)
 
 
 def _nobody_is_fenced() -> AbstractContextManager[Any]:
