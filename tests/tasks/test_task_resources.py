@@ -98,6 +98,14 @@ def test_a_reservation_without_a_contract_lapses_and_the_next_has_it() -> None:
     assert not resources.contracted(TaskId("a"))
 
 
+def test_a_reservation_for_no_time_lapses_in_the_next_moment() -> None:
+    resources = Resources(ME, WHOLE)
+    propose(resources, "a", 60, 0.0)
+    assert resources.wakes() == 0.0
+    assert resources.advance(0.0) == [Lapsed(TaskId("a"))]
+    assert resources.wakes() is None
+
+
 def test_a_reservation_under_a_contract_does_not_lapse() -> None:
     resources = Resources(ME, WHOLE)
     propose(resources, "a", 60, 15.0)

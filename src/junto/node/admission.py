@@ -96,7 +96,8 @@ class Admission:
         if not self._resources.contracted(task.id):
             now = _now()
             try:
-                await self._reserve(self._request(task, self._needs(task), now, now), now)
+                request = self._request(task, self._needs(task), now, now)
+                await self._reserve(request, now + self._patience.absence_seconds)
             except Busy as error:
                 raise Busy(f"what was reserved lapsed before the contract came; {error}") from error
             self._resources.contracted(task.id)

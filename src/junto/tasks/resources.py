@@ -157,13 +157,15 @@ class Resources:
 
     def wakes(self) -> float | None:
         """When `advance` is next due though nothing happens: the first moment after the last one it was given. That may
-        have passed meanwhile; what fell due between the two looks at a clock must not be left out."""
-        times = [held.until for held in self._held.values() if held.until is not None]
-        for request in self._waiting.values():
-            times += [request.until, request.at + GRACE_SECONDS]
+        have passed meanwhile; what fell due between the two looks at a clock must not be left out. What may be held for
+        no time at all was granted in that last moment, and lapses in the next."""
+        lapses = [held.until for held in self._held.values() if held.until is not None]
+        times = [request.until for request in self._waiting.values()]
         if self._waiting:
+            times += [request.at + GRACE_SECONDS for request in self._waiting.values()]
             times += [held.since + GRACE_SECONDS for held in self._held.values() if held.until is not None]
-        return min((at for at in times if at > self._advanced), default=None)
+        coming = [at for at in times if at > self._advanced]
+        return min([*coming, *(at for at in lapses if at >= self._advanced)], default=None)
 
     def knows(self, task: TaskId) -> bool:
         """Whether a task holds anything, or waits for it."""

@@ -3,6 +3,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -214,7 +215,7 @@ def _digests_are_not_compared() -> AbstractContextManager[Any]:
 
 def _reservations_do_not_lapse() -> AbstractContextManager[Any]:
     def advance(self: Resources, now: float) -> list[Any]:
-        self._advanced = now
+        self._advanced = math.nextafter(now, math.inf)  # or what is due at `now` stays due
         return [*self._grant(now), *self._start(now)]
 
     return patch.object(Resources, "advance", advance)
