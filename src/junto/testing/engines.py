@@ -252,9 +252,29 @@ def counts_what_is_no_number(engine: Engine, folder: Path) -> None:
         _claim(counted == rows, f"{where} keeps {counted} rows, not {rows}")
 
 
+def takes_extremes_of_values_alone(engine: Engine, folder: Path) -> None:
+    """The extremes of reals are among the values that are there, whatever a file's statistics leave open."""
+    table = pa.table({"v": [1.5, 50.0, None], "f": pa.array([2.5, -3.0, 0.5], pa.float32())})
+    columns = (("v", "DOUBLE"), ("f", "FLOAT"))
+    for statistics in (True, False):
+        path = str(folder / f"statistics-{statistics}.parquet")
+        parquet.write_table(table, path, write_statistics=statistics)
+        tables: dict[str, Source] = {"t": FileSource("parquet", (path,), columns=columns)}
+        for sql in (
+            "SELECT max(v) AS a, max(f) AS b FROM t",
+            "SELECT max(v) AS a, max(f) AS b, min(v) AS c, count(*) AS n FROM t",
+            "SELECT max(a) AS a, max(b) AS b FROM (SELECT v AS a, f AS b FROM t) AS s HAVING max(a) < 100",
+            "SELECT max(v) AS a, max(f) AS b FROM t WHERE v IS NOT NULL OR f IS NOT NULL",
+            "SELECT v AS a, 2.5 AS b FROM t WHERE v = (SELECT max(v) FROM t)",
+        ):
+            found = answer(engine, folder, sql, tables).to_pylist()
+            _claim([(row["a"], float(row["b"])) for row in found] == [(50.0, 2.5)], f"{sql} gave {found}")
+
+
 CLAIMS: tuple[Claim, ...] = (
     joins_sources_of_every_kind,
     counts_what_is_no_number,
+    takes_extremes_of_values_alone,
     gives_each_type_its_arrow_type,
     sums_integers_exactly,
     keeps_nan_infinities_and_edges,
