@@ -23,6 +23,9 @@ app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is
 app.add_typer(hook.app, name="hook")
 
 Charter = Annotated[Path | None, typer.Option(help="Adopt this charter first; everybody has signed it.")]
+NewJournal = Annotated[
+    bool, typer.Option("--new-journal", help="Begin another journal, because the party's is lost for good.")
+]
 Background = Annotated[bool, typer.Option("--background", help="Return when it is up; it logs to node.log.")]
 
 _START_SECONDS = 30.0
@@ -30,7 +33,9 @@ _STOP_SECONDS = 20.0
 
 
 @app.command("start")
-def start(home: Home = None, charter: Charter = None, background: Background = False) -> None:
+def start(
+    home: Home = None, charter: Charter = None, background: Background = False, new_journal: NewJournal = False
+) -> None:
     """Run the node until Ctrl-C or SIGTERM."""
     from junto.node import home as homes
     from junto.node.process import ReadyFile, run_node
@@ -40,9 +45,9 @@ def start(home: Home = None, charter: Charter = None, background: Background = F
         _adopt(found, charter)
     ready = found.path / "node.ready"
     if background:
-        _start_in_background(found.path, ready)
+        _start_in_background(found.path, ready, ["--new-journal"] if new_journal else [])
         return
-    run_node(found, ready=ReadyFile(ready))
+    run_node(found, ready=ReadyFile(ready), new_journal=new_journal)
 
 
 @app.command("status")
@@ -136,7 +141,7 @@ def _adopt(home: HomeFolder, charter: Path) -> None:
     home.save_charter(charters.verify(read_bounded(charter, charters.CHARTER_BYTES, "charter")))
 
 
-def _start_in_background(home: Path, ready: Path) -> None:
+def _start_in_background(home: Path, ready: Path, options: list[str]) -> None:
     if (pid := _pid(ready)) is not None:
         raise InvalidInput(f"a node runs here already (pid {pid}); `junto node stop` stops it")
     ready.unlink(missing_ok=True)
@@ -144,7 +149,7 @@ def _start_in_background(home: Path, ready: Path) -> None:
     with log.open("ab") as stream:
         began = stream.tell()
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "junto", "node", "start", "--home", str(home)],
+            [sys.executable, "-m", "junto", "node", "start", "--home", str(home), *options],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,

@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from junto.errors import Fenced, InvalidInput, StorageFailed
 from junto.journal.lease import LEASE_TABLE
-from junto.journal.storage import Fence, Held, Row, fenced_line
+from junto.journal.storage import Fence, Held, Row, fenced_line, lost_line
 from junto.types import TaskId
 
 FORMAT = 2
@@ -136,11 +136,13 @@ class PostgresStorage:
         """See `Storage.where`; never with a password."""
         return where(self._url)
 
-    def open(self) -> None:
+    def open(self, *, begun: bool = False) -> None:
         """See `Storage.open`."""
         name = _session(self._fence.epoch) if self._fence is not None else "junto"
         self._writer = connect(self._url, name, "-c synchronous_commit=on")
         try:
+            if begun and _format(self._writer, self.where) == 0:
+                raise InvalidInput(lost_line(self.where))
             _prepare(self._writer, self.where)
         except BaseException:
             self._writer.close()

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from junto.errors import Fenced, InvalidInput, StorageFailed
-from junto.journal.storage import Fence, Held, Row, fenced_line
+from junto.journal.storage import Fence, Held, Row, fenced_line, lost_line
 from junto.types import TaskId
 
 FORMAT = 2
@@ -159,8 +159,10 @@ class SqliteStorage:
         """See `Storage.shared`."""
         return self._fence is not None
 
-    def open(self) -> None:
-        """See `Storage.open`."""
+    def open(self, *, begun: bool = False) -> None:
+        """See `Storage.open`. An empty file is not opened: SQLite would throw away the write-ahead log beside it."""
+        if begun and not (self.path.is_file() and self.path.stat().st_size):
+            raise InvalidInput(lost_line(self.where))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path, shared=self.shared)

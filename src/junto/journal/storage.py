@@ -88,8 +88,11 @@ class Storage(Protocol):
     def shared(self) -> bool:
         """Whether other nodes of the party may have written here before."""
 
-    def open(self) -> None:
-        """Take the place for this node; make the tables if they are not there. Raises InvalidInput, StorageFailed."""
+    def open(self, *, begun: bool = False) -> None:
+        """Take the place for this node; make the tables if they are not there. Raises InvalidInput, StorageFailed.
+
+        begun: the party has had a journal here. A place without one is then refused, and nothing in it is touched.
+        """
 
     def close(self) -> None:
         """Let go of it."""
@@ -123,6 +126,15 @@ class Storage(Protocol):
 
     def cause(self, error: Exception) -> tuple[str, str]:
         """The place's own name for what went wrong, and why it is no reason to end; empty if it is one."""
+
+
+def lost_line(where: str) -> str:
+    """The refusal of a place that has lost its journal."""
+    return (
+        f"the journal {where} is missing or empty, and this party has had one: put it back from a backup, with its "
+        f"-wal file if there is one; without a backup, `junto node start --new-journal` begins another and says so to "
+        f"the other parties"
+    )
 
 
 def fenced_line(where: str, epoch: int, found: tuple[Any, ...] | None) -> str:

@@ -31,7 +31,7 @@ from junto.journal.checkpoint import Checkpoint
 from junto.journal.reading import Entry, Reader
 from junto.journal.sqlite import Commit, SqliteStorage
 from junto.journal.statement import STATEMENT_BYTES, Statement
-from junto.journal.storage import Held, Row, Storage
+from junto.journal.storage import Held, Row, Storage, lost_line
 from junto.journal.telling import Told, tell
 from junto.trust.names import parse_name
 from junto.types import TaskId
@@ -112,18 +112,21 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self) -> None:
+    def open(self, *, begun: bool = False) -> None:
         """Take the place for this node, check what it holds, sign a checkpoint and start the writer.
 
-        Raises InvalidInput (another process has it, no journal, a newer format) or StorageFailed (damaged, disk full,
-        fenced).
+        begun: the party has had a journal here, so one that is missing or empty was lost.
+        Raises InvalidInput (lost, another process has it, no journal, a newer format) or StorageFailed (damaged, disk
+        full, fenced).
         """
-        self._storage.open()
+        self._storage.open(begun=begun)
         try:
             self.reader.open()
             self._frontier, self._checkpoint_size, self._origin = _checked_frontier(
                 self.reader, self._origin, self._storage.shared
             )
+            if begun and not self._frontier.size:
+                raise InvalidInput(lost_line(self.where))
             self._sign_checkpoint_alone()
             if self._broken:
                 raise StorageFailed(self._broken)

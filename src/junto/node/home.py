@@ -85,6 +85,12 @@ class Home:
         """Where copies of other parties' open tables lie."""
         return self.path / "cache"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a node of this home has had a journal, or published from it: the traces that outlive a journal."""
+        started = self._key("node.pem").exists() and self._key("spool.key").exists()
+        return started or (self.data_path / "sources.json").exists()
+
     def authority(self) -> Authority:
         """The party's certificate authority. Raises InvalidInput when its files are missing or damaged."""
         pem = read_bounded(self._key("authority.pem"), _SMALL_BYTES, "authority certificate")

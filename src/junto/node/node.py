@@ -94,8 +94,11 @@ class Node:
         on_fatal: Callable[[str], None],
         settings: NodeSettings | None = None,
         ground: Ground | None = None,
+        new_journal: bool = False,
     ) -> None:
+        """new_journal: begin another journal where the party has lost the one it had."""
         self.home = home
+        self._new_journal = new_journal
         self.ground = ground or Ground()
         self._unix_time = self.ground.unix_time
         self.settings = settings or read_settings(home.path / "node.toml")
@@ -113,12 +116,14 @@ class Node:
         home = self.home
         signed = home.signed_charter()
         self.charter = signed.charter
+        begun = home.has_begun and not self._new_journal  # before this start leaves traces of its own
         identity = home.node_identity(self._unix_time())
         self.identity = identity
         origin = f"junto/{self.charter.consortium}/{identity.name}"
         self.journal = self.ground.journal(home.journal_path, origin=origin, key=identity.key, on_fatal=self._on_fatal)
-        self.journal.open()
+        self.journal.open(begun=begun)
         try:
+            self._check_new_journal()
             await self._assemble(signed)
             self._take_up()
             await self.links.__aenter__()
@@ -150,6 +155,14 @@ class Node:
             self.tools.engine.close()
         self.journal.close()
         _log.info("node stopped", party=self.me)
+
+    def _check_new_journal(self) -> None:
+        size, _ = self.journal.head()
+        if self._new_journal and size:
+            raise InvalidInput(
+                f"the journal of {self.home.path} is there and holds {size} entries: start without --new-journal; "
+                f"one that is damaged has to be moved away first"
+            )
 
     async def _assemble(self, signed: SignedCharter) -> None:
         home, settings, identity = self.home, self.settings, self.identity

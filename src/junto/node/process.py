@@ -63,16 +63,19 @@ class ReadyFile:
             self._path.unlink(missing_ok=True)
 
 
-def run_node(home: Home, *, ready: ReadyFile | None = None) -> None:
-    """Run the node until SIGTERM or SIGINT. Raises what `Node` raises while it starts."""
+def run_node(home: Home, *, ready: ReadyFile | None = None, new_journal: bool = False) -> None:
+    """Run the node until SIGTERM or SIGINT. Raises what `Node` raises while it starts.
+
+    new_journal: see `Node`.
+    """
     settings = read_settings(home.path / "node.toml")
     configure_logs(sys.stderr, settings.log)
     _keep_memory_together()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(home, settings, ready))
+        runner.run(_serve(home, settings, ready, new_journal))
 
 
-async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) -> None:
+async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None, new_journal: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     ending = (signal.SIGTERM, signal.SIGINT)
@@ -81,7 +84,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
     try:
         if settings.shared is None:
             check_alone(home)
-            await _act(home, settings, ready, stopping, Ground())
+            await _act(home, settings, ready, stopping, Ground(), new_journal)
             return
         only_here = _taken(home)
         async with Standby(home.party.node, settings.shared, give_way) as standby:
@@ -94,7 +97,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
                 storage = await standby.lead(stopping, waits)
             if storage is not None:
                 ground = Ground(journal=partial(_journal_at, storage), leads=standby.leads)
-                await _act(home, settings, ready, stopping, ground)
+                await _act(home, settings, ready, stopping, ground, new_journal)
         os.close(only_here)
     finally:
         for number in ending:  # who calls this in a process of their own is interrupted as before
@@ -104,9 +107,14 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None) ->
 
 
 async def _act(
-    home: Home, settings: NodeSettings, ready: ReadyFile | None, stopping: asyncio.Event, ground: Ground
+    home: Home,
+    settings: NodeSettings,
+    ready: ReadyFile | None,
+    stopping: asyncio.Event,
+    ground: Ground,
+    new_journal: bool,
 ) -> None:
-    async with Node(home, on_fatal=die, settings=settings, ground=ground) as node:
+    async with Node(home, on_fatal=die, settings=settings, ground=ground, new_journal=new_journal) as node:
         node.runner.watchers.append(_collect_rarely())
         listening = ", ".join(str(address) for address in node.links.listening)
         sys.stderr.write(f"{node.me} is up, listening on {listening}; stop it with Ctrl-C\n")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from junto.errors import PeerFault, StorageFailed
+from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.journal import tree
 from junto.journal.reading import Entry
 from junto.journal.statement import Statement
-from junto.journal.storage import Fence
+from junto.journal.storage import Fence, lost_line
 from junto.journal.store import Appended
 from junto.testing.sim.loop import PROCESS, Process
 from junto.types import TaskId
@@ -133,8 +133,10 @@ class SimJournal:
         self._by_task: dict[str, list[Entry]] = {}
         self._by_kind: dict[str, list[Entry]] = {}
 
-    def open(self) -> None:
+    def open(self, *, begun: bool = False) -> None:
         """Read what is there."""
+        if begun and not self._disk.entries:
+            raise InvalidInput(lost_line(self._disk.name))
         for entry in self._disk.entries:
             self._take(entry)
 
