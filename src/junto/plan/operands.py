@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The algebra of what an aggregate is taken of: the factors of its product, and which of them are plain columns.
+
+An operand is a product of *factors*. A factor is *plain* if it is a column of a table whose units are counted, perhaps
+cast to DOUBLE or HUGEINT, which every number fits. Whatever else stands there, a function, a constant, a column of an
+open table, is a *weight*: the asker shapes it, so that it can single somebody out. Sums and differences never stand in
+an operand: the compiler asks for the sum of each term, and the receiver adds them up.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+_WIDE = (exp.DataType.Type.DOUBLE, exp.DataType.Type.INT128)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One aggregate of a fragment, taken apart."""
+
+    function: exp.Expr  # the call without its FILTER
+    condition: exp.Expr | None  # of its FILTER
+    factors: tuple[exp.Expr, ...]  # of its operand; none if it counts rows or units
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether it adds values up, exactly or as reals."""
+        return isinstance(self.function, exp.Sum | exp.Anonymous)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it adds reals."""
+        return isinstance(self.function, exp.Anonymous)
+
+
+def call_of(output: exp.Expr) -> Call:
+    """The aggregate in a measure's output, whatever stands around it to make it exact."""
+    inner = output
+    while isinstance(inner, exp.Cast | exp.Coalesce):
+        inner = inner.this
+    condition = inner.expression.this if isinstance(inner, exp.Filter) else None
+    function = inner.this if isinstance(inner, exp.Filter) else inner
+    return Call(function, condition, tuple(_factors(operand_of(function))))
+
+
+def operand_of(function: exp.Expr) -> exp.Expr | None:
+    """What an aggregate is taken of; None if it counts rows or units."""
+    operand = function.expressions[0] if isinstance(function, exp.Anonymous) else function.this
+    return None if operand is None or isinstance(operand, exp.Star | exp.Distinct) else operand
+
+
+def plain_column(factor: exp.Expr, counted: Collection[str]) -> exp.Column | None:
+    """The column that a plain factor is; None if the factor is a weight. counted: aliases whose units are counted."""
+    inner = factor
+    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE):
+        inner = inner.this
+    return inner if isinstance(inner, exp.Column) and inner.table in counted else None
+
+
+def _factors(node: exp.Expr | None) -> Iterator[exp.Expr]:
+    match node:
+        case None:
+            return
+        case exp.Paren():
+            yield from _factors(node.this)
+        case exp.Mul():
+            yield from _factors(node.this)
+            yield from _factors(node.expression)
+        case exp.Cast() if type(node) is exp.Cast and node.to.this in _WIDE and _is_product(node.this):
+            yield from _factors(node.this)
+        case _:
+            yield node
+
+
+def _is_product(node: exp.Expr) -> bool:
+    return isinstance(node.unnest() if isinstance(node, exp.Paren) else node, exp.Mul)
