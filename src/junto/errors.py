@@ -9,6 +9,7 @@ JuntoError
 ├─ PeerFault                    another party broke the protocol
 │  └─ Deviation                 parties that computed the same step differ
 ├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
+│  ├─ Crashed                   the process that did the work has ended under it
 │  ├─ Busy                      it has no room for more work now; names what is missing
 │  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
 ├─ Cancelled                    somebody asked for the work to stop
@@ -80,6 +81,12 @@ class Busy(Unavailable):
     """A node has no room for more work now; the message names what is missing, and who has it."""
 
     code = "busy"
+
+
+class Crashed(Unavailable):
+    """The process that did the work ended under it; trying again may go well."""
+
+    code = "crashed"
 
 
 class DeadlineExceeded(Unavailable):

@@ -9,7 +9,7 @@ from source_tree import PACKAGE, imports, room_of, rooms, short, sources
 _CATALOG = {"trust", "journal", "catalog"}
 _PLAN = {*_CATALOG, "plan"}
 _CLIENT = {*_PLAN, "frontends", "link"}
-_NODE = {*_PLAN, "tasks", "engines", "secure", "link", "logs"}
+_NODE = {*_PLAN, "tasks", "children", "engines", "secure", "link", "logs"}
 _EVERYTHING = {*_CLIENT, *_NODE, "client", "node"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "plan": _CATALOG,
     "frontends": _PLAN,
     "tasks": _PLAN,
-    "engines": _PLAN,
+    "children": set(),
+    "engines": {*_PLAN, "children"},
     "secure": {"trust"},
     "link": {"trust", "logs"},
     "node": _NODE,

@@ -16,7 +16,7 @@ from junto.cli import hook
 from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput, Unavailable
-from junto.link.methods import LinkStatus, NodeLoad, Status
+from junto.link.methods import ChildStatus, LinkStatus, NodeLoad, Status
 from junto.node.home import Home as HomeFolder
 
 app = typer.Typer(help="Run this party's node, and see how it does.", no_args_is_help=True)
@@ -201,11 +201,18 @@ def _print_status(status: Status, now: float) -> None:
     console.print(f"datasets     {status.datasets}")
     console.print(f"open tasks   {status.open_tasks}")
     console.print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
+    for child in status.children:
+        console.print(f"child        {_child_words(child)}")
     for helper in status.helpers:
         console.print(f"helper       {_helper_words(helper, now)}")
     wide = max((len(link.party) for link in status.links), default=0)
     for link in status.links:
         console.print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
+
+
+def _child_words(child: ChildStatus) -> str:
+    does = "works" if child.busy else "rests"
+    return f"{child.kind}, pid {child.pid}, {does} since {child.seconds:.1f} s, {child.memory_bytes / 1e6:.0f} MB"
 
 
 def _helper_words(helper: NodeLoad, now: float) -> str:

@@ -64,12 +64,16 @@ Source = FileSource | ArrowSource | TableSource
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use. `temp_dir` takes what does not fit in memory, up to `temp_bytes`."""
+    """What one run may use. `temp_dir` takes what does not fit in memory, up to `temp_bytes`.
+
+    cpu_seconds: of the processor, all threads together; kept by engines that run in processes of their own.
+    """
 
     memory_bytes: int
     threads: int
     temp_dir: Path
     temp_bytes: int = 64 << 30
+    cpu_seconds: int = 86_400
 
 
 class Stop(Protocol):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DuckDB, in process: the engine every party has.
+"""DuckDB, in the process that calls it: the engine every party has. A node runs it in children (`supervised.py`).
 
 Opening a database costs some 12 ms, a cursor on an open one 20 µs, so databases are kept between runs, one for each
 set of files and limits. Each is locked before a fragment sees it: it can read exactly those files, no other; no

@@ -446,6 +446,16 @@ class NodeLoad(Message, frozen=True):
     since: float = 0.0
 
 
+class ChildStatus(Message, frozen=True):
+    """A process of the node's own that computes for it; `seconds` since it began to work, or to rest."""
+
+    kind: str
+    pid: int
+    busy: bool
+    seconds: float
+    memory_bytes: int
+
+
 class Status(Message, frozen=True):
     """A node, as its operator sees it."""
 
@@ -466,6 +476,7 @@ class Status(Message, frozen=True):
     memory_bytes: int
     links: tuple[LinkStatus, ...]
     helpers: tuple[NodeLoad, ...] = ()  # nodes of the party that stand by, and compute fragments meanwhile
+    children: tuple[ChildStatus, ...] = ()
 
 
 class Doctor(Message, frozen=True):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from junto.children.pool import Pool
 from junto.journal.store import Journal
 from junto.link.links import Links
 from junto.node.spool import Files, SystemFiles
@@ -30,6 +31,8 @@ class Ground:
     """The machine's own by default.
 
     unix_time: the wall clock, which may be wrong and may jump. leads: whether no other node of our party can act now.
+    engine: in this process, as a notebook and a simulator want it; a node of its own process has children for fragments
+    (`process.py`), and lists them in `pools`.
     """
 
     unix_time: Callable[[], float] = time.time
@@ -39,3 +42,4 @@ class Ground:
     links: Callable[..., Links] = Links
     engine: "Callable[[], Engine]" = _duckdb
     leads: Callable[[], bool] = lambda: True
+    pools: tuple[Pool, ...] = ()

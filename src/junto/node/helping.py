@@ -61,7 +61,8 @@ class Helping:
         self._said = ""
         self.handlers = guarded(home.party.name, {methods.PARTY_COMPUTE: self.compute}, _nobody, _nobody)
         memory, threads, spill = settings.memory_bytes, settings.threads, settings.spill_bytes
-        self._limits = Limits(memory, threads, home.cache_path, spill)  # its own folder: `spool/` is the pair's
+        own_folder = home.cache_path  # `spool/` is the pair's
+        self._limits = Limits(memory, threads, own_folder, spill, settings.cpu_seconds)
 
     async def __aenter__(self) -> Self:
         """Remove what an earlier process left."""

@@ -153,6 +153,8 @@ class Node:
         await self.links.close()
         if self.tools is not None:
             self.tools.engine.close()
+        for pool in self.ground.pools:
+            pool.close()
         self.journal.close()
         _log.info("node stopped", party=self.me)
 
@@ -178,7 +180,8 @@ class Node:
         self.keeper = Keeper(self.journal, self.spool)
         remove_leftovers(home.spool_path)
         self.outbox = Outbox(self.spool)
-        self.limits = Limits(settings.memory_bytes, settings.threads, home.spool_path, settings.spill_bytes)
+        memory, threads, spill = settings.memory_bytes, settings.threads, settings.spill_bytes
+        self.limits = Limits(memory, threads, home.spool_path, spill, settings.cpu_seconds)
         handlers: dict[str, Handler] = {}
         self.links = self.ground.links(
             replace(
@@ -521,6 +524,11 @@ class Node:
             open_tasks=len(self.runner.open),
             memory_bytes=_memory_bytes(),
             helpers=self.spreading.shown()[1:],
+            children=tuple(
+                methods.ChildStatus(child.kind, child.pid, child.busy, child.seconds, child.memory_bytes)
+                for pool in self.ground.pools
+                for child in pool.shown()
+            ),
             links=tuple(
                 methods.LinkStatus(
                     party=status.party,

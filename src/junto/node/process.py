@@ -11,12 +11,15 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
 
+from junto.children.pool import Pool
+from junto.engines.base import Engine
 from junto.errors import InvalidInput
 from junto.journal.lease import Lease
 from junto.journal.storage import Storage
@@ -81,14 +84,15 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None, ne
     ending = (signal.SIGTERM, signal.SIGINT)
     for number in ending:
         loop.add_signal_handler(number, stopping.set)
+    ground = _with_children()
     try:
         if settings.shared is None:
             check_alone(home)
-            await _act(home, settings, ready, stopping, Ground(), new_journal)
+            await _act(home, settings, ready, stopping, ground, new_journal)
             return
         only_here = _taken(home)
         async with Standby(home.party.node, settings.shared, give_way) as standby:
-            async with Helping(home, settings, Ground()) as helping:
+            async with Helping(home, settings, ground) as helping:
 
                 def waits(lease: Lease) -> None:
                     _say_standing_by(home, ready, lease)
@@ -96,8 +100,8 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None, ne
 
                 storage = await standby.lead(stopping, waits)
             if storage is not None:
-                ground = Ground(journal=partial(_journal_at, storage), leads=standby.leads)
-                await _act(home, settings, ready, stopping, ground, new_journal)
+                shared = replace(ground, journal=partial(_journal_at, storage), leads=standby.leads)
+                await _act(home, settings, ready, stopping, shared, new_journal)
         os.close(only_here)
     finally:
         for number in ending:  # who calls this in a process of their own is interrupted as before
@@ -126,6 +130,18 @@ async def _act(
             gc.unfreeze()  # what was loaded before is to be let go of in order
             if ready is not None:
                 ready.remove()
+
+
+def _with_children() -> Ground:
+    """The machine's own ground, on which fragments run in children."""
+    fragments = Pool("fragments", "junto.engines.child")
+
+    def engine() -> Engine:
+        from junto.engines.supervised import Supervised  # with the first fragment: an idle node stays small
+
+        return Supervised(fragments)
+
+    return Ground(engine=engine, pools=(fragments,))
 
 
 def _taken(home: Home) -> int:

@@ -30,6 +30,7 @@ secret_file = "keys/hook.key"          # `whsec_…`, beside this file unless th
 kinds       = ["ended", "wait"]        # all but "state" and "step" if there are none
 """
 
+import math
 import os
 import re
 import tomllib
@@ -119,6 +120,11 @@ class NodeSettings:
     webhooks: tuple[Webhook, ...] = ()
     capacity: Capacity = field(default_factory=Capacity)
     shared: Shared | None = None
+
+    @property
+    def cpu_seconds(self) -> int:
+        """What one fragment may have of the processor: all its threads, for as long as the longest task."""
+        return math.ceil(self.longest_seconds * self.threads)
 
 
 def read_settings(path: Path) -> NodeSettings:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source
-from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed, Unavailable
+from junto.errors import Crashed, InvalidInput, JuntoError, PeerFault, StorageFailed, Unavailable
 from junto.link.links import Links
 from junto.logs import logger
 from junto.node import groups
@@ -57,6 +57,7 @@ K = TypeVar("K")
 _MESSAGE_BYTES = 1 << 30
 """The largest message of a protocol that is held in memory."""
 _MOST_TRIES = 6
+_MOST_CRASHES = 2
 _FIRST_PAUSE_SECONDS = 0.2
 """Before a step is tried again; it doubles with each try."""
 
@@ -210,7 +211,7 @@ class Work:
             except StepError as error:
                 tries += 1
                 pause = _FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
-                if not _may_pass(error, self._tools.me) or tries >= _MOST_TRIES or pause >= self._left():
+                if not _may_pass(error, self._tools.me) or tries >= _most_tries(error) or pause >= self._left():
                     raise
                 _log.warning("a step is tried again", task=self._task, step=step.id, reason=str(error))
                 self._job.tried(step.id, tries, error.failure.error)
@@ -530,6 +531,11 @@ class Work:
 def _may_pass(error: StepError, me: PartyId) -> bool:
     """Whether trying again may mend it: what our own disk or engine lacks now, it may have in a moment."""
     return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
+
+
+def _most_tries(error: StepError) -> int:
+    """How often a step is begun: a fragment that ends its process twice would do so again."""
+    return _MOST_CRASHES if isinstance(error.failure.error, Crashed) else _MOST_TRIES
 
 
 def _rows(step: Query, gave: pa.Table | Spooled | Copy) -> int:
