@@ -13,6 +13,7 @@ from junto.errors import InvalidInput, JuntoError, StorageFailed, Unavailable
 from junto.journal.statement import Statement
 from junto.link import methods
 from junto.link.connection import Caller, Link
+from junto.node.clocks import Clocks
 from junto.node.exchange import Outbox, Pull
 from junto.node.facts import Facts
 from junto.node.ledger import Kept, Ledger
@@ -26,7 +27,9 @@ _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
 
 
 def _peers(ledger: Ledger, facts: Facts, runner: Runner, leads: Callable[[], bool] = lambda: True) -> Peers:
-    return Peers(ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None, leads)
+    return Peers(
+        ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None, leads, cast(Clocks, None)
+    )
 
 
 class _Desk:

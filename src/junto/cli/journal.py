@@ -142,6 +142,8 @@ def _describe(path: Path | str, report: Report) -> None:
     print(f"entries      {report.entries}{f' ({kinds})' if kinds else ''}")
     print(f"root         {report.root.hex()}")
     print(f"checkpoints  {report.checkpoints}; the first {report.covered} entries are bound by a signed one")
+    for oddity in report.oddities:
+        print(f"ODD          {oddity}")
     for problem in report.problems:
         print(f"PROBLEM      {problem}")
     if not report.problems:

@@ -61,6 +61,7 @@ class Report:
     checkpoints: int
     covered: int  # how many entries a signed checkpoint binds
     problems: tuple[Problem, ...]
+    oddities: tuple[Problem, ...]  # what does not speak against the journal: a clock that was set back
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class _Walk:
     """What is known after the entries read so far."""
 
     problems: list[Problem] = field(default_factory=list)
+    oddities: list[Problem] = field(default_factory=list)
     keys: KeyRing = field(default_factory=KeyRing)
     charter: Charter | None = None
     owner: Name | None = None
@@ -113,6 +115,7 @@ def verify_journal(
         checkpoints=len(marks),
         covered=covered,
         problems=tuple(walk.problems),
+        oddities=tuple(walk.oddities),
     )
 
 
@@ -208,11 +211,13 @@ def _is_own(walk: _Walk, statement: Statement) -> bool:
 
 
 def _check_order(walk: _Walk, index: int, statement: Statement) -> None:
+    """The tree fixes the order of entries. A clock that was set back between two of them is an oddity, no problem."""
     place, at = walk.last_own.get(statement.author, (0, 0.0))
     if statement.at < at - SKEW_SECONDS:
-        walk.note(index, f"its author dated it {at - statement.at:.0f} s before entry {place}, which comes first")
-    if statement.at > at:
-        walk.last_own[statement.author] = (index, statement.at)
+        node = parse_name(statement.author).node
+        what = f"it is dated {at - statement.at:.0f} s before entry {place}: the clock of node {node} was set back"
+        walk.oddities.append(Problem(index, what))
+    walk.last_own[statement.author] = (index, statement.at)
 
 
 def _check_signature(walk: _Walk, entry: Entry, statement: Statement) -> None:

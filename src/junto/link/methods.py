@@ -20,6 +20,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 # ── between nodes ───────────────────────────────────────────────────────────────────────────────────
 
 PEER_FACTS = "peer.facts"  # () → Envelopes: the datasets and certificates this node has published
+PEER_CLOCK = "peer.clock"  # () → the clock of this node, unix seconds
 PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed

@@ -32,6 +32,7 @@ from junto.node.admission import Admission
 from junto.node.asking import Asking
 from junto.node.busy import AskingAgain
 from junto.node.cache import Cache
+from junto.node.clocks import Clocks
 from junto.node.courier import Courier
 from junto.node.diskwatch import free_bytes, watch_disk
 from junto.node.doctor import Doctor
@@ -132,6 +133,7 @@ class Node:
             raise
         self._start(self._keep_certificate_fresh())
         self._start(self.triggers.run())
+        self._start(self.clocks.run())
         self._start(self.hooks.run())
         self._start(watch_disk(self.me, lambda: free_bytes(self.home.path), self.notices))
         if self.settings.shared is not None:
@@ -229,6 +231,7 @@ class Node:
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
+        self.clocks = Clocks(self.me, self.links, self.notices, self._unix_time, asyncio.get_running_loop().time)
         placing = Placing(lambda: self.facts.view.datasets, self.links.status, self._unix_time)
         peers = Peers(
             self.ledger,
@@ -239,6 +242,7 @@ class Node:
             self.ground.unix_time,
             placing.offered,
             self.ground.leads,
+            self.clocks,
         )
         self._peers = peers
         publishing = Publishing(
@@ -261,6 +265,7 @@ class Node:
             **self.notices.routes,
             **self.notes.routes,
             **self.hooks.routes,
+            **self.clocks.routes,
         }
         handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
 
@@ -349,6 +354,7 @@ class Node:
 
     def _link_up(self, party: PartyId) -> None:
         self.runner.link_changed(party, None)
+        self.clocks.name(party)
         self._start(self._learn_facts(party))
 
     def _link_down(self, party: PartyId, reason: str) -> None:

@@ -14,6 +14,7 @@ from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.logs import logger
+from junto.node.clocks import Clocks
 from junto.node.exchange import Outbox, decode_pull
 from junto.node.facts import FACTS, Facts
 from junto.node.ledger import Kept, Ledger
@@ -51,6 +52,7 @@ class Peers:
         unix_time: Callable[[], float],
         offered: Callable[[PartyId, float], None],
         leads: Callable[[], bool],
+        clocks: Clocks,
     ) -> None:
         """`offered` hears in how many seconds a party says that it can start. `leads`: see `Ground`."""
         self._ledger = ledger
@@ -61,6 +63,7 @@ class Peers:
         self._unix_time = unix_time
         self._offered = offered
         self._leads = leads
+        self._clocks = clocks
         self._taking: set[asyncio.Task[None]] = set()
 
     @property
@@ -194,8 +197,12 @@ class Peers:
             raise InvalidInput(
                 f"{sender} proposes a deadline of {proposal.seconds:g} s; at most {self._longest:g} s here"
             )
-        if statement.at + proposal.seconds + _STALE_SECONDS < self._unix_time():
-            raise InvalidInput(f"{sender} proposes task {statement.task}, whose deadline has passed")
+        asked_at = statement.at - self._clocks.ahead(sender)  # by our clock
+        if asked_at + proposal.seconds + _STALE_SECONDS < self._unix_time():
+            off = self._clocks.words(sender)
+            raise InvalidInput(
+                f"{sender} proposes task {statement.task}, whose deadline has passed{off and f' ({off})'}: ask again"
+            )
         if steps.digest(proposal.plan) != proposal.plan_digest:
             raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
         if proposal.plan.asker != sender or proposal.participants != proposal.plan.parties:

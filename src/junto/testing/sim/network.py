@@ -297,6 +297,7 @@ class SimLink:
     def __init__(self, way: _Way, remote: SimLinks) -> None:
         self.remote = remote
         self.peer: Name = remote.here.identity.name
+        self.clock_ahead_seconds = remote.unix_time() - way.links.unix_time()
         self._way = way
         self._network = way.links.network
         self._down: asyncio.Future[str] = asyncio.get_running_loop().create_future()
