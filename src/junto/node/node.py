@@ -7,7 +7,6 @@ Stop: links, work, courier, journal.
 
 import asyncio
 import os
-import resource
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from junto import __version__
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
@@ -75,7 +73,7 @@ from junto.trust.envelope import key_id
 from junto.trust.identity import public_key_of
 from junto.trust.identity import verify as verify_certificate
 from junto.trust.names import Name, parse_name
-from junto.types import DatasetName, Digest, PartyId, StepId, TaskId
+from junto.types import DatasetName, PartyId, StepId, TaskId
 
 if TYPE_CHECKING:
     from junto.node.work import Tools
@@ -509,48 +507,6 @@ class Node:
 
     # ── the node ────────────────────────────────────────────────────────────────────────────────────
 
-    def status(self) -> methods.Status:
-        """The node, as its operator sees it."""
-        size, root = self.journal.head()
-        listening = self.links.listening
-        return methods.Status(
-            party=self.me,
-            node=self.identity.name.node,
-            software=__version__,
-            pid=os.getpid(),
-            started_at=self.started_at,
-            listening=", ".join(str(address) for address in listening),
-            consortium=self.charter.consortium,
-            charter_version=self.charter.version,
-            charter_digest=Digest(self.charter.digest),
-            certificate_until=self.identity.expires,
-            journal_entries=size,
-            journal_root=root.hex(),
-            datasets=len(self.facts.view.of(self.me)),
-            open_tasks=len(self.runner.open),
-            memory_bytes=_memory_bytes(),
-            helpers=self.spreading.shown()[1:],
-            children=tuple(
-                methods.ChildStatus(child.kind, child.pid, child.busy, child.seconds, child.memory_bytes)
-                for pool in self.ground.pools
-                for child in pool.shown()
-            ),
-            links=tuple(
-                methods.LinkStatus(
-                    party=status.party,
-                    up=status.up,
-                    since=status.since,
-                    detail="" if status.up else status.error,
-                    address=status.address,
-                    dialled=status.dialled,
-                    rtt_seconds=(status.round_trip_ms or 0.0) / 1000,
-                    bytes_in=status.bytes_in,
-                    bytes_out=status.bytes_out,
-                )
-                for status in self.links.status()
-            ),
-        )
-
     async def _keep_certificate_fresh(self) -> None:
         while True:
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS)
@@ -595,12 +551,3 @@ def _spool_key(path: Path, random: Callable[[int], bytes]) -> bytes:
     if not path.exists():
         write_whole(path, random(32), private=True)
     return read_private(path, 64, "spool key")
-
-
-def _memory_bytes() -> int:
-    """Resident memory now; where the system does not tell, the largest it was."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

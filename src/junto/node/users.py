@@ -13,6 +13,7 @@ from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.node.asking import Asking, Wish
 from junto.node.publishing import Publishing
+from junto.node.reporting import status_of
 from junto.node.routes import Method, decoded
 from junto.node.runner import Live
 from junto.node.waits import within
@@ -61,7 +62,7 @@ class Users:
 
     async def status(self, caller: Caller, payload: bytes) -> Answer:
         """The node's state."""
-        return msgspec.json.encode(self._node.status())
+        return msgspec.json.encode(status_of(self._node))
 
     async def datasets(self, caller: Caller, payload: bytes) -> Answer:
         """All parties' datasets."""
