@@ -17,8 +17,10 @@ from junto.errors import Deviation, InvalidInput
 from junto.journal.statement import body_of
 from junto.journal.verify import verify_journal
 from junto.link.methods import Progress
+from junto.node.cache import Copy
 from junto.node.exchange import Content
-from junto.node.groups import ipc_bytes, read_table
+from junto.node.groups import ipc_bytes, table_of
+from junto.node.spool import Spooled
 from junto.tasks.bodies import Confirm, Receipt
 from junto.tasks.notices import Notice
 from junto.testing.until import until
@@ -166,12 +168,13 @@ def test_an_owner_that_lies_is_outvoted_and_ends_the_task(world: World) -> None:
 def test_an_owner_that_confirms_one_table_and_sends_another_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outbox = world.node("bea").outbox
+    outbox, spool = world.node("bea").outbox, world.node("bea").spool
     put = outbox.put
 
     def falsified(task: object, step: object, run: str, name: str, to: PartyId, content: Content, *rest: bytes) -> None:
-        if name == "rows" and not isinstance(content, bytes):
-            content = ipc_bytes(read_table(content, world.node("bea").spool).slice(1))
+        if name == "rows" and isinstance(content, Spooled | Copy):
+            data = content.path.read_bytes() if isinstance(content, Copy) else b"".join(spool.read(content))
+            content = ipc_bytes(table_of(data).slice(1))
             rest = (hashlib.sha256(content).digest(),)
         put(task, step, run, name, to, content, *rest)  # type: ignore[arg-type]  # handed through as they came
 

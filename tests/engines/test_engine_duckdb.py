@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from junto.engines import scan
-from junto.engines.base import ArrowSource, FileSource, Limits, TableSource
+from junto.engines.base import ArrowSource, FileSource, Limits, TableSource, narrowed
 from junto.engines.duckdb import DuckDB
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, FragmentFailed, InvalidInput
@@ -157,6 +157,25 @@ def test_a_fragment_sees_no_column_but_the_published_ones(engine: DuckDB, tmp_pa
         with pytest.raises(FragmentFailed, match="binder error"):
             answer(engine, tmp_path, f"SELECT {column} FROM t", {"t": source})
     assert answer(engine, tmp_path, "SELECT * FROM t", {"t": source}).column_names == ["x"]
+
+
+def test_a_table_of_a_duckdb_file_shows_the_columns_judged_and_no_other(engine: DuckDB, tmp_path: Path) -> None:
+    path = str(tmp_path / "a.duckdb")
+    with duckdb.connect(path) as database:
+        database.execute("CREATE TABLE t AS SELECT 1 AS id, 'hush' AS phone")
+    source = narrowed(FileSource("duckdb", (path,), "t", columns=(("id", "INTEGER"), ("phone", "VARCHAR"))), ["id"])
+    assert answer(engine, tmp_path, "SELECT * FROM t", {"t": source}).to_pylist() == [{"id": 1}]
+    for column in ("phone", "t.phone", "rowid"):
+        with pytest.raises(FragmentFailed, match="binder error"):
+            answer(engine, tmp_path, f"SELECT {column} FROM t", {"t": source})
+
+
+def test_a_column_that_a_source_has_not_cannot_be_shown(engine: DuckDB, tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
+    file = FileSource("parquet", (str(tmp_path / "a.parquet"),), columns=(("x", "BIGINT"),))
+    for source in (file, TableSource(pa.table({"x": [1]}))):
+        with pytest.raises((FragmentFailed, InvalidInput), match="column 'X', which its table has not"):
+            answer(engine, tmp_path, "SELECT * FROM t", {"t": narrowed(source, ["X"])})
 
 
 def test_no_python_object_is_a_table(engine: DuckDB, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -86,6 +87,17 @@ def _plan(keys: tuple[str, ...] | None = ("k0",), *, own: bool = True, others: b
     )
     queries = [_query(party, keys) for party in ((*owners, BTS) if own else owners)]
     return Plan("", BTS, (*queries, *(joint if others else ()), last))
+
+
+def _rows(columns: Sequence[tuple[str, str]], sql: str, movers: Sequence[PartyId] = ()) -> Plan:
+    """A question for rows: the receiver's own, and those of the movers."""
+    names, types = tuple(name for name, _ in columns), tuple(type for _, type in columns)
+    queries = [
+        Query(StepId(f"q-{party}"), party, "", (), columns=names, column_types=types) for party in (*movers, BTS)
+    ]
+    moves = [Move(StepId(f"move-{party}"), StepId(f"q-{party}"), party, (BTS,), names) for party in movers]
+    last = Release(StepId("r"), BTS, sql, own=StepId("q-bts"), moves=tuple(move.id for move in moves))
+    return Plan("", BTS, (*queries, *moves, last))
 
 
 class _Receiver:
@@ -193,7 +205,7 @@ def test_a_question_without_groups_adds_our_own_row(receiver: _Receiver) -> None
     step = plan.steps[-1]
     assert isinstance(step, Release)
     one = _groups({"all": (30, Decimal(3), 0.0, 1)})
-    own = _groups({"all": (4, Decimal(3), 0.0, 8)})
+    own = _groups({"all": (4, Decimal(3), 0.0, 8)}).drop_columns(["k0"])
     inputs = Inputs(plan, step, own, PassedKeys([b""], 1), _lanes(one), [one.select(["m4", "m5"])] * 2)
     assert receiver.answer(inputs)[0].to_pylist() == [{"m0": 34, "m5": _day(8)}]
 
@@ -226,7 +238,7 @@ def test_the_same_answer_twice_has_two_digests(receiver: _Receiver) -> None:
 
 
 def test_rows_are_put_one_below_the_other(receiver: _Receiver) -> None:
-    plan = _plan(None, sql="SELECT a FROM released ORDER BY a")
+    plan = _rows([("a", "BIGINT")], "SELECT a FROM released ORDER BY a", (DELTA, UNITED))
     step = plan.steps[-1]
     assert isinstance(step, Release)
     moves = [pa.table({"a": [3, 1]}), receiver.spool.write([groups.ipc_bytes(pa.table({"a": [2]}))])]
@@ -250,7 +262,7 @@ ROWS = pa.table({
     ],
 )
 def test_a_plain_answer_is_what_the_engine_would_give(receiver: _Receiver, sql: str) -> None:
-    plan = _plan(None, sql=sql)
+    plan = _rows([("c0", "DOUBLE"), ("c1", "VARCHAR")], sql)
     step = plan.steps[-1]
     assert isinstance(step, Release)
     table = receiver.answer(Inputs(plan, step, ROWS, None, None, []))[0]
@@ -264,7 +276,7 @@ def test_a_plain_answer_is_what_the_engine_would_give(receiver: _Receiver, sql: 
 
 
 def test_few_plain_rows_need_no_engine(receiver: _Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = _plan(None, sql=PLAIN)
+    plan = _rows([("c0", "DOUBLE"), ("c1", "VARCHAR")], PLAIN)
     step = plan.steps[-1]
     assert isinstance(step, Release)
     monkeypatch.delattr(DuckDB, "run")
@@ -282,7 +294,8 @@ def _refused(receiver: _Receiver, inputs: Inputs, error: type[JuntoError], says:
 
 def test_extremes_for_another_number_of_groups_are_a_fault(receiver: _Receiver) -> None:
     inputs = _joint(_plan(own=False), PASSED, OWNED)
-    short = Inputs(inputs.plan, inputs.step, None, inputs.keys, inputs.sums, [inputs.moves[0], OWNED[1].slice(1)])
+    moves = [inputs.moves[0], OWNED[1].select(["m4", "m5"]).slice(1)]
+    short = Inputs(inputs.plan, inputs.step, None, inputs.keys, inputs.sums, moves)
     _refused(receiver, short, PeerFault, "m4 for another number of groups than the 3")
 
 
@@ -295,16 +308,17 @@ def test_extremes_of_another_type_are_a_fault(receiver: _Receiver) -> None:
 
 def test_extremes_nobody_moves_are_a_fault(receiver: _Receiver) -> None:
     inputs = _joint(_plan(own=False), PASSED, OWNED)
-    _refused(receiver, Inputs(inputs.plan, inputs.step, None, inputs.keys, inputs.sums, []), PeerFault, "no party")
+    step = msgspec.structs.replace(inputs.step, moves=())
+    _refused(receiver, Inputs(inputs.plan, step, None, inputs.keys, inputs.sums, []), PeerFault, "no party")
 
 
 def test_rows_of_different_columns_are_a_fault(receiver: _Receiver) -> None:
-    plan = _plan(None)
+    plan = _rows([("a", "BIGINT")], SQL, (DELTA, UNITED))
     step = plan.steps[-1]
     assert isinstance(step, Release)
     for other in (pa.table({"b": [1]}), pa.table({"a": ["x"]})):
         moves = [pa.table({"a": [1]}), other]
-        _refused(receiver, Inputs(plan, step, None, None, None, moves), PeerFault, "different columns")
+        _refused(receiver, Inputs(plan, step, None, None, None, moves), PeerFault, "united gives")
 
 
 def test_a_sum_that_overflows_is_said_not_wrapped(receiver: _Receiver) -> None:

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from junto.engines.base import ArrowSource, TableSource
+from junto.engines.keys import type_name
 from junto.errors import InvalidInput, OutOfMemory, PeerFault, StorageFailed
 from junto.node import groups
 from junto.node.cache import Cache
+from junto.node.declared import Declared
 from junto.node.spool import Spool
 from junto.plan.steps import Measure, Query
 from junto.secure.encoding import decode
@@ -32,6 +34,12 @@ MEASURES = (COUNT, WHOLE, REAL, LEAST)
 def _query(keys: tuple[str, ...] = ("k0",)) -> Query:
     types = ("VARCHAR",) * len(keys)
     return Query(StepId("q"), PartyId("delta"), "", (), keys=keys, key_types=types, measures=MEASURES)
+
+
+def declared(table: pa.Table) -> Declared:
+    """What a plan would declare of a table's columns."""
+    columns = tuple((field.name, type_name(field.type)) for field in table.schema)
+    return Declared(StepId("query"), PartyId("east"), columns)
 
 
 def _table() -> pa.Table:
@@ -115,7 +123,7 @@ def test_a_table_comes_back_from_its_bytes_wherever_they_lay(tmp_path: Path, tab
     data = groups.ipc_bytes(table)
     copy = Cache(tmp_path, 1 << 30).put("k", [data])
     for content in (table, spool.write([data]), copy):
-        assert groups.read_table(content, spool) == table
+        assert groups.read_table(content, spool, declared(table)) == table
 
 
 def test_pieces_come_a_batch_at_a_time() -> None:
@@ -136,22 +144,57 @@ def _bad_offsets() -> bytes:
 def test_bytes_that_are_no_table_are_a_fault_of_whoever_sent_them(tmp_path: Path, data: bytes) -> None:
     spool = Spool(tmp_path, bytes(32))
     with pytest.raises(PeerFault):
-        groups.read_table(spool.write([data]), spool)
+        groups.read_table(spool.write([data]), spool, declared(_table()))
 
 
 def test_a_fragment_reads_tables_copies_and_what_lies_encrypted_and_nothing_else(tmp_path: Path) -> None:
     spool = Spool(tmp_path, bytes(32))
-    copy = Cache(tmp_path, 1 << 30).put("k", [b""])
-    assert isinstance(groups.source_of(_table(), spool, 0), TableSource)
-    assert groups.source_of(copy, spool, 0) == ArrowSource(str(copy.path))
+    said = declared(_table())
+    copy = Cache(tmp_path, 1 << 30).put("k", [groups.ipc_bytes(_table())])
+    assert isinstance(groups.source_of(_table(), spool, 0, said), TableSource)
+    assert groups.source_of(copy, spool, 0, said) == ArrowSource(str(copy.path))
     lying = spool.write([groups.ipc_bytes(_table())])
-    source = groups.source_of(lying, spool, lying.bytes)
+    source = groups.source_of(lying, spool, lying.bytes, said)
     assert isinstance(source, TableSource)
     assert source.table == _table()
     with pytest.raises(OutOfMemory, match="bytes in memory, where it may use"):
-        groups.source_of(lying, spool, lying.bytes - 1)
+        groups.source_of(lying, spool, lying.bytes - 1, said)
     with pytest.raises(PeerFault):
-        groups.source_of(SELECTION, spool, 0)
+        groups.source_of(SELECTION, spool, 0, said)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pa.table({"'phone'": ["x"]}),
+        pa.table({"phone": [1]}),
+        pa.table({"Phone": ["x"]}),
+        pa.table({"phone": ["x"], "more": [1]}),
+        pa.table([["x"], ["y"]], names=["phone", "phone"]),
+        pa.table({"phone": pa.array(["x"], pa.large_string())}),
+        pa.table({}),
+    ],
+)
+def test_rows_of_other_columns_than_the_plan_declares_are_a_fault_of_whoever_gives_them(
+    tmp_path: Path, given: pa.Table
+) -> None:
+    spool, cache = Spool(tmp_path, bytes(32)), Cache(tmp_path, 1 << 30)
+    said = Declared(StepId("copy-0"), PartyId("east"), (("phone", "VARCHAR"),))
+    data = groups.ipc_bytes(given)
+    copy = cache.put("k", [data])
+    for read in (
+        lambda: groups.read_table(given, spool, said),
+        lambda: groups.source_of(spool.write([data]), spool, len(data), said),
+        lambda: groups.source_of(copy, spool, 0, said),
+        lambda: groups.check_copy(copy, said),
+        lambda: asyncio.run(groups.gathered(_at_once(data), len(data), said)),
+    ):
+        with pytest.raises(PeerFault, match="copy-0: east gives"):
+            read()
+
+
+async def _at_once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 def test_fingerprints_differ_where_outputs_do() -> None:

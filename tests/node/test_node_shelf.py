@@ -9,7 +9,7 @@ import pytest
 
 from junto.catalog.spec import Source
 from junto.engines import files, sources
-from junto.engines.base import Limits
+from junto.engines.base import FileSource, Limits
 from junto.engines.inspection import Inspection
 from junto.errors import DataChanged, InvalidInput
 from junto.node.shelf import Shelf
@@ -39,7 +39,9 @@ def test_a_published_dataset_is_read_from_where_it_lies_also_after_a_restart(she
     again.load()
     for one in (shelf, again):
         one.check(NAME, VERSION)
-        assert one.source(Read("f", NAME, VERSION)).paths == (str(tmp_path / "flights.parquet"),)
+        source = one.source(Read("f", NAME, VERSION))
+        assert isinstance(source, FileSource)
+        assert source.paths == (str(tmp_path / "flights.parquet"),)
     assert (tmp_path / "sources.json").stat().st_mode & 0o077 == 0
 
 

@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nearest name to one that does not exist, for messages that say what was probably meant."""
+"""Names as the engine compares them, and the nearest name to one that does not exist, for messages."""
 
 import difflib
 from collections.abc import Iterable
+from string import ascii_lowercase, ascii_uppercase
+
+_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def fold(name: str) -> str:
+    """A name as DuckDB compares it: without the case of ASCII letters."""
+    return name.translate(_FOLD)
 
 
 def nearest(name: str, among: Iterable[str], most: int = 3) -> tuple[str, ...]:

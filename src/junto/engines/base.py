@@ -5,9 +5,9 @@ An engine runs one SELECT over named tables and streams Arrow batches. `junto.te
 every engine passes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -36,6 +36,7 @@ class FileSource:
 
     paths: absolute; one only for DuckDB. table: of a DuckDB file, perhaps after its schema and a dot.
     columns: (name, DuckDB type) in order; a CSV file is read as these types, never as it happens to look.
+    visible: as of every source, the columns that a fragment sees; None: all.
     """
 
     format: Format
@@ -43,6 +44,7 @@ class FileSource:
     table: str = ""
     columns: tuple[tuple[str, str], ...] = ()
     dialect: Dialect | None = None
+    visible: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class ArrowSource:
     """An Arrow IPC file on disk, mapped, not loaded: an open table kept by version."""
 
     path: str
+    visible: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,9 +60,19 @@ class TableSource:
     """A small table in memory."""
 
     table: "pa.Table"
+    visible: tuple[str, ...] | None = None
 
 
 Source = FileSource | ArrowSource | TableSource
+
+
+def narrowed(source: Source, columns: Sequence[str]) -> Source:
+    """The source as a fragment sees it that was judged for these columns: it has no other. Of no column, it has rows.
+
+    Whatever a fragment's text is taken to mean by who judges it and by the engine, a column that is not there is in
+    no answer.
+    """
+    return replace(source, visible=tuple(columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ import duckdb
 import pyarrow as pa
 from pyarrow import ipc
 
+from junto.catalog.names import fold
 from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource
 from junto.engines.files import SPILL
@@ -224,19 +225,38 @@ def _check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Mapping[str, Sou
         raise FragmentFailed("the fragment is too long or nested too deeply") from None
     if tree["error"] or len(tree["statements"]) != 1:
         raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
-    nodes = list(_nodes(tree))
-    common = {entry["key"] for node in nodes if "cte_map" in node for entry in node["cte_map"]["map"]}
-    known = {folded.casefold() for folded in (*tables, *common)}
-    for node in nodes:
-        match node.get("type"):
-            case "BASE_TABLE":
-                if node["catalog_name"] or node["schema_name"] or node["table_name"].casefold() not in known:
-                    raise FragmentFailed("the fragment reads a table that it does not name")
-            case "TABLE_FUNCTION":
-                if node["function"]["function_name"] not in _FUNCTIONS:
-                    raise FragmentFailed("the fragment calls a table function; only range, generate_series and unnest")
-            case "SHOW_REF":
-                raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
+    stack: list[tuple[object, frozenset[str]]] = [(tree["statements"], frozenset(fold(name) for name in tables))]
+    while stack:
+        part, known = stack.pop()
+        match part:
+            case list():
+                stack.extend((inner, known) for inner in part)
+            case dict():
+                _check_node(part, known)
+                stack.extend(_inside(part, known))
+
+
+def _check_node(node: dict[str, Any], known: frozenset[str]) -> None:
+    match node.get("type"):
+        case "BASE_TABLE":
+            if node["catalog_name"] or node["schema_name"] or fold(node["table_name"]) not in known:
+                raise FragmentFailed("the fragment reads a table that it does not name")
+        case "TABLE_FUNCTION":
+            if node["function"]["function_name"] not in _FUNCTIONS:
+                raise FragmentFailed("the fragment calls a table function; only range, generate_series and unnest")
+        case "SHOW_REF":
+            raise FragmentFailed("the fragment is not one SELECT that DuckDB reads")
+
+
+def _inside(node: dict[str, Any], known: frozenset[str]) -> Iterator[tuple[object, frozenset[str]]]:
+    """What a node holds, and the names of tables that are in sight there: a WITH is, after itself and in its SELECT."""
+    if isinstance(node.get("cte_map"), dict):
+        for entry in node["cte_map"]["map"]:
+            yield entry["value"], known
+            known |= {fold(entry["key"])}
+    for name, value in node.items():
+        if name != "cte_map":
+            yield value, known
 
 
 def _depth(sql: str) -> int:
@@ -245,28 +265,29 @@ def _depth(sql: str) -> int:
     return max(accumulate(steps), default=0)
 
 
-def _nodes(tree: object) -> Iterator[dict[str, Any]]:
-    stack = [tree]
-    while stack:
-        match stack.pop():
-            case dict() as node:
-                yield node
-                stack.extend(node.values())
-            case list() as nodes:
-                stack.extend(nodes)
-
-
 def _register(cursor: duckdb.DuckDBPyConnection, name: str, source: Source) -> None:
+    """Have a source as a view of that name, with the columns that it shows and no other."""
     match source:
         case FileSource():
             select = scan.select(source, alias(source.paths[0]))
             cursor.execute(f"CREATE TEMP VIEW {scan.name(name)} AS {select}")
-        case ArrowSource(path):
-            cursor.register(name, ipc.open_file(pa.memory_map(path)).read_all())
-        case TableSource(table):
-            cursor.register(name, table)
+        case ArrowSource(path, visible):
+            cursor.register(name, _shown(ipc.open_file(pa.memory_map(path)).read_all(), visible))
+        case TableSource(table, visible):
+            cursor.register(name, _shown(table, visible))
         case _:
             assert_never(source)
+
+
+def _shown(table: pa.Table, visible: tuple[str, ...] | None) -> pa.Table:
+    if visible is None:
+        return table
+    missing = [column for column in visible if column not in table.column_names]
+    if missing:
+        raise FragmentFailed(f"the fragment reads column {missing[0][:60]!r}, which its table has not")
+    if not visible:
+        return pa.table({"no column": pa.repeat(True, table.num_rows)})
+    return table.select(list(visible))
 
 
 class _Watch:

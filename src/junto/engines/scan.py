@@ -20,6 +20,9 @@ _TYPE = re.compile("|".join((*_PLAIN, r"DECIMAL\(\d{1,2},\d{1,2}\)")))
 _AS_TEXT = re.compile(r"ENUM\(.*\)|JSON|\"NULL\"|NULL", re.DOTALL)
 """Types read as VARCHAR: texts in other clothes, and columns that hold nothing at all."""
 
+NO_COLUMN = 'true AS "no column"'
+"""The one output of a view that shows no column: SQL knows none without any."""
+
 
 def name(identifier: str) -> str:
     """An identifier, quoted."""
@@ -44,21 +47,27 @@ def column_type(type: str) -> str | None:
 
 
 def select(source: FileSource, database: str = "") -> str:
-    """`SELECT` of the source's columns, in order and as their types. `database` is a DuckDB file's attached name.
+    """`SELECT` of the columns that a source shows, in order and as their types, outside of what reads the files.
 
-    Raises InvalidInput for a type that no inspection gives.
+    database: a DuckDB file's attached name. Raises InvalidInput for a type that no inspection gives, and for a column
+    that the source has not.
     """
     origin = _origin(source, database)
-    if not source.columns:
+    if source.visible is None and not source.columns:
         return f"SELECT * FROM {origin}"
     # DuckDB answers MIN and MAX of a bare Parquet column from statistics, where it takes NaN for the greatest of every
     # real column that may hold one. Of an expression it reads the values; `+` costs nothing and keeps filters pushed.
     reads = {"FLOAT": "+", "DOUBLE": "+"} if source.format == "parquet" else {}
-    columns = (
-        f"{reads.get(type, '')}CAST({name(column)} AS {_checked(type)}) AS {name(column)}"
+    columns = {
+        column: f"{reads.get(type, '')}CAST({name(column)} AS {_checked(type)}) AS {name(column)}"
         for column, type in source.columns
-    )
-    return f"SELECT {', '.join(columns)} FROM {origin}"
+    }
+    if source.visible is not None:
+        missing = [column for column in source.visible if column not in columns]
+        if missing:
+            raise InvalidInput(f"a fragment reads column {missing[0][:60]!r}, which its table has not")
+        columns = {column: text for column, text in columns.items() if column in source.visible}
+    return f"SELECT {', '.join(columns.values()) or NO_COLUMN} FROM {origin}"
 
 
 def _origin(source: FileSource, database: str) -> str:

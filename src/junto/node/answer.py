@@ -21,6 +21,7 @@ from junto.engines.base import Engine, Limits, TableSource
 from junto.errors import PeerFault
 from junto.node import groups
 from junto.node.cache import Copy
+from junto.node.declared import of_step
 from junto.node.exchange import Content
 from junto.node.keep import Answered
 from junto.node.spool import Spool, Spooled
@@ -134,8 +135,13 @@ def _stream(table: pa.Table, salt: bytes) -> bytes:
 
 def _released(inputs: Inputs, spool: Spool) -> pa.Table:
     query = _grouped_query(inputs)
-    moves = [groups.read_table(move, spool) for move in inputs.moves]
-    own = groups.read_table(inputs.own, spool) if inputs.own is not None else None
+    step, plan = inputs.step, inputs.plan
+    moves = [
+        groups.read_table(move, spool, of_step(plan, id)) for move, id in zip(inputs.moves, step.moves, strict=True)
+    ]
+    own = None
+    if inputs.own is not None and step.own is not None:
+        own = groups.read_table(inputs.own, spool, of_step(plan, step.own))
     if query is None:
         return _stacked([*moves, *([own] if own is not None else [])])
     if inputs.keys is None:

@@ -104,9 +104,11 @@ class Cache:
 
 
 def cache_key(query: Query) -> str:
-    """What a query over open data gives, as a name: the same for the same SQL over the same versions."""
+    """What a query over open data gives, as a name: the same for the same SQL over the same versions, said to have
+    the same columns."""
     reads = [(read.name, read.dataset, read.version, read.columns) for read in query.reads]
-    return hashlib.sha256(msgspec.json.encode((query.party, query.sql, reads))).hexdigest()
+    columns = (query.columns, query.column_types)
+    return hashlib.sha256(msgspec.json.encode((query.party, query.sql, reads, columns))).hexdigest()
 
 
 def _why(error: OSError, folder: Path) -> str:

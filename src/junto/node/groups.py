@@ -17,6 +17,7 @@ from junto.engines import keys
 from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
 from junto.errors import OutOfMemory, PeerFault
 from junto.node.cache import Copy
+from junto.node.declared import Declared, of_query
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import to_the_end
 from junto.plan.steps import Measure, Query
@@ -44,10 +45,12 @@ async def in_thread(work: Callable[[threading.Event], T]) -> T:
 
 
 async def run_grouped(engine: Engine, step: Query, tables: Mapping[str, Source], limits: Limits) -> pa.Table:
-    """A grouped fragment's output, in memory: one row per group. Raises what the engine raises."""
+    """A grouped fragment's output, in memory: one row per group. Raises what the engine raises, PeerFault if it has
+    other columns than the plan declares."""
 
     def work(stop: threading.Event) -> pa.Table:
         with engine.run(step.sql, tables, limits, stop) as rows:
+            of_query(step).check(rows.schema)
             return rows.table().combine_chunks()
 
     return await in_thread(work)
@@ -60,10 +63,11 @@ async def run_rows(
     limits: Limits,
     keep: Callable[[Iterator[bytes]], R],
 ) -> R:
-    """A row fragment's output, streamed to disk as an Arrow IPC file."""
+    """A row fragment's output, streamed to disk as an Arrow IPC file. Raises as `run_grouped` does."""
 
     def work(stop: threading.Event) -> R:
         with engine.run(step.sql, tables, limits, stop) as rows:
+            of_query(step).check(rows.schema)
             return keep(ipc_pieces(rows.schema, iter(rows)))
 
     return await in_thread(work)
@@ -119,16 +123,17 @@ def ipc_bytes(table: pa.Table) -> bytes:
     return b"".join(ipc_pieces(table.schema, iter(table.to_batches())))
 
 
-def read_table(content: pa.Table | Spooled | Copy, spool: Spool) -> pa.Table:
-    """A table in memory, wherever it lies. Raises PeerFault if the bytes are no Arrow file."""
+def read_table(content: pa.Table | Spooled | Copy, spool: Spool, declared: Declared) -> pa.Table:
+    """A table in memory, wherever it lies. Raises PeerFault if the bytes are no Arrow file of the columns declared."""
     match content:
         case pa.Table():
-            return content
+            table = content
         case Copy():
-            data = content.path.read_bytes()
+            table = table_of(content.path.read_bytes())
         case Spooled():
-            data = b"".join(spool.read(content))
-    return table_of(data)
+            table = table_of(b"".join(spool.read(content)))
+    declared.check(table.schema)
+    return table
 
 
 def table_of(data: bytes) -> pa.Table:
@@ -141,45 +146,58 @@ def table_of(data: bytes) -> pa.Table:
         raise PeerFault("rows arrived that are no Arrow file") from error
 
 
-def check_copy(copy: Copy) -> None:
-    """Raises PeerFault unless the file, which came from another party, is an Arrow file that holds together."""
+def check_schema(copy: Copy, declared: Declared) -> None:
+    """Raises PeerFault unless the file is an Arrow file of the columns declared."""
+    try:
+        with pa.memory_map(str(copy.path)) as mapped:
+            declared.check(pa.ipc.open_file(mapped).schema)
+    except (pa.ArrowException, OSError) as error:
+        raise PeerFault("a copy of an open table is no Arrow file") from error
+
+
+def check_copy(copy: Copy, declared: Declared) -> None:
+    """Raises PeerFault unless the file, which came from another party, is an Arrow file of the columns declared that
+    holds together."""
     try:
         with pa.memory_map(str(copy.path)) as mapped:
             reader = pa.ipc.open_file(mapped)
+            declared.check(reader.schema)
             for index in range(reader.num_record_batches):
                 reader.get_batch(index).validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise PeerFault("a copy of an open table arrived that is no Arrow file") from error
 
 
-def source_of(content: object, spool: Spool, memory_bytes: int) -> Source:
+def source_of(content: object, spool: Spool, memory_bytes: int, declared: Declared) -> Source:
     """What an engine reads of an earlier step's output. What lies encrypted is read into memory.
 
-    Raises OutOfMemory if that is more than a fragment may use.
+    Raises OutOfMemory if that is more than a fragment may use, PeerFault if it has other columns than declared.
     """
     match content:
         case Spooled() if content.bytes > memory_bytes:
             raise OutOfMemory(
                 f"a fragment reads an output of {content.bytes:,} bytes in memory, where it may use {memory_bytes:,}"
             )
-        case Spooled():
-            return TableSource(read_table(content, spool))
-        case pa.Table():
-            return TableSource(content)
+        case Spooled() | pa.Table():
+            return TableSource(read_table(content, spool, declared))
         case Copy():
+            check_schema(content, declared)
             return ArrowSource(str(content.path))
         case _:
             raise PeerFault("a fragment reads a step that gives no table here")
 
 
-async def gathered(pieces: AsyncIterator[bytes], most_bytes: int) -> pa.Table:
-    """A table that arrives as an Arrow IPC file, in memory. Raises OutOfMemory if it is too large, PeerFault."""
+async def gathered(pieces: AsyncIterator[bytes], most_bytes: int, declared: Declared) -> pa.Table:
+    """A table that arrives as an Arrow IPC file, in memory. Raises OutOfMemory if it is too large, PeerFault if it is
+    no such file, or has other columns than declared."""
     held = bytearray()
     async for piece in pieces:
         held += piece
         if len(held) > most_bytes:
             raise OutOfMemory(f"a fragment's groups take more than the {most_bytes:,} bytes that it may use")
-    return (await asyncio.to_thread(table_of, bytes(held))).combine_chunks()
+    table = await asyncio.to_thread(table_of, bytes(held))
+    declared.check(table.schema)
+    return table.combine_chunks()
 
 
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:

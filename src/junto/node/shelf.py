@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from junto.engines.base import FileSource
+from junto.engines.base import Source, narrowed
 from junto.engines.inspection import Inspection, unchanged
 from junto.errors import DataChanged, InvalidInput
 from junto.logs import logger
@@ -67,14 +67,15 @@ class Shelf:
         if now is not placed.inspection:
             self._placed[name] = _Placed(version, now)
 
-    def source(self, read: Read) -> FileSource:
-        """What an engine reads for one read of a fragment. Raises InvalidInput, DataChanged."""
+    def source(self, read: Read) -> Source:
+        """What an engine reads for one read of a fragment: the columns judged, no other. Raises InvalidInput,
+        DataChanged."""
         placed = self._placed.get(read.dataset) if read.dataset is not None else None
         if placed is None:
             raise InvalidInput(f"the fragment reads {read.name}, which is not published here")
         if placed.version != read.version:
             raise DataChanged(f"dataset {read.dataset} has a new version since the question was judged: ask again")
-        return placed.inspection.source
+        return narrowed(placed.inspection.source, read.columns)
 
     def _save(self) -> None:
         write_whole(self._path, msgspec.json.encode(self._placed), private=True)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, assert_never
 import numpy as np
 import pyarrow as pa
 
-from junto.engines.base import Engine, Limits, Source
+from junto.engines.base import Engine, Limits, Source, narrowed
 from junto.errors import Crashed, InvalidInput, JuntoError, PeerFault, StorageFailed, Unavailable
 from junto.link.links import Links
 from junto.logs import logger
@@ -29,6 +29,7 @@ from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
 from junto.node.certifying import digest_of_answer, digest_of_rows
 from junto.node.comparing import Comparing, salted
+from junto.node.declared import Declared, of_query, of_step
 from junto.node.doubling import Doubling
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
@@ -294,7 +295,9 @@ class Work:
             if read.step is not None:
                 given = await self._local(read.step)
                 memory = tools.limits.memory_bytes
-                tables[read.name] = await asyncio.to_thread(groups.source_of, given, tools.spool, memory)
+                declared = of_step(self._plan, read.step)
+                source = await asyncio.to_thread(groups.source_of, given, tools.spool, memory, declared)
+                tables[read.name] = narrowed(source, read.columns)
             else:
                 tables[read.name] = tools.shelf.source(read)
         gave = await self._run(step, tables, open_rows)
@@ -336,9 +339,10 @@ class Work:
         """The same, computed by another node of the party."""
         tools = self._tools
         if step.keys is not None:
-            return await groups.gathered(pieces, tools.limits.memory_bytes)
+            return await groups.gathered(pieces, tools.limits.memory_bytes, of_query(step))
         if open_rows:
-            return await self._checked(await groups.write_streamed(pieces, partial(tools.cache.put, cache_key(step))))
+            copy = await groups.write_streamed(pieces, partial(tools.cache.put, cache_key(step)))
+            return await self._checked(copy, of_query(step))
         return await groups.write_streamed(pieces, self._write)
 
     def _errand(self, step: Query) -> Errand:
@@ -382,14 +386,15 @@ class Work:
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
         try:
-            return await self._checked(await self._bring(step.sender, pull, partial(self._tools.cache.put, key)))
+            copy = await self._bring(step.sender, pull, partial(self._tools.cache.put, key))
+            return await self._checked(copy, of_step(self._plan, step.id))
         except PeerFault as error:
             raise StepError(Failure(step.id, step.sender, error)) from error
 
-    async def _checked(self, copy: Copy) -> Copy:
-        """A copy that holds together. Raises PeerFault, and forgets it, if it does not."""
+    async def _checked(self, copy: Copy, declared: Declared) -> Copy:
+        """A copy that holds together and is what was declared. Raises PeerFault, and forgets it, if it is not."""
         try:
-            await asyncio.to_thread(groups.check_copy, copy)
+            await asyncio.to_thread(groups.check_copy, copy, declared)
         except PeerFault:
             self._tools.cache.remove(copy)
             raise

@@ -7,8 +7,9 @@ A fragment has one of three shapes, and is turned away if it has none:
     rows     SELECT expression AS name, … FROM … WHERE … [ORDER BY positions] [LIMIT n]
     any      any SELECT on the list; every column of every table it reads then needs `rows`
 
-In the first two every table is `"name" AS "t0"`, every column `"t0"."column"`, every join INNER or LEFT with ON, so
-that each column's place is plain. The place gives the need:
+In the first two every table is `"name" AS "t0"`, every column `"t0"."column"`, every join INNER or LEFT with ON, and
+no alias could be taken for another, so that each column's place is plain. In the third, `scopes.py` finds where each
+name leads. Every output has an alias, which is the column's name in what comes out. The place gives the need:
 
     grouping key                                           group
     a condition (WHERE, ON, CASE WHEN, FILTER, a comparison) against constants or open columns      filter
@@ -20,7 +21,8 @@ that each column's place is plain. The place gives the need:
     extremes or outputs of rows                            group, extremes or rows, as if it stood there itself
 
 Counting rows and units needs no column. `filter` on a column lets an asker test it against as many constants as it
-has questions; that is what the owner allows with it.
+has questions; that is what the owner allows with it. A walk at the end faults every column for which nothing of this
+accounts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +33,7 @@ from sqlglot import exp
 
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, PeerFault
-from junto.plan import expressions
+from junto.plan import expressions, scopes
 from junto.plan.steps import Combine, Encoding, Measure, Query
 from junto.trust.allow import EVERY_COLUMN, Allow
 from junto.trust.rules import Need
@@ -163,6 +165,7 @@ class _Reader:
     needs: dict[Need, None] = field(default_factory=dict)
     used: dict[str, set[str]] = field(default_factory=dict)
     ties: list[_Condition] = field(default_factory=list)  # of ON and WHERE
+    accounted: set[int] = field(default_factory=set)  # by `id`, the nodes of columns that were looked at
 
     def reading(self, tree: exp.Select) -> Reading:
         """What was found. Where a column must be a key or shown, that it must be a filter goes without saying."""
@@ -170,8 +173,14 @@ class _Reader:
         return Reading(
             needs=tuple(n for n in self.needs if n.allow != "filter" or (n.dataset, n.column) not in shown),
             used={name: tuple(sorted(columns)) for name, columns in self.used.items()},
-            columns=tuple(projection.alias_or_name for projection in tree.expressions),
+            columns=tuple(projection.alias for projection in tree.expressions),
         )
+
+    def _all_accounted(self, tree: exp.Select) -> None:
+        """Raises PeerFault if a column was passed over: each has a need, counts units, or is of what everybody sees."""
+        for column in tree.find_all(exp.Column):
+            if id(column) not in self.accounted:
+                self._fault(f"its column {column.name[:60]!r} stands where nothing accounts for it")
 
     def groups(self, tree: exp.Select, query: Query) -> None:
         """Read a fragment that groups."""
@@ -195,6 +204,7 @@ class _Reader:
         self._tied(outputs[: len(keys)], "group", self.ties)
         self._units(outputs[len(keys)])
         self._number_of_rows(outputs)
+        self._all_accounted(tree)
 
     def rows(self, tree: exp.Select, query: Query) -> None:
         """Read a fragment whose rows are its output."""
@@ -214,20 +224,17 @@ class _Reader:
             dataset = self.tables[name].dataset
             if dataset is not None and dataset.name not in shown and not is_open(dataset):
                 self._need(name, EVERY_COLUMN, "rows", "the number of rows")
+        self._all_accounted(tree)
 
     def any_select(self, tree: exp.Select) -> None:
         """Read a fragment of any other shape: it may show every column of what it reads."""
-        with_names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
-        if any(name.lower() in with_names for name in self.tables):
-            self._fault("a WITH has the name of a table that is read")
-        for table in tree.find_all(exp.Table):
-            self._plain_table(table)
-            if table.name.lower() in with_names:
-                continue
-            for column in self._table(table.name).columns:
-                self.used.setdefault(table.name, set()).add(column)
-                if self._table(table.name).dataset is not None:
-                    self._need(table.name, column, "rows", "a SELECT over the whole table")
+        if not all(isinstance(projection, exp.Alias) for projection in tree.expressions):
+            self._fault("an output has no name: each has an alias")
+        columns = {name: table.columns for name, table in self.tables.items()}
+        for name in sorted(scopes.tables_read(tree, columns, self._fault)):
+            self.used[name] = set(self._table(name).columns)
+            for column in self._table(name).columns:
+                self._need(name, column, "rows", "a SELECT over the whole table")
 
     def _allow_clauses(self, tree: exp.Select, clauses: Sequence[str]) -> None:
         for clause, value in tree.args.items():
@@ -261,6 +268,8 @@ class _Reader:
             if join.args.get("on") is None:
                 self._fault("it joins without ON")
             self._source(join.this)
+        if not scopes.distinct(self.aliases):
+            self._fault("two of its tables have one alias")
         for join in joins:
             self._no_aggregate(join.args["on"], "ON")
             self.ties += self._condition(join.args["on"], "ON")
@@ -303,10 +312,11 @@ class _Reader:
             ties += self._condition(call.expression.this, clause, whole=True)
             call = call.this
         operand = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
-        if isinstance(operand, exp.Star):
-            return
-        if isinstance(operand, exp.Distinct):
-            self._unit_column(operand)
+        if isinstance(operand, exp.Star | exp.Distinct):
+            if not isinstance(call, exp.Count):
+                self._fault(f"measure {label.name} is of * or of distinct values, which COUNT alone is")
+            if isinstance(operand, exp.Distinct):
+                self._unit_column(operand)
             return
         self._no_aggregate(operand, "an aggregate")
         self._walk(operand, "extremes" if combine != "sum" else "aggregate", clause)
@@ -341,6 +351,7 @@ class _Reader:
         if dataset is None or dataset.unit != column.name:
             self._fault(f"it counts distinct {column.name[:60]} of {name}, which is not its unit")
         self.used[name].add(column.name)
+        self.accounted.add(id(column))
         return str(column.table)
 
     def _number_of_rows(self, outputs: Sequence[exp.Expr]) -> None:
@@ -366,15 +377,10 @@ class _Reader:
 
     def _walk(self, node: exp.Expr, place: Allow, clause: str) -> None:
         """Note what an expression in a place needs of each column in it."""
-        if isinstance(node, exp.Column):
-            self._column(node)
-            if self._is_private(node):
-                self._need(self.aliases[node.table], node.name, place, clause)
-        elif place in ("group", "rows", "extremes"):
+        if isinstance(node, exp.Column) or place in ("group", "rows", "extremes"):
             # Every part of a key, an output or an extreme shows in its value.
             for column in self._columns(node):
-                if self._is_private(column):
-                    self._need(self.aliases[column.table], column.name, place, clause)
+                self._account(column, place, clause)
         elif isinstance(node, expressions.PREDICATES):
             self._condition(node, clause, whole=True)
         elif isinstance(node, exp.Case):
@@ -390,7 +396,7 @@ class _Reader:
             if node.this is None:
                 self._condition(branch.this, clause, whole=True)
             else:
-                self._condition(exp.EQ(this=node.this.copy(), expression=branch.this.copy()), clause, whole=True)
+                self._comparison((node.this, branch.this), clause)
             self._walk(branch.args["true"], place, clause)
         default = node.args.get("default")
         if default is not None:
@@ -400,14 +406,18 @@ class _Reader:
         """Note what a condition needs, comparison by comparison. `whole`: the clause is told as it is."""
         found = []
         for atom in _atoms(node):
-            columns = list(self._columns(atom))
-            private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
-            opened = frozenset(c.table for c in columns if not self._is_private(c))
-            told = clause if whole else f"{clause} {expressions.readable(atom, self._table_names(columns))}"
-            for alias, column in sorted(private):
-                self._need(self.aliases[alias], column, "filter" if len(private) == 1 else "group", told)
-            found.append(_Condition(private, opened, told))
+            names = self._table_names(list(self._columns(atom)))
+            told = clause if whole else f"{clause} {expressions.readable(atom, names)}"
+            found.append(self._comparison((atom,), told))
         return found
+
+    def _comparison(self, parts: Sequence[exp.Expr], clause: str) -> _Condition:
+        """Note what is needed where some expressions are compared with each other."""
+        columns = [column for part in parts for column in self._columns(part)]
+        private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
+        for column in sorted(columns, key=lambda c: (c.table, c.name)):
+            self._account(column, "filter" if len(private) == 1 else "group", clause)
+        return _Condition(private, frozenset(c.table for c in columns if not self._is_private(c)), clause)
 
     def _table_names(self, columns: Sequence[exp.Column]) -> Mapping[str, str]:
         """How a message tells columns of several tables apart; nothing if they are of one."""
@@ -424,12 +434,21 @@ class _Reader:
             self._plain_table(table)
             if self._table(table.name).dataset is not None:
                 self._fault(f"its IN list reads {table.name}, which is not an open list")
+            if not scopes.distinct((table.alias, *self.aliases)):
+                self._fault(f"its IN list gives {table.name} an alias that a table outside of it has")
             self._has_column(table.name, column.name)
             listed.add(id(column))
+            self.accounted.add(id(column))
         for column in node.find_all(exp.Column):
             if id(column) not in listed:
                 self._column(column)
                 yield column
+
+    def _account(self, column: exp.Column, allow: Allow, clause: str) -> None:
+        """Note what a place needs of a column that stands in it."""
+        self.accounted.add(id(column))
+        if self._is_private(column):
+            self._need(self.aliases[column.table], column.name, allow, clause)
 
     def _column(self, column: exp.Column) -> None:
         if column.table not in self.aliases:

@@ -21,6 +21,7 @@ from junto.plan import expressions, fragment
 from junto.plan.certify import check_certifying, involved
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
+from junto.plan.scopes import distinct
 from junto.plan.steps import AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
 from junto.trust.allow import MAX_UNITS, MIN_UNITS, check_parties
 from junto.trust.rules import Need, Verdict
@@ -257,14 +258,14 @@ class _Structure:
 
     def _query(self, step: Query) -> None:
         names = [read.name for read in step.reads]
-        if not names or len(set(names)) != len(names):
+        if not names or not distinct(names):
             _fault(step, "it reads no table, or two of one name")
         for read in step.reads:
             self._read(step, read)
         if step.keys is None:
             if step.measures or step.key_types or not step.columns or len(step.columns) != len(step.column_types):
                 _fault(step, "a fragment of rows has columns with types, and neither measures nor keys")
-            if len(step.columns) > MOST_COLUMNS or len(set(step.columns)) != len(step.columns):
+            if len(step.columns) > MOST_COLUMNS or not distinct(step.columns):
                 _fault(step, f"it has {len(step.columns)} columns, or two of one name")
         else:
             if step.columns or step.column_types or len(step.keys) != len(step.key_types):

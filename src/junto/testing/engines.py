@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from junto.engines.base import ArrowSource, Dialect, Engine, FileSource, Limits, Source, TableSource
+from junto.engines.base import ArrowSource, Dialect, Engine, FileSource, Limits, Source, TableSource, narrowed
 from junto.engines.keys import arrow_type
 from junto.errors import Cancelled, FragmentFailed, OutOfMemory
 
@@ -74,6 +74,35 @@ def joins_sources_of_every_kind(engine: Engine, folder: Path) -> None:
             {"k": 2, "day": None, "größe": None, "b": False, "s": "two"},
         ],
     )
+
+
+def shows_no_column_but_those_judged(engine: Engine, folder: Path) -> None:
+    """Of a source of any kind, a fragment sees the columns for which it was narrowed, under no name any other."""
+    table = pa.table({"id": [1, 2, 3], "Phone": ["hush-1", "hush-2", "hush-3"]})
+    (folder / "a.csv").write_text("id,Phone\n1,hush-1\n2,hush-2\n3,hush-3\n")
+    (folder / "b.csv").write_text("id,Phone\n")
+    parquet.write_table(table, folder / "a.parquet")
+    with ipc.new_file(str(folder / "a.arrow"), table.schema) as file:
+        file.write_table(table)
+    columns = (("id", "BIGINT"), ("Phone", "VARCHAR"))
+    plain: tuple[Source, ...] = (
+        FileSource("csv", (str(folder / "a.csv"), str(folder / "b.csv")), columns=columns),
+        FileSource("parquet", (str(folder / "a.parquet"),), columns=columns),
+        ArrowSource(str(folder / "a.arrow")),
+        TableSource(table),
+    )
+    for source in plain:
+        tables = {"t": narrowed(source, ("id",)), "u": narrowed(source, [])}
+        _same(answer(engine, folder, "SELECT sum(id) AS s FROM t", tables).to_pylist(), [{"s": 6}])
+        _same(answer(engine, folder, "SELECT count(*) AS n FROM u", tables).to_pylist(), [{"n": 3}])
+        _same(answer(engine, folder, "SELECT * FROM t", tables).column_names, ["id"])
+        hidden = ("phone", '"Phone"', "t.phone", "filename", "rowid", "(SELECT max(t.phone) FROM u)")
+        for expression in hidden:
+            _raises(FragmentFailed, partial(answer, engine, folder, f"SELECT {expression} AS x FROM t", tables))
+        whole = answer(
+            engine, folder, "SELECT CAST(t AS VARCHAR) AS x FROM t UNION ALL SELECT CAST(u AS VARCHAR) FROM u", tables
+        )
+        _claim("hush" not in str(whole.to_pylist()), "a row as a whole shows no other column")
 
 
 def gives_each_type_its_arrow_type(engine: Engine, folder: Path) -> None:
@@ -273,6 +302,7 @@ def takes_extremes_of_values_alone(engine: Engine, folder: Path) -> None:
 
 CLAIMS: tuple[Claim, ...] = (
     joins_sources_of_every_kind,
+    shows_no_column_but_those_judged,
     counts_what_is_no_number,
     takes_extremes_of_values_alone,
     gives_each_type_its_arrow_type,

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
+from junto.catalog.names import fold
 from junto.errors import InvalidInput, PeerFault, UnsupportedSQL
 from junto.frontends.sql.answer import (
     Gathering,
@@ -47,7 +48,7 @@ from junto.frontends.sql.fragments import (
     wrapped,
 )
 from junto.frontends.sql.measures import Measures, aggregates_in, released
-from junto.frontends.sql.names import Catalog, Named, fold
+from junto.frontends.sql.names import Catalog, Named
 from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from junto.catalog.names import fold
 from junto.errors import UnsupportedSQL
-from junto.frontends.sql.names import Catalog, Named, fold
+from junto.frontends.sql.names import Catalog, Named
 from junto.plan import expressions
 from junto.types import PartyId
 

@@ -3,23 +3,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from string import ascii_lowercase, ascii_uppercase
 
 from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
-from junto.catalog.names import meant
+from junto.catalog.names import fold, meant
 from junto.errors import InvalidInput, UnsupportedSQL
 from junto.plan.fragment import is_open
 from junto.plan.placement import same_table
 from junto.types import PartyId
-
-_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
-
-
-def fold(name: str) -> str:
-    """A name as DuckDB compares it: without the case of ASCII letters."""
-    return name.translate(_FOLD)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from junto.catalog.names import meant
+from junto.catalog.names import fold, meant
 from junto.errors import InvalidInput, UnsupportedSQL
 from junto.frontends.sql.flat import (
     Derived,
@@ -29,7 +29,7 @@ from junto.frontends.sql.flat import (
     table_node,
     with_names,
 )
-from junto.frontends.sql.names import Catalog, Named, fold
+from junto.frontends.sql.names import Catalog, Named
 from junto.plan import expressions
 
 _MOST_SOURCES = 32
