@@ -29,7 +29,8 @@ _PEOPLE = pa.table(
     }
 )
 _RULES: list[dict[str, object]] = [
-    *({"columns": ["dept"], "allow": kind} for kind in ("group", "filter", "extremes")),
+    {"columns": ["dept"], "allow": "group"},
+    {"columns": ["dept"], "allow": "extremes"},
     {"columns": ["salary"], "allow": "aggregate"},
 ]
 _JOINED = "SELECT MAX(g.phone) AS m FROM people p JOIN got g ON p.dept = g.dept"
@@ -66,7 +67,8 @@ def _crafted(
         match step:
             case Query(id="open-0"):
                 names = columns or step.columns
-                changed.append(msgspec.structs.replace(step, sql=opened or step.sql, columns=names))
+                types = ("VARCHAR",) * len(names)
+                changed.append(msgspec.structs.replace(step, sql=opened or step.sql, columns=names, column_types=types))
             case Move(id="copy-0"):
                 changed.append(msgspec.structs.replace(step, columns=columns or step.columns))
             case Query(keys=keys) if keys is not None:
@@ -202,7 +204,7 @@ def test_a_view_without_the_column_stops_what_a_reviewer_lets_through(
     world: Pooled, monkeypatch: pytest.MonkeyPatch, crafted: Callable[[Pooled], Plan]
 ) -> None:
     monkeypatch.setattr(Declared, "check", lambda declared, schema: None)
-    with pytest.raises(JuntoError, match="binder error"):
+    with pytest.raises(JuntoError, match=r"binder error|which its table has not"):
         _answer(world, crafted(world))
 
 
