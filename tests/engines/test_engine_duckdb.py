@@ -174,7 +174,7 @@ def test_a_column_that_a_source_has_not_cannot_be_shown(engine: DuckDB, tmp_path
     parquet.write_table(pa.table({"x": [1]}), tmp_path / "a.parquet")
     file = FileSource("parquet", (str(tmp_path / "a.parquet"),), columns=(("x", "BIGINT"),))
     for source in (file, TableSource(pa.table({"x": [1]}))):
-        with pytest.raises((FragmentFailed, InvalidInput), match="column 'X', which its table has not"):
+        with pytest.raises(InvalidInput, match="column 'X', which its table has not"):
             answer(engine, tmp_path, "SELECT * FROM t", {"t": narrowed(source, ["X"])})
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from junto.errors import InvalidInput
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -36,7 +38,7 @@ class FileSource:
 
     paths: absolute; one only for DuckDB. table: of a DuckDB file, perhaps after its schema and a dot.
     columns: (name, DuckDB type) in order; a CSV file is read as these types, never as it happens to look.
-    visible: as of every source, the columns that a fragment sees; None: all.
+    visible: the columns that a fragment sees; None: all.
     """
 
     format: Format
@@ -60,19 +62,34 @@ class TableSource:
     """A small table in memory."""
 
     table: "pa.Table"
-    visible: tuple[str, ...] | None = None
 
 
 Source = FileSource | ArrowSource | TableSource
+
+
+NO_COLUMN = "no column"
+"""What the one column of a source is called that shows none: SQL knows no table without any."""
 
 
 def narrowed(source: Source, columns: Sequence[str]) -> Source:
     """The source as a fragment sees it that was judged for these columns: it has no other. Of no column, it has rows.
 
     Whatever a fragment's text is taken to mean by who judges it and by the engine, a column that is not there is in
-    no answer.
+    no answer. Raises InvalidInput for a column that a table in memory has not; an engine does for the others.
     """
+    if isinstance(source, TableSource):
+        return TableSource(shown(source.table, columns))
     return replace(source, visible=tuple(columns))
+
+
+def shown(table: "pa.Table", columns: Sequence[str]) -> "pa.Table":
+    """The table with these columns alone. Raises InvalidInput if it lacks one."""
+    import pyarrow as pa  # with the first table, not with the seam
+
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise InvalidInput(f"a fragment reads column {missing[0][:60]!r}, which its table has not")
+    return table.select(list(columns)) if columns else pa.table({NO_COLUMN: pa.repeat(True, table.num_rows)})
 
 
 @dataclass(frozen=True, slots=True)

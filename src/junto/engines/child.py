@@ -14,7 +14,7 @@ import pyarrow as pa
 from junto.children import inside
 from junto.children.pipe import Broken, Pipe, never
 from junto.engines import wire
-from junto.engines.base import ArrowSource, Limits, Source, TableSource
+from junto.engines.base import Limits, Source, TableSource
 from junto.engines.duckdb import DuckDB
 from junto.errors import FragmentFailed, JuntoError, OutOfMemory
 
@@ -32,7 +32,7 @@ def serve(pipe: Pipe) -> None:
             raise Broken("the other side begins with no fragment")
         tables: dict[str, Source] = {
             **message.files,
-            **{name: ArrowSource(path) for name, path in message.mapped.items()},
+            **message.mapped,
             **{name: TableSource(_table(pipe)) for name in message.tables},
         }
         _limit(message)

@@ -29,7 +29,7 @@ from pyarrow import ipc
 
 from junto.catalog.names import fold
 from junto.engines import scan
-from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource
+from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource, shown
 from junto.engines.files import SPILL
 from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
 
@@ -272,22 +272,12 @@ def _register(cursor: duckdb.DuckDBPyConnection, name: str, source: Source) -> N
             select = scan.select(source, alias(source.paths[0]))
             cursor.execute(f"CREATE TEMP VIEW {scan.name(name)} AS {select}")
         case ArrowSource(path, visible):
-            cursor.register(name, _shown(ipc.open_file(pa.memory_map(path)).read_all(), visible))
-        case TableSource(table, visible):
-            cursor.register(name, _shown(table, visible))
+            table = ipc.open_file(pa.memory_map(path)).read_all()
+            cursor.register(name, table if visible is None else shown(table, visible))
+        case TableSource(table):
+            cursor.register(name, table)
         case _:
             assert_never(source)
-
-
-def _shown(table: pa.Table, visible: tuple[str, ...] | None) -> pa.Table:
-    if visible is None:
-        return table
-    missing = [column for column in visible if column not in table.column_names]
-    if missing:
-        raise FragmentFailed(f"the fragment reads column {missing[0][:60]!r}, which its table has not")
-    if not visible:
-        return pa.table({"no column": pa.repeat(True, table.num_rows)})
-    return table.select(list(visible))
 
 
 class _Watch:

@@ -7,7 +7,7 @@ Everything pasted into SQL passes through here: names are quoted, texts escaped,
 import re
 from collections.abc import Iterable
 
-from junto.engines.base import Dialect, FileSource
+from junto.engines.base import NO_COLUMN, Dialect, FileSource
 from junto.errors import InvalidInput
 
 _PLAIN = (
@@ -19,9 +19,6 @@ _PLAIN = (
 _TYPE = re.compile("|".join((*_PLAIN, r"DECIMAL\(\d{1,2},\d{1,2}\)")))
 _AS_TEXT = re.compile(r"ENUM\(.*\)|JSON|\"NULL\"|NULL", re.DOTALL)
 """Types read as VARCHAR: texts in other clothes, and columns that hold nothing at all."""
-
-NO_COLUMN = 'true AS "no column"'
-"""The one output of a view that shows no column: SQL knows none without any."""
 
 
 def name(identifier: str) -> str:
@@ -67,7 +64,7 @@ def select(source: FileSource, database: str = "") -> str:
         if missing:
             raise InvalidInput(f"a fragment reads column {missing[0][:60]!r}, which its table has not")
         columns = {column: text for column, text in columns.items() if column in source.visible}
-    return f"SELECT {', '.join(columns.values()) or NO_COLUMN} FROM {origin}"
+    return f"SELECT {', '.join(columns.values()) or f'true AS {name(NO_COLUMN)}'} FROM {origin}"
 
 
 def _origin(source: FileSource, database: str) -> str:

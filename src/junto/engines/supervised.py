@@ -58,7 +58,7 @@ class _Run:
         run = wire.Run(
             sql,
             {name: source for name, source in tables.items() if isinstance(source, FileSource)},
-            {name: source.path for name, source in tables.items() if isinstance(source, ArrowSource)},
+            {name: source for name, source in tables.items() if isinstance(source, ArrowSource)},
             tuple(held),
             sum(table.nbytes for table in held.values()),
             limits.memory_bytes,

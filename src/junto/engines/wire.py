@@ -17,7 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from junto.children.pipe import BODY_BYTES, Broken, Pipe, never
-from junto.engines.base import FileSource
+from junto.engines.base import ArrowSource, FileSource
 from junto.errors import OutOfMemory
 
 _BATCH_BYTES = 16 << 20
@@ -32,7 +32,7 @@ class Run(Message, frozen=True, forbid_unknown_fields=True):
 
     sql: str
     files: Mapping[str, FileSource]
-    mapped: Mapping[str, str]  # paths of Arrow files, by name
+    mapped: Mapping[str, ArrowSource]
     tables: tuple[str, ...]
     table_bytes: int
     memory_bytes: int
