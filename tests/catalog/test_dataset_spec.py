@@ -151,7 +151,7 @@ RULE = "flights.toml: [dataset.d] rule 1"
         (
             dataset('source = "d.csv"\nrule = [3]'),
             f"{RULE}: is a whole number: write a table with the keys columns, allow, to, purpose, units, parties,"
-            " domain, name",
+            " dominance, domain, name",
         ),
         (rule('allow = "group"'), f'{RULE}: columns is missing: add columns = ["…"], or ["*"] for all'),
         (
@@ -186,6 +186,10 @@ RULE = "flights.toml: [dataset.d] rule 1"
         (
             rule('columns = ["a"]\nallow = "group"\nunits = true'),
             f"{RULE}: units is a boolean: write a whole number, for instance units = 10",
+        ),
+        (
+            rule('columns = ["a"]\nallow = "aggregate"\ndominance = "0.8"'),
+            f"{RULE}: dominance is a text: write a number, for instance dominance = 0.8",
         ),
         (
             rule('columns = ["a"]\nallow = "group"\nparties = 0'),

@@ -377,7 +377,7 @@ def _hostile_plans(scene: Scene) -> dict[str, Plan]:
         "sums of ann alone": _with(plan, sums.id, replace(sums, inputs=(query.id,), contributors=(PartyId("ann"),))),
         "a release to somebody else": _with(plan, release.id, replace(release, receiver=PartyId("bea"))),
         "a release that counts units": _with(plan, release.id, replace(release, sql="SELECT units FROM released")),
-        "another format": replace(plan, format=2),
+        "another format": replace(plan, format=1),
     }
 
 

@@ -156,6 +156,18 @@ def test_the_most_permissive_rule_serves_a_need_and_the_strictest_need_sets_the_
     assert verdict.used_rules == ("loose", "sums")
 
 
+def test_the_smallest_share_that_a_serving_rule_allows_one_unit_is_the_cap() -> None:
+    rules = [
+        Rule(("a",), "aggregate", dominance=0.9, name="loose"),
+        Rule(("a",), "aggregate", dominance=0.5, name="tight"),
+        Rule(("b",), "aggregate", dominance=0.58, name="sums"),
+    ]
+    assert judged(rules, [need("a", "aggregate")]).dominance == 90
+    assert judged(rules, [need("a", "aggregate"), need("b", "aggregate")]).dominance == 58
+    assert judged([Rule(("a",), "aggregate")], [need("a", "aggregate")]).dominance == 80
+    assert judged([Rule(("a",), "open")], [need("a", "aggregate")]).dominance == 100
+
+
 def test_what_may_be_seen_row_by_row_asks_for_no_more_than_the_least_threshold() -> None:
     assert judged([Rule(("a",), "open", units=40)], [need("a", "group")]).units == 5
     assert judged([Rule(("a",), "rows", to=(BTS,), units=40)], [need("a", "aggregate")]).units == 5
@@ -298,6 +310,8 @@ def test_an_allowed_question_has_no_line() -> None:
         ({"units": 4}, "from 5 to 10000"),
         ({"units": 10_001}, "from 5 to 10000"),
         ({"parties": 0}, "from 1 to 1000"),
+        ({"dominance": 0.4}, "from 0.5 to 1"),
+        ({"dominance": 1.1}, "from 0.5 to 1"),
         ({"to": ["United Airlines"]}, "party name"),
         ({"to": ["faa", "faa"]}, "twice"),
         ({"purpose": [""]}, "purpose"),
@@ -308,7 +322,7 @@ def test_an_allowed_question_has_no_line() -> None:
         ({"domain": [1, 2], "columns": ["a", "b"]}, "domain"),
         ({"domain": [1, 2], "allow": "aggregate"}, "domain"),
         ({"domain": []}, "domain"),
-        ({"dominance": 0.8}, "unknown field"),
+        ({"noise": 0.8}, "unknown field"),
     ],
 )
 def test_a_rule_that_contradicts_itself_is_refused_wherever_it_comes_from(

@@ -22,7 +22,7 @@ from typing import Literal, NoReturn, TypeVar
 
 from junto.catalog.names import meant
 from junto.errors import InvalidInput
-from junto.trust.allow import DEFAULT_UNITS, KINDS, check_name
+from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS, KINDS, check_name
 from junto.trust.rules import DomainValue, Rule
 from junto.types import DatasetName, PartyId
 
@@ -128,7 +128,7 @@ def _source(table: "_Table", folder: PurePath) -> Source:
 
 
 def _rule(value: object, number: int, place: str) -> Rule:
-    keys = ("columns", "allow", "to", "purpose", "units", "parties", "domain", "name")
+    keys = ("columns", "allow", "to", "purpose", "units", "parties", "dominance", "domain", "name")
     table = _Table(value, f"{place} rule {number}", keys)
     columns, allow = table.texts("columns"), table.text("allow")
     if columns is None:
@@ -147,6 +147,7 @@ def _rule(value: object, number: int, place: str) -> Rule:
             purpose=table.texts("purpose") or (),
             units=table.integer("units", DEFAULT_UNITS),
             parties=table.integer("parties", 1),
+            dominance=table.number("dominance", DEFAULT_DOMINANCE),
             domain=table.domain("domain"),
             name=name,
         )
@@ -191,6 +192,13 @@ class _Table:
         if not isinstance(value, int) or isinstance(value, bool):
             self.fault(f"{key} is {_kind(value)}: write a whole number, for instance {key} = {default}")
         return value
+
+    def number(self, key: str, default: float) -> float:
+        """A number."""
+        value = self._values.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.fault(f"{key} is {_kind(value)}: write a number, for instance {key} = {default}")
+        return float(value)
 
     def list(self, key: str) -> tuple[object, ...]:
         """The items of an array; none if the key is not there."""

@@ -19,7 +19,7 @@ from junto.cli.options import AsJson, Home, Profile, User
 from junto.client import connect
 from junto.errors import InvalidInput
 from junto.link import methods
-from junto.trust.allow import IN_WORDS
+from junto.trust.allow import DEFAULT_DOMINANCE, IN_WORDS
 from junto.trust.rules import Rule
 from junto.types import DatasetName
 
@@ -132,6 +132,8 @@ def in_words(rule: Rule) -> str:
     if rule.allow not in ("rows", "open", "match"):
         words += f", at least {rule.units} units"
         words += f" of {rule.parties} parties" if rule.parties > 1 else ""
+    if rule.allow == "aggregate" and rule.dominance != DEFAULT_DOMINANCE:
+        words += f", none of them more than {rule.dominance:.0%} of a sum"
     if rule.domain is not None:
         words += f", one of {len(rule.domain)} known values"
     return words

@@ -22,13 +22,14 @@ from junto.plan.certify import check_certifying, involved
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
 from junto.plan.scopes import distinct
-from junto.plan.steps import AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
+from junto.plan.steps import FORMAT, AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
 from junto.trust.allow import MAX_UNITS, MIN_UNITS, check_parties
 from junto.trust.rules import Need, Verdict
 from junto.types import DatasetName, Digest, PartyId, StepId
 
 MOST_STEPS = 512
 MOST_COLUMNS = 2048
+MIN_DOMINANCE = 50
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
 
 
@@ -43,6 +44,7 @@ class Demand:
     recipients: tuple[PartyId, ...]
     units: int | None  # groups of fewer units stay hidden; None: the rows themselves are seen
     parties: int
+    dominance: int  # sums of which one unit brings more per cent stay hidden
     alone: bool = False  # minima or maxima of groups show as this party's own
 
     def check(self, verdict: Verdict) -> None:
@@ -51,6 +53,11 @@ class Demand:
             raise Refused(
                 f"the plan shows groups of {self.units} units of {self.parties} parties; the rules of {self.dataset}"
                 f" ask for {verdict.units} units of {verdict.parties} parties: compile the question again"
+            )
+        if self.units is not None and self.dominance > verdict.dominance:
+            raise Refused(
+                f"the plan shows sums of which one unit brings {self.dominance} %; the rules of {self.dataset} cap"
+                f" it at {verdict.dominance} %: compile the question again"
             )
         if self.alone and verdict.parties > 1:
             raise Refused(
@@ -140,6 +147,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> li
                     recipients,
                     threshold.units if threshold is not None else None,
                     threshold.parties if threshold is not None else 1,
+                    threshold.dominance if threshold is not None else 100,
                     alone,
                 )
             )
@@ -193,8 +201,10 @@ class _Structure:
 
     def check(self) -> None:
         plan = self._plan
-        if plan.format != 1:
-            raise PeerFault(f"the plan is of format {plan.format}; this node reads format 1")
+        if plan.format != FORMAT:
+            raise PeerFault(
+                f"the plan is of format {plan.format}; this node reads format {FORMAT}: run the same Junto everywhere"
+            )
         if not 1 <= len(plan.steps) <= MOST_STEPS or len(plan.question) > expressions.MAX_TEXT:
             raise PeerFault(f"the plan has {len(plan.steps)} steps; from 1 to {MOST_STEPS} are run")
         try:
@@ -306,6 +316,8 @@ class _Structure:
             _fault(
                 step, f"{step.units} units of {step.parties} parties is no threshold for {len(queries)} contributors"
             )
+        if not MIN_DOMINANCE <= step.dominance <= 100:
+            _fault(step, f"one unit may be {step.dominance} % of a sum; from {MIN_DOMINANCE} to 100 can be asked for")
         for query in queries[1:]:
             if not fragment.same_question(queries[0], query):
                 _fault(step, f"{query.party} is asked something else than {queries[0].party}")

@@ -26,6 +26,9 @@ import msgspec
 
 from junto.types import DatasetName, Digest, PartyId, StepId
 
+FORMAT = 2
+"""Of a plan: what its steps mean. Since 2 each measure has a threshold of its own."""
+
 Combine = Literal["sum", "min", "max"]
 Encoding = Literal["count", "integer", "real", "value"]
 """How a measure travels. `count`: one 64-bit lane. `integer`: decimal128 with `scale`, exact, three lanes.
@@ -94,6 +97,7 @@ class Threshold(Step, frozen=True, tag="threshold"):
     nodes: tuple[PartyId, ...]
     units: int
     parties: int = 1
+    dominance: int = 80  # a sum of which one unit brings more per cent is not shown
 
 
 class MaskedSum(Step, frozen=True, tag="masked_sum"):
@@ -139,7 +143,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     question: str
     asker: PartyId
     steps: tuple[AnyStep, ...]
-    format: int = 1
+    format: int = FORMAT
 
     @property
     def parties(self) -> tuple[PartyId, ...]:

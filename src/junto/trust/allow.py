@@ -31,6 +31,9 @@ MAX_UNITS = 10_000
 
 DEFAULT_UNITS = 10
 
+DEFAULT_DOMINANCE = 0.8
+"""How much of a sum one unit may be."""
+
 _IMPLIED: dict[Allow, frozenset[Allow]] = {
     "group": frozenset(("group", "filter")),
     "filter": frozenset(("filter",)),

@@ -14,6 +14,7 @@ import msgspec
 
 from junto.errors import InvalidInput
 from junto.trust.allow import (
+    DEFAULT_DOMINANCE,
     DEFAULT_UNITS,
     EVERY_COLUMN,
     IN_WORDS,
@@ -43,6 +44,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     purpose: tuple[str, ...] = ()  # empty: any
     units: int = DEFAULT_UNITS  # a group released holds at least so many
     parties: int = 1  # and so many contributors
+    dominance: float = DEFAULT_DOMINANCE  # and no unit brings more than this share of a sum
     domain: tuple[DomainValue, ...] | None = None  # the values a grouping key can take, when they are public
     name: str = ""
 
@@ -56,6 +58,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             check_name(self.name, "rule")
         if not 1 <= self.parties <= 1000:
             raise InvalidInput(f"parties = {self.parties}: contributors to a group are from 1 to 1000")
+        if not 0.5 <= self.dominance <= 1:
+            raise InvalidInput(f"dominance = {self.dominance}: one unit's share of a sum is capped from 0.5 to 1")
         if self.allow == "rows" and not self.to:
             raise InvalidInput('allow = "rows" needs its recipients: add to = [...], or allow = "open" for all')
         if self.allow == "open" and (self.to or self.purpose):
@@ -116,6 +120,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusals: tuple[Refusal, ...] = ()
     used_rules: tuple[str, ...] = ()  # labels, sorted
     used_grants: tuple[GrantId, ...] = ()  # sorted; one use of each if the question runs
+    dominance: int = 100  # and sums of which one unit brings more per cent
 
 
 def judge(
@@ -152,7 +157,7 @@ def judge(
             covering: list[Rule | Grant] = [r for r in rules if _rule_covers(r, need, recipient, purpose)]
             covering += [g for g in grants if question.grant_covers(g, need, recipient)]
             if covering:
-                served.append(min(covering, key=_limits))
+                served.append(min(covering, key=lambda serving: (*_limits(serving), -_dominance(serving))))
             else:
                 lacking.append(recipient)
         if lacking:
@@ -165,6 +170,7 @@ def judge(
         refusals=tuple(refusals),
         used_rules=tuple(sorted({s.label for s in served if isinstance(s, Rule)})),
         used_grants=tuple(sorted({s.id for s in served if isinstance(s, Grant)})),
+        dominance=min((_dominance(s) for s in served), default=100),
     )
 
 
@@ -238,6 +244,19 @@ def _limits(permission: Rule | Grant) -> tuple[int, int]:
             return permission.units, permission.parties
         case Grant():
             return permission.units, 1
+        case _:
+            assert_never(permission)
+
+
+def _dominance(permission: Rule | Grant) -> int:
+    """The largest share of a sum that one unit may be, in per cent."""
+    match permission:
+        case Rule(allow="rows" | "open"):
+            return 100
+        case Rule():
+            return int(permission.dominance * 100 + 1e-9)
+        case Grant():
+            return int(DEFAULT_DOMINANCE * 100)
         case _:
             assert_never(permission)
 

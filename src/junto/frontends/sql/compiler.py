@@ -53,7 +53,7 @@ from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
-from junto.trust.allow import DEFAULT_UNITS
+from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS
 from junto.trust.grants import Grant
 from junto.trust.rules import judge
 from junto.types import PartyId, StepId
@@ -66,6 +66,9 @@ _KEY_TYPES = frozenset(
     )
 )
 """Types of which two values are the same group exactly when their encodings are equal."""
+
+
+_DOMINANCE_PER_CENT = int(DEFAULT_DOMINANCE * 100)
 
 
 def compile_sql(
@@ -227,12 +230,12 @@ class _Compiler:
         others = [q for q in queries if q is not own]
         contributors, inputs = tuple(q.party for q in others), tuple(q.id for q in others)
         nodes = contributors if len(contributors) == 1 else (*contributors, self._asker)
-        units, parties = self._limits(fragments, others)
+        units, parties, dominance = self._limits(fragments, others)
         if parties > len(others):
             raise InvalidInput(
                 f"the rules show only groups of at least {parties} parties beside the asker; {len(others)} hold data"
             )
-        threshold = Threshold(StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties)
+        threshold = Threshold(StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties, dominance)
         sums = tuple(m for m in measures.measures if m.combine == "sum")
         summed = [MaskedSum(StepId("sums"), threshold.id, inputs, contributors, self._asker, sums)] if sums else []
         extremes = tuple(m.name for m in measures.measures if m.combine != "sum")
@@ -292,9 +295,9 @@ class _Compiler:
         select = flat_select(flat, names, [(f"e{i}", node) for i, node in enumerate(nodes)])
         return tuple(c.type for c in self._describer.describe("fragment", expressions.spelling(select)))
 
-    def _limits(self, fragments: Fragments, queries: Sequence[Query]) -> tuple[int, int]:
-        """The strictest units and parties that the rules serving the question ask for."""
-        units, parties = 0, 1
+    def _limits(self, fragments: Fragments, queries: Sequence[Query]) -> tuple[int, int, int]:
+        """The strictest units, parties and dominance that the rules serving the question ask for."""
+        units, parties, dominance = 0, 1, 100
         for query in queries:
             needs = fragments.readings[query.id].needs
             for dataset in filter(None, (fragments.dataset(read.name, query.party) for read in query.reads)):
@@ -310,7 +313,8 @@ class _Compiler:
                 )
                 units = max(units, verdict.units, 0 if verdict.allowed else DEFAULT_UNITS)
                 parties = max(parties, verdict.parties)
-        return units, parties
+                dominance = min(dominance, verdict.dominance, 100 if verdict.allowed else _DOMINANCE_PER_CENT)
+        return units, parties, dominance
 
 
 def _local_order(select: exp.Select, answer: Sequence[Column]) -> list[exp.Ordered]:
