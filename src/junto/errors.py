@@ -6,6 +6,7 @@ JuntoError
 │  ├─ UnsupportedSQL            a clause Junto does not answer; says what to write instead
 │  └─ DataChanged               a source is no longer what its owner published
 ├─ Refused                      policy said no; names the rule and the grant that would allow it
+│  └─ OverQuota                 a party has put in as much as the node takes of one
 ├─ PeerFault                    another party broke the protocol
 │  └─ Deviation                 parties that computed the same step differ
 ├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
@@ -53,6 +54,12 @@ class Refused(JuntoError):
     """Policy said no; the message names column, rule and the grant that would allow it."""
 
     code = "refused"
+
+
+class OverQuota(Refused):
+    """A party has put as many statements, bytes or tasks into a node as it takes of one party."""
+
+    code = "over-quota"
 
 
 class PeerFault(JuntoError):

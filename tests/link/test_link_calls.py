@@ -218,13 +218,13 @@ def test_a_notice_arrives_and_a_failing_one_harms_nothing() -> None:
         raise Refused("no answer is sent")
 
     async def test(united: Link, delta: Link) -> None:
-        united.notify("nobody listens", b"")
-        united.notify("hear", b"first")
-        united.notify("hear", b"last")
+        united.notify("notice.nobody-listens", b"")
+        united.notify("notice.hear", b"first")
+        united.notify("notice.hear", b"last")
         await arrived.wait()
         assert heard == [b"first", b"last"]
 
-    between({"hear": hear}, test)
+    between({"notice.hear": hear}, test)
 
 
 async def count_up(caller: Caller, payload: bytes) -> Answer:

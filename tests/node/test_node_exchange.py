@@ -14,12 +14,24 @@ from junto.errors import Cancelled, PeerFault, Unavailable
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.cache import Cache
-from junto.node.exchange import Content, Outbox, Parcel, Pull, Remade, Way, decode_pull, fetch, fetch_whole
+from junto.node.exchange import (
+    Content,
+    Outbox,
+    Parcel,
+    Pull,
+    Remade,
+    Way,
+    check_pull,
+    decode_pull,
+    fetch,
+    fetch_whole,
+)
 from junto.node.spool import CHUNK_BYTES, Spool
+from junto.plan.steps import MaskedSum, Move, Plan, Query
 from junto.types import PartyId, StepId, TaskId
 
 TASK, STEP = TaskId("01jtask"), StepId("m")
-BTS, DELTA = PartyId("bts"), PartyId("delta")
+BTS, DELTA, UNITED, AIR = PartyId("bts"), PartyId("delta"), PartyId("united"), PartyId("air")
 PULL = Pull(TASK, STEP, "masked")
 
 
@@ -152,12 +164,48 @@ def test_a_copy_of_an_open_table_outlives_its_task(tmp_path: Path) -> None:
 
 def test_nobody_fills_our_memory_with_names_it_waits_for(tmp_path: Path) -> None:
     async def claim(world: _World) -> None:
-        for number in range(10_000):
-            world.outbox.put(TASK, STEP, "", str(number), BTS, b"", b"")
-        with pytest.raises(PeerFault, match="no plan has more"):
+        pulls = [asyncio.create_task(world.outbox.parcel(Pull(TASK, STEP, str(n)), BTS)) for n in range(256)]
+        await asyncio.sleep(0)
+        with pytest.raises(PeerFault, match="waits for 256 outputs"):
             await world.outbox.parcel(Pull(TASK, STEP, "one more"), BTS)
+        for pull in pulls:
+            pull.cancel()
+        await asyncio.gather(*pulls, return_exceptions=True)
+        assert not world.outbox._waiting[TASK]  # what nobody waits for any more is forgotten
 
     _run(tmp_path, claim)
+
+
+_PLAN = Plan(
+    "SELECT 1",
+    BTS,
+    (
+        Move(StepId("m"), StepId("q"), DELTA, (BTS,), ("a",)),
+        MaskedSum(StepId("s"), StepId("t"), (), (DELTA, UNITED), BTS, ()),
+        Query(StepId("q"), DELTA, "SELECT 1", ()),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "run", "to"),
+    [
+        ("m", "rows", "", UNITED),  # the move is for another
+        ("m", "others", "", BTS),  # and has one output
+        ("q", "rows", "", BTS),  # a fragment's rows stay
+        ("s", "masked", "", AIR),  # it takes no part
+        ("nothing", "rows", "", BTS),
+        ("s", "m" * 101, "", BTS),
+        ("s", "masked", "1" * 101, BTS),
+        ("s", "masked", "1..2", BTS),
+        ("s", "masked", "\u0661", BTS),  # a digit elsewhere
+    ],
+)
+def test_only_outputs_that_the_plan_yields_are_waited_for(step: str, name: str, run: str, to: PartyId) -> None:
+    check_pull(Pull(TASK, StepId("m"), "rows"), _PLAN, DELTA, BTS)
+    check_pull(Pull(TASK, StepId("s"), "masked", "1.2"), _PLAN, DELTA, UNITED)
+    with pytest.raises(PeerFault, match="its plan does not have delta make"):
+        check_pull(Pull(TASK, StepId(step), name, run), _PLAN, DELTA, to)
 
 
 @pytest.mark.parametrize(

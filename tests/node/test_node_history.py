@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tasks of a journal are at hand after a restart: those that ended last, and whatever has not ended."""
 
-from collections.abc import Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -33,23 +33,18 @@ _PLAN = _plan()
 _DIGEST = steps.digest(_PLAN)
 
 
-class _Journal:
-    """A journal of proposals and stops."""
-
-    def __init__(self, *told: tuple[str, str]) -> None:
-        self._told = told
-
-    def entries(self, kinds: tuple[str, ...]) -> Iterable[SimpleNamespace]:
-        bodies = {
-            "proposal": Proposal(_PLAN, _DIGEST, (_BTS.party,), "ana", "", 60.0),
-            "stop": Stop(_DIGEST, "cancelled", "cancelled", PartyId("bts"), "cancelled by ana at bts"),
-        }
-        for index, (kind, task) in enumerate(self._told):
-            body = msgspec.Raw(msgspec.json.encode(bodies[kind]))
-            statement = Statement(
-                kind=kind, author=_BTS.uri, id=f"{kind}-{task}", at=1000.0 + index, task=TaskId(task), body=body
-            )
-            yield SimpleNamespace(index=index, kind=kind, envelope=sign(statement, _KEY))
+def _tell(journal: Journal, *told: tuple[str, str]) -> None:
+    """Write proposals and stops of tasks."""
+    bodies = {
+        "proposal": Proposal(_PLAN, _DIGEST, (_BTS.party,), "ana", "", 60.0),
+        "stop": Stop(_DIGEST, "cancelled", "cancelled", PartyId("bts"), "cancelled by ana at bts"),
+    }
+    for index, (kind, task) in enumerate(told):
+        body = msgspec.Raw(msgspec.json.encode(bodies[kind]))
+        statement = Statement(
+            kind=kind, author=_BTS.uri, id=f"{kind}-{task}", at=1000.0 + index, task=TaskId(task), body=body
+        )
+        journal.submit(sign(statement, _KEY), statement).result()
 
 
 @pytest.mark.parametrize(
@@ -60,11 +55,12 @@ class _Journal:
     ],
 )
 def test_those_that_ended_last_are_at_hand_whatever_the_clocks_said_that_gave_them_their_names(
-    most: int, at_hand: list[str]
+    most: int, at_hand: list[str], tmp_path: Path
 ) -> None:
     """01 and 00 were asked where the clock is slow: theirs are the lowest ids, and yet they came last."""
     asked = [("proposal", task) for task in ("02", "03", "04", "01", "00")]
     ended = [("stop", task) for task in ("02", "03", "01")]
-    journal = cast(Journal, _Journal(*asked, *ended))
-    ledger = cast(Ledger, SimpleNamespace(name=_BTS))
-    assert [task.id for task, _ in tasks_in(journal, ledger, Patience(), 2000.0, most)] == at_hand
+    with Journal(tmp_path / "journal.db", origin=str(_BTS), key=_KEY, on_fatal=pytest.fail) as journal:
+        _tell(journal, *asked, *ended)
+        ledger = cast(Ledger, SimpleNamespace(name=_BTS, party_prefix="spiffe://sky/bts/"))
+        assert [task.id for task, _ in tasks_in(journal, ledger, Patience(), 2000.0, most)] == at_hand

@@ -18,6 +18,7 @@ from junto.node.exchange import Outbox, Pull
 from junto.node.facts import Facts
 from junto.node.ledger import Kept, Ledger
 from junto.node.peers import Peers
+from junto.node.quotas import Quota, Quotas
 from junto.node.runner import Runner
 from junto.tasks.bodies import Contract
 from junto.trust.names import Name, parse_name
@@ -27,9 +28,9 @@ _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
 
 
 def _peers(ledger: Ledger, facts: Facts, runner: Runner, leads: Callable[[], bool] = lambda: True) -> Peers:
-    return Peers(
-        ledger, facts, runner, cast(Outbox, None), 60.0, lambda: 0.0, lambda *_: None, leads, cast(Clocks, None)
-    )
+    quotas = Quotas(PartyId("united"), Quota(), lambda: 0.0, lambda _: 0, lambda *_: None)
+    outbox, clocks = cast(Outbox, None), cast(Clocks, None)
+    return Peers(ledger, facts, runner, outbox, 60.0, lambda: 0.0, lambda *_: None, leads, clocks, quotas)
 
 
 class _Desk:
@@ -44,6 +45,9 @@ class _Desk:
 
     def open(self, envelope: bytes, sender: PartyId) -> Statement:
         return Statement(kind="dataset", author=_DELTA.uri, id=envelope.decode(), at=0.0, body=msgspec.Raw(b"{}"))
+
+    def holds(self, envelope: bytes, statement: Statement) -> bool:
+        return False
 
     async def keep(self, envelope: bytes, statement: Statement) -> Kept:
         new = statement.id not in self._kept

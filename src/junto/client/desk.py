@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=methods.Message)
 _TOP_SECONDS = 86400.0
 _CALL_SECONDS = 30.0
+_LIST_SECONDS = 120.0
 _RESTART_SECONDS = 30.0  # a node that cannot be reached has so long to come back
 _GRACE_SECONDS = 15.0  # the node ends a task at its deadline by itself; a desk waits a little longer
 
@@ -206,8 +207,9 @@ class Desk:
     # ── tasks and the node ──────────────────────────────────────────────────────────────────────────
 
     def tasks(self) -> tuple[methods.Progress, ...]:
-        """Tasks the node knows, newest first."""
-        return decoded(self.request(methods.USER_TASKS), methods.Tasks).tasks
+        """Tasks the node knows, newest first. Of a long question they hold the beginning; `task` gives all of it."""
+        lines = b"".join(self._pieces(methods.USER_TASKS, methods.Message(), _LIST_SECONDS)).splitlines()
+        return tuple(decoded(line, methods.Progress) for line in lines)
 
     def task(self, task: TaskId) -> methods.Progress:
         """One task, as the node sees it now. Raises InvalidInput if it knows none of that id."""

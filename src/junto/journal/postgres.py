@@ -270,6 +270,7 @@ def _prepare(connection: "psycopg.Connection[tuple[Any, ...]]", where: str) -> N
                 for statement in _TABLES:
                     connection.execute(statement.encode())
             connection.execute(LEASE_TABLE.encode())
+            connection.execute(b"CREATE INDEX IF NOT EXISTS entry_by_end ON entry (kind, task, author)")
     except psycopg.Error as error:
         raise StorageFailed(f"journal {where} cannot be made: {_name(error)}") from error
 

@@ -126,6 +126,35 @@ class Reader:
         rows = self._rows(query, kind, author)
         return _entry(rows[0]) if rows else None
 
+    def open_tasks(self, party: str) -> list[TaskId]:
+        """Tasks that were proposed and have no end here, by their ids; read from an index alone.
+
+        party: what the names of the journal's own nodes begin with; only their refusals end a task here.
+        """
+        ended = "SELECT task FROM entry WHERE kind IN ('receipt', 'stop')"
+        refused = "SELECT task FROM entry WHERE kind = 'refusal' AND substr(author, 1, ?) = ?"
+        query = f"SELECT task FROM entry WHERE kind = 'proposal' EXCEPT {ended} EXCEPT {refused} ORDER BY task"
+        return [TaskId(task) for (task,) in self._rows(query, len(party), party)]
+
+    def ended_tasks(self, party: str, most: int) -> list[TaskId]:
+        """Tasks whose first end came last, `most` of them, in the order of these ends; read from an index alone."""
+        query = (
+            "SELECT task, min(position) AS first FROM entry WHERE kind IN ('receipt', 'stop')"
+            " OR (kind = 'refusal' AND substr(author, 1, ?) = ?) GROUP BY task ORDER BY first DESC LIMIT ?"
+        )
+        return [TaskId(task) for task, _ in reversed(self._rows(query, len(party), party, most))]
+
+    def kept_since(self, at: float) -> dict[str, tuple[int, int]]:
+        """Author → how many entries, and how many bytes of them, came since then: since the first of the last entries
+        that are all dated so late."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            ((dated,),) = self._rows("SELECT at FROM entry WHERE position = ?", middle)
+            low, high = (low, middle) if dated >= at else (middle + 1, high)
+        query = "SELECT author, count(*), sum(length(envelope)) FROM entry WHERE position >= ? GROUP BY author"
+        return {author: (int(entries), int(size)) for author, entries, size in self._rows(query, low)}
+
     def checkpoints(self, last: bool = False) -> list[tuple[int, str]]:
         """The signed tree heads kept in the file, `(size, note)`, largest first; with `last` only that one."""
         rows = self._rows(f"SELECT size, note FROM checkpoint ORDER BY size DESC{' LIMIT 1' if last else ''}")

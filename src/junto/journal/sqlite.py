@@ -57,6 +57,9 @@ CREATE TABLE kept (
 _UPGRADES = (_ENTRIES + _KEPT, _KEPT)
 """By the format that was found: what makes it today's."""
 
+_BY_END = "CREATE INDEX IF NOT EXISTS entry_by_end ON entry (kind, task, author)"
+"""By which open tasks are found without reading one. An index is no part of the format: older versions keep it."""
+
 _MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
 _BUSY_SECONDS = 5.0
@@ -276,6 +279,7 @@ def connect(path: Path) -> sqlite3.Connection:
             for statement in _MARKS.split(";"):
                 connection.execute(statement)
             connection.execute("COMMIT")
+        connection.execute(_BY_END)
     except sqlite3.Error as error:
         connection.close()
         raise StorageFailed(f"journal {path} cannot be opened: {reason_of(error)}") from error

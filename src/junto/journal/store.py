@@ -226,6 +226,18 @@ class Journal:
         """The entry of the statement with this id, if it is here."""
         return self.reader.find(statement)
 
+    def open_tasks(self, party: str) -> list[TaskId]:
+        """See `Reader.open_tasks`."""
+        return self.reader.open_tasks(party)
+
+    def ended_tasks(self, party: str, most: int) -> list[TaskId]:
+        """See `Reader.ended_tasks`."""
+        return self.reader.ended_tasks(party, most)
+
+    def kept_since(self, at: float) -> dict[str, tuple[int, int]]:
+        """See `Reader.kept_since`."""
+        return self.reader.kept_since(at)
+
     def latest(self, kind: str, author: str) -> Entry | None:
         """The author's last statement of the kind, if there is one."""
         return self.reader.latest(kind, author)

@@ -70,7 +70,7 @@ USER_ASK = "user.ask"  # Ask → Which
 USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
 USER_WAIT = "user.wait"  # Which → Progress once the task has ended, then its answer if that is small and the caller's
 USER_RESULT = "user.result"  # Which → the answer as an Arrow IPC stream
-USER_TASKS = "user.tasks"  # () → Tasks
+USER_TASKS = "user.tasks"  # () → Progress, newest first, one a line, streamed; long questions are cut
 USER_TASK = "user.task"  # Which → Progress
 USER_CANCEL = "user.cancel"  # Which → ()
 USER_NOTICES = "user.notices"  # Follow → Notice, one a piece, streamed without end
@@ -230,12 +230,6 @@ class Progress(Message, frozen=True):
     attempts: dict[StepId, int] = {}  # joint steps that were begun more than once
     certificates: tuple[Certificate, ...] = ()  # as the node itself heard them
     deviations: tuple[Deviation, ...] = ()
-
-
-class Tasks(Message, frozen=True):
-    """Tasks this node knows, newest first."""
-
-    tasks: tuple[Progress, ...]
 
 
 class Follow(Message, frozen=True):

@@ -94,6 +94,7 @@ class Serving:
     def notice(self, event: NoticeArrived) -> None:
         """Take a notice, unless as many as calls are allowed are under way."""
         if len(self._notices) >= self._session.settings.calls:
+            self._session.taken(len(event.payload))
             _log.warning("notice dropped", peer=str(self._peer), method=event.method)
             return
         task = self._loop.create_task(self._take_notice(event))
@@ -169,12 +170,16 @@ class Serving:
             self._outlet.flush_soon()
 
     async def _take_notice(self, event: NoticeArrived) -> None:
-        handler = self._handlers.get(event.method)
-        if handler is None:
-            _log.warning("notice of an unknown method", peer=str(self._peer), method=event.method)
-            return
-        deadline = time.monotonic() + self._session.settings.silent_seconds
+        seconds = self._session.settings.silent_seconds
+        caller = Caller(self._peer, event.method, time.monotonic() + seconds, event.trace, self._link)
         try:
-            await handler(Caller(self._peer, event.method, deadline, event.trace, self._link), event.payload)
+            handler = self._handlers.get(event.method)
+            if handler is None:
+                _log.warning("notice of an unknown method", peer=str(self._peer), method=event.method)
+                return
+            async with asyncio.timeout(seconds):
+                await handler(caller, event.payload)
         except Exception as error:  # noqa: BLE001  a notice has nobody to tell of its failure
             _log.warning("notice failed", peer=str(self._peer), method=event.method, error=type(error).__name__)
+        finally:
+            self._session.taken(len(event.payload))

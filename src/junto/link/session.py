@@ -58,6 +58,9 @@ from junto.link.greeting import difference
 from junto.link.moves import ASKED_MOVES, LINK_MOVES, SERVED_MOVES, AskedState, LinkState, ServedState
 from junto.link.settings import LinkSettings
 
+NOTICE = "notice."
+"""What the names of methods begin with that take notices; others answer calls or streams."""
+
 TIME_PASSED = "the time that the caller gave has passed"
 """What a peer says of a call whose time is over, if its clock rings before the caller's."""
 
@@ -342,7 +345,7 @@ class Session:
             case Cancel() | StreamCredit():
                 self._withdrawal_arrived(header, events)
             case Notice():
-                events.append(NoticeArrived(header.method, payload, header.trace))
+                self._notice_arrived(header, payload, events)
             case Ping():
                 self._put(Pong(header.token))
             case Pong():
@@ -421,6 +424,16 @@ class Session:
         self.wake_at = min(self.wake_at, deadline)
         arrived = StreamAsked if isinstance(header, StreamOpen) else CallArrived
         events.append(arrived(header.id, header.method, payload, deadline, header.trace))
+
+    def _notice_arrived(self, notice: Notice, payload: bytes, events: list[Event]) -> None:
+        """A notice counts as a call does, until it was taken; what is too much, or no notice's method, is dropped."""
+        if notice.method.startswith(NOTICE) and self._held_bytes + len(payload) <= self.settings.call_bytes:
+            self._held_bytes += len(payload)
+            events.append(NoticeArrived(notice.method, payload, notice.trace))
+
+    def taken(self, notice_bytes: int) -> None:
+        """A notice of so many bytes was taken: nothing of it is held any more."""
+        self._held_bytes -= notice_bytes
 
     def _withdrawal_arrived(self, header: Cancel | StreamCredit, events: list[Event]) -> None:
         served = self._served.get(header.id)

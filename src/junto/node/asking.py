@@ -14,6 +14,7 @@ from junto.plan import steps
 from junto.plan.certify import signers
 from junto.plan.steps import Plan
 from junto.tasks.bodies import NO_TASK, Absent, Proposal
+from junto.tasks.lengths import check_plan_length, check_text
 from junto.types import PartyId, TaskId, is_task_id
 
 
@@ -56,6 +57,7 @@ class Asking:
         """Raises InvalidInput unless it is a question of ours, with limits that this node allows."""
         if plan.asker != self._me:
             raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._me}")
+        check_plan_length(plan)
         if not 0 < seconds <= self._longest:
             raise InvalidInput(f"a deadline of {seconds:g} s: up to {self._longest:g} s here (`longest` in node.toml)")
         if not 0 <= at_least <= len(plan.parties):
@@ -67,6 +69,7 @@ class Asking:
         Raises InvalidInput as `check` does, and if the id is none or stands for another question or user.
         """
         self.check(wish.plan, wish.seconds, wish.at_least)
+        check_text("purpose", wish.purpose)
         if not wish.task:
             id = new_task_id(self._ground.unix_time(), self._ground.random)
             return self._runner.ask(id, self._proposal(wish)).task.id

@@ -7,6 +7,7 @@ before the output is there: its call waits, and its own deadline ends the wait.
 
 import asyncio
 import hashlib
+import re
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from junto.link import methods
 from junto.link.connection import Link
 from junto.node.cache import Copy
 from junto.node.spool import Spool, Spooled
+from junto.plan.steps import MaskedSum, Move, Plan, Threshold, parties_of
 from junto.types import PartyId, StepId, TaskId
 
 INLINE_BYTES = 1 << 20
@@ -32,8 +34,9 @@ _REMEMBERED_TASKS = 1000
 """So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
 _PAUSE_SECONDS = 0.05
 """Between two attempts to reach a party whose link went down."""
-_OUTPUTS = 10_000
-"""Outputs of one task, asked for or made: a party cannot fill our memory with names it waits for."""
+_WAITED_FOR = 256
+"""Outputs of one task that are not made yet and that one party may ask for at once."""
+_NAME_CHARACTERS = 100
 
 
 class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +60,20 @@ class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Content = bytes | Spooled | Copy
 
 
+def check_pull(pull: Pull, plan: Plan, me: PartyId, to: PartyId) -> None:
+    """Nothing, if the plan has `me` make such an output for `to`. Raises PeerFault."""
+    step = next((step for step in plan.steps if step.id == pull.step), None)
+    match step:
+        case Move():
+            meant = step.sender == me and to in step.to and pull.name == "rows"
+        case Threshold() | MaskedSum():
+            meant = {me, to} <= parties_of(step)
+        case _:
+            meant = False
+    if not meant or max(len(pull.name), len(pull.run)) > _NAME_CHARACTERS or _RUN.fullmatch(pull.run) is None:
+        raise PeerFault(f"{to} asks for an output of task {pull.task} that its plan does not have {me} make for it")
+
+
 @dataclass(frozen=True, slots=True)
 class _Output:
     content: Content
@@ -68,6 +85,15 @@ class _Output:
 
 
 _Address = tuple[StepId, str, str, PartyId]
+_RUN = re.compile(r"(?:\d+(?:\.\d+)*)?", re.ASCII)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """An output that was made or is waited for, and by how many pulls."""
+
+    future: asyncio.Future[_Output]
+    pulls: int = 0
 
 
 class Outbox:
@@ -75,7 +101,7 @@ class Outbox:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._waiting: dict[TaskId, dict[_Address, asyncio.Future[_Output]]] = defaultdict(dict)
+        self._waiting: dict[TaskId, dict[_Address, _Slot]] = defaultdict(dict)
         self._dropped: deque[TaskId] = deque(maxlen=_REMEMBERED_TASKS)
 
     def put(
@@ -84,14 +110,15 @@ class Outbox:
         """Make an output available to one party. Of a task that has ended, it is thrown away."""
         if task in self._dropped:
             return
-        future = self._slot(task, (step, run, name, to))
+        future = self._slot(task, (step, run, name, to)).future
         if not future.done():
             future.set_result(_Output(content, sha256))
 
     def made(self, task: TaskId, step: StepId, run: str) -> list[tuple[str, PartyId, Content, bytes]]:
         """What a run of a step has for others so far: name, for whom, content, SHA-256."""
         found: list[tuple[str, PartyId, Content, bytes]] = []
-        for (of, of_run, name, to), future in self._waiting.get(task, {}).items():
+        for (of, of_run, name, to), slot in self._waiting.get(task, {}).items():
+            future = slot.future
             if (of, of_run) == (step, run) and future.done() and not future.cancelled():
                 output = future.result()
                 found.append((name, to, output.content, output.sha256))
@@ -101,21 +128,21 @@ class Outbox:
         """Every run of a step but this one was given up: forget its outputs, and tell those who wait for one."""
         slots = self._waiting.get(task, {})
         for address in [a for a in slots if a[0] == step and a[1] != run and _is_older(a[1], run)]:
-            future = slots.pop(address)
+            future = slots.pop(address).future
             if not future.done():
                 future.set_exception(Unavailable(f"step {step} of task {task} begins anew"))
                 future.exception()  # retrieved: nobody may be waiting
 
     async def parcel(self, pull: Pull, to: PartyId) -> Parcel:
         """The output asked for, once it is there."""
-        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.run, pull.name, to)))
+        output = await self._made(pull, to)
         held = output.content
         inline = held if isinstance(held, bytes) and len(held) <= INLINE_BYTES else None
         return Parcel(output.sha256, inline, output.bytes)
 
     async def read(self, pull: Pull, to: PartyId) -> AsyncIterator[bytes]:
         """The output's bytes from the offset on."""
-        output = await asyncio.shield(self._slot(pull.task, (pull.step, pull.run, pull.name, to)))
+        output = await self._made(pull, to)
         async for piece in self.pieces(output.content, pull.offset):
             yield piece
 
@@ -138,19 +165,36 @@ class Outbox:
     def drop(self, task: TaskId) -> None:
         """The task has ended: forget its outputs, and tell those who wait for one."""
         self._dropped.append(task)
-        for future in self._waiting.pop(task, {}).values():
+        for slot in self._waiting.pop(task, {}).values():
+            future = slot.future
             if not future.done():
                 future.set_exception(Cancelled(f"task {task} has ended"))
                 future.exception()  # retrieved: nobody may be waiting
 
-    def _slot(self, task: TaskId, address: _Address) -> asyncio.Future[_Output]:
+    async def _made(self, pull: Pull, to: PartyId) -> _Output:
+        """The output, once it is there. What nobody waits for any more is forgotten."""
+        address = (pull.step, pull.run, pull.name, to)
+        slots = self._waiting.get(pull.task, {})
+        if address not in slots:
+            unmade = sum(of[3] == to and not slot.future.done() for of, slot in slots.items())
+            if unmade >= _WAITED_FOR:
+                raise PeerFault(f"{to} waits for {unmade} outputs of task {pull.task} at once; no plan has so many")
+        slot = self._slot(pull.task, address)
+        slot.pulls += 1
+        try:
+            return await asyncio.shield(slot.future)
+        finally:
+            slot.pulls -= 1
+            slots = self._waiting.get(pull.task, {})
+            if not slot.pulls and not slot.future.done() and slots.get(address) is slot:
+                del slots[address]
+
+    def _slot(self, task: TaskId, address: _Address) -> _Slot:
         if task in self._dropped:
             raise Cancelled(f"task {task} has ended")
         slots = self._waiting[task]
         if address not in slots:
-            if len(slots) >= _OUTPUTS:
-                raise PeerFault(f"task {task} has {len(slots)} outputs made or asked for; no plan has more")
-            slots[address] = asyncio.get_running_loop().create_future()
+            slots[address] = _Slot(asyncio.get_running_loop().create_future())
         return slots[address]
 
 

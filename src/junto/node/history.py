@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tasks a journal tells of, as machines again."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 from junto.errors import JuntoError
@@ -28,31 +27,28 @@ def tasks_in(
 
     With each the id of its receipt's statement, empty if there is none. now: unix seconds, by our clock.
     """
-    entries: dict[TaskId, list[Entry]] = defaultdict(list)
-    for stored in journal.entries(kinds=tuple(BODIES)):
-        statement = read_statement(stored.envelope)
-        body = body_of(statement, BODIES[stored.kind])
-        offers = _offers(ledger, statement.task, body) if isinstance(body, Contract) else ()
-        party = parse_name(statement.author).party
-        entry = Entry(stored.index, party, statement.id, statement.at, body, stored.envelope.decode(), offers)
-        entries[statement.task].append(entry)
-    ends = {task: _end_in(found, ledger.name.party) for task, found in entries.items()}
-    ended = sorted((end, task) for task, end in ends.items() if end is not None)
-    for task in (*(task for _, task in ended[-most:]), *sorted(task for task, end in ends.items() if end is None)):
+    party = ledger.party_prefix
+    for task in (*journal.ended_tasks(party, most), *journal.open_tasks(party)):
         try:
-            told = by_our_clock(entries[task], ledger.name.party, now)
+            entries = _entries(journal, ledger, task)
+            told = by_our_clock(entries, ledger.name.party, now)
             machine = replay(task, ledger.name.party, told, patience)
-            receipt = next((e.id for e in entries[task] if e.kind == "receipt" and e.party == machine.receiver), "")
+            receipt = next((e.id for e in entries if e.kind == "receipt" and e.party == machine.receiver), "")
             yield machine, receipt
         except JuntoError as error:
             _log.warning("a task cannot be shown", task=task, reason=str(error))
 
 
-def _end_in(entries: list[Entry], me: PartyId) -> int | None:
-    """The place in the journal of what ended a task."""
-    return next(
-        (e.index for e in entries if e.kind in ("receipt", "stop") or (e.kind == "refusal" and e.party == me)), None
-    )
+def _entries(journal: Journal, ledger: Ledger, task: TaskId) -> list[Entry]:
+    """What the journal holds of one task."""
+    found: list[Entry] = []
+    for stored in journal.entries(kinds=tuple(BODIES), task=task):
+        statement = read_statement(stored.envelope)
+        body = body_of(statement, BODIES[stored.kind])
+        offers = _offers(ledger, task, body) if isinstance(body, Contract) else ()
+        party = parse_name(statement.author).party
+        found.append(Entry(stored.index, party, statement.id, statement.at, body, stored.envelope.decode(), offers))
+    return found
 
 
 def _offers(ledger: Ledger, task: TaskId, contract: Contract) -> tuple[tuple[PartyId, Offer], ...]:

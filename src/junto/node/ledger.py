@@ -56,6 +56,11 @@ class Ledger:
         self._unix_time = ground.unix_time
         self._random = ground.random
 
+    @property
+    def party_prefix(self) -> str:
+        """What the names of all nodes of our party begin with."""
+        return self.name.uri.removesuffix(self.name.node)
+
     async def write(self, kind: str, body: msgspec.Struct, task: TaskId = _NO_TASK) -> Kept:
         """A statement of ours, signed and durable. Raises StorageFailed."""
         now = self._unix_time()
@@ -88,6 +93,11 @@ class Ledger:
         if statement.kind != "offer" or statement.task != task:
             raise PeerFault(f"the contract of task {task} holds a statement of kind {statement.kind} as an offer")
         return parse_name(statement.author).party, statements.body_of(statement, Offer)
+
+    def holds(self, envelope: bytes, statement: Statement) -> bool:
+        """Whether the journal has this very statement."""
+        entry = self.journal.find(statement.id)
+        return entry is not None and entry.envelope == envelope
 
     def knows_signers(self, contract: Contract) -> bool:
         """Whether we know every key that signed one of its offers. Raises InvalidInput if one is no statement."""

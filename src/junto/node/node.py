@@ -50,6 +50,7 @@ from junto.node.notices import Notices
 from junto.node.peers import Peers
 from junto.node.placing import Placing
 from junto.node.publishing import Publishing
+from junto.node.quotas import Quotas
 from junto.node.routes import guarded
 from junto.node.runner import Live, Runner
 from junto.node.settings import NodeSettings, read_settings
@@ -226,6 +227,8 @@ class Node:
         self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
+        self.quotas = Quotas(self.me, settings.quota, self._unix_time, self._open_tasks_of, self._tell_quota)
+        self.quotas.recall(self.journal.kept_since(self.quotas.day_began))
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
@@ -241,6 +244,7 @@ class Node:
             placing.offered,
             self.ground.leads,
             self.clocks,
+            self.quotas,
         )
         self._peers = peers
         publishing = Publishing(
@@ -287,6 +291,12 @@ class Node:
     def _tell_trigger(self, about: str, text: str, task: TaskId) -> None:
         self.notices.of_node("trigger", about, text, "warning", task)
 
+    def _tell_quota(self, about: str, text: str) -> None:
+        self.notices.of_node("quota", about, text, "warning")
+
+    def _open_tasks_of(self, party: PartyId) -> int:
+        return sum(live.task.asker == party for live in self.runner.open)
+
     def _has_user(self, user: str) -> bool:
         return self.home.has_user(user)
 
@@ -307,12 +317,12 @@ class Node:
         due = {task.id: task for task, _ in found if now < task.deadline}
         if self.settings.shared is not None:
             self._introduce()
-        for entry in self.journal.entries(kinds=tuple(BODIES)):
-            task = due.get(entry.task)
-            if task is not None and parse_name(entry.author).party == self.me:
-                to = (task.asker,) if entry.kind in ("offer", "refusal") else task.others
-                others = tuple(party for party in to if party != self.me)
-                self.courier.send(entry.envelope, others, task.deadline - now)
+        for task in due.values():
+            for entry in self.journal.entries(kinds=tuple(BODIES), task=task.id):
+                if parse_name(entry.author).party == self.me:
+                    to = (task.asker,) if entry.kind in ("offer", "refusal") else task.others
+                    others = tuple(party for party in to if party != self.me)
+                    self.courier.send(entry.envelope, others, task.deadline - now)
         for task, receipt_statement in found:
             live[task.id] = self.runner.resume(task, receipt_statement, *recalled[task.id])
         followed = {task.proposal.continues: task.id for task, _ in found if task.proposal.continues}
@@ -337,13 +347,12 @@ class Node:
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 
     def _recall_facts(self) -> None:
-        for entry in self.journal.entries():
-            if entry.kind in (*FACTS, "grant", "revocation", "grant-use"):
-                statement = read_statement(entry.envelope)
-                try:
-                    self.facts.absorb(Kept(statement, entry.envelope, parse_name(statement.author)))
-                except JuntoError as error:
-                    _log.info("a fact of an earlier version", kind=entry.kind, reason=str(error))
+        for entry in self.journal.entries(kinds=(*FACTS, "grant", "revocation", "grant-use")):
+            statement = read_statement(entry.envelope)
+            try:
+                self.facts.absorb(Kept(statement, entry.envelope, parse_name(statement.author)))
+            except JuntoError as error:
+                _log.info("a fact of an earlier version", kind=entry.kind, reason=str(error))
 
     def _spread(self, envelope: bytes) -> None:
         """Tell everyone we can reach; the others ask when they come up."""

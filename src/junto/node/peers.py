@@ -5,38 +5,55 @@ Every statement is checked and durable before it has an effect, and before its s
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
-from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault, Unavailable
+from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault, Refused, Unavailable
 from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.logs import logger
 from junto.node.clocks import Clocks
-from junto.node.exchange import Outbox, decode_pull
+from junto.node.exchange import Outbox, Pull, check_pull, decode_pull
 from junto.node.facts import FACTS, Facts
 from junto.node.ledger import Kept, Ledger
+from junto.node.quotas import Quotas
 from junto.node.routes import Method
 from junto.node.runner import Live, Runner
 from junto.plan import steps
 from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
+from junto.tasks.checks import check_late
 from junto.tasks.events import (
     AttemptArrived,
     ConfirmArrived,
     ContractArrived,
+    Event,
     OfferArrived,
     ReceiptArrived,
     RefusalArrived,
     StopArrived,
 )
+from junto.tasks.lengths import check_lengths
+from junto.tasks.state import Task
 from junto.tasks.table import ENDED
-from junto.types import PartyId, TaskId
+from junto.types import PartyId
 
 _log = logger("junto.peers")
 _STATEMENTS = 256
 _STALE_SECONDS = 60.0
+_MOST_REPEATED = 64  # confirmations, or new attempts, of one party about one task; beside them eight for each step
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """A statement that was judged: its body if it is about a task, and what it means to a task that there is."""
+
+    envelope: bytes
+    statement: Statement
+    body: Body | None = None
+    event: Event | None = None
 
 
 class Peers:
@@ -53,6 +70,7 @@ class Peers:
         offered: Callable[[PartyId, float], None],
         leads: Callable[[], bool],
         clocks: Clocks,
+        quotas: Quotas,
     ) -> None:
         """`offered` hears in how many seconds a party says that it can start. `leads`: see `Ground`."""
         self._ledger = ledger
@@ -64,6 +82,7 @@ class Peers:
         self._offered = offered
         self._leads = leads
         self._clocks = clocks
+        self._quotas = quotas
         self._taking: set[asyncio.Task[None]] = set()
 
     @property
@@ -97,93 +116,122 @@ class Peers:
             taking.exception()  # seen, also where nobody is left to hear of it
 
     async def take_in(self, sender: PartyId, payload: bytes) -> None:
-        """Open, journal and act on what a peer brought. Raises the first refusal, after the others had their effect."""
+        """Open, judge, journal and act on what a peer brought. Raises the first refusal, after the others had their
+        effect. What is refused is not kept."""
+        self._quotas.check(sender)
         try:
             brought = msgspec.msgpack.decode(payload, type=methods.Envelopes).envelopes
         except msgspec.MsgspecError as error:
             raise PeerFault(f"{sender} brought something that is no list of statements") from error
         if len(brought) > _STATEMENTS:
             raise InvalidInput(f"{sender} brought {len(brought)} statements at once; at most {_STATEMENTS}")
-        refusal: JuntoError | None = None
-        opened: list[tuple[bytes, Statement, Body | None]] = []
-        proposed: dict[TaskId, Proposal] = {}  # what follows its proposal in one list is of a known task
+        refusals: list[JuntoError] = []
+        judged: list[_Brought] = []
         for envelope in brought:
+            statement: Statement | None = None
             try:
                 statement = self._ledger.open(envelope, sender)
-                body = self._checked(sender, statement, proposed)
-                opened.append((envelope, statement, body))
-                if isinstance(body, Proposal):
-                    proposed[statement.task] = body
-            except (InvalidInput, PeerFault) as error:
-                refusal = refusal or error
-        for (_, _, body), kept in zip(opened, await self._kept(opened), strict=True):
+                self._quotas.check(sender, len(judged) + 1, sum(len(one.envelope) for one in judged) + len(envelope))
+                if judged and not self._is_in_turn(sender, envelope, statement):
+                    await self._take(sender, judged, refusals)  # it may be, once what came before it had its effect
+                    judged = []
+                judged.append(self._judged(sender, envelope, statement))
+            except (InvalidInput, PeerFault, Refused) as error:
+                if statement is None or not self._ledger.holds(envelope, statement):
+                    refusals.append(error)
+        await self._take(sender, judged, refusals)
+        if refusals:
+            raise refusals[0]
+
+    async def _take(self, sender: PartyId, judged: "list[_Brought]", refusals: list[JuntoError]) -> None:
+        """Journal what was judged, all of it together, and act on each."""
+        for one, kept in zip(judged, await self._kept(judged), strict=True):
             try:
                 if isinstance(kept, BaseException):
                     raise kept
                 if kept.new:
-                    self._act(sender, kept, body)
+                    self._quotas.took(sender, len(one.envelope))
+                    self._act(sender, kept, one)
             except (InvalidInput, PeerFault) as error:
                 _log.warning("a statement had no effect", party=sender, reason=str(error))
-                refusal = refusal or error
-        if refusal is not None:
-            raise refusal
+                refusals.append(error)
 
-    async def _kept(self, opened: list[tuple[bytes, Statement, Body | None]]) -> list[Kept | BaseException]:
+    async def _kept(self, judged: "list[_Brought]") -> list[Kept | BaseException]:
         """Each statement in our journal, or why it is not; one alone, as most come, makes no jobs."""
-        if len(opened) == 1:
-            ((envelope, statement, _),) = opened
+        if len(judged) == 1:
             try:
-                return [await self._ledger.keep(envelope, statement)]
+                return [await self._ledger.keep(judged[0].envelope, judged[0].statement)]
             except JuntoError as error:
                 return [error]
-        keeping = (self._ledger.keep(envelope, statement) for envelope, statement, _ in opened)
+        keeping = (self._ledger.keep(one.envelope, one.statement) for one in judged)
         return await asyncio.gather(*keeping, return_exceptions=True)
 
     async def pull(self, caller: Caller, payload: bytes) -> Answer:
         """An output of ours for this caller, once it is there."""
         pull = decode_pull(payload)
-        await self._contracted(caller, pull.task)
+        await self._contracted(caller, pull)
         return msgspec.msgpack.encode(await self._outbox.parcel(pull, caller.name.party))
 
     async def read(self, caller: Caller, payload: bytes) -> Answer:
         """The bytes of such an output, streamed."""
         pull = decode_pull(payload)
-        await self._contracted(caller, pull.task)
+        await self._contracted(caller, pull)
         return self._outbox.read(pull, caller.name.party)
 
-    async def _contracted(self, caller: Caller, task: str) -> Live:
-        live = self._runner.live.get(TaskId(task))
+    async def _contracted(self, caller: Caller, pull: Pull) -> None:
+        live = self._runner.live.get(pull.task)
         if live is None:
-            raise self._unknown(caller.name.party, task)
+            raise self._unknown(caller.name.party, pull.task)
         party = caller.name.party
         if party not in live.task.proposal.participants:
-            raise PeerFault(f"{party} takes no part in task {task}")
+            raise PeerFault(f"{party} takes no part in task {pull.task}")
+        check_pull(pull, live.task.proposal.plan, self._ledger.name.party, party)
         await live.contracted.wait()
         if live.task.state in ENDED:
-            raise Cancelled(f"task {task} has ended at {self._ledger.name.party} ({live.task.state})")
-        return live
+            raise Cancelled(f"task {pull.task} has ended at {self._ledger.name.party} ({live.task.state})")
 
-    def _checked(self, sender: PartyId, statement: Statement, proposed: Mapping[TaskId, Proposal]) -> Body | None:
-        """The body of a task's statement, well-formed and of a participant; facts are checked by the view."""
+    def _is_in_turn(self, sender: PartyId, envelope: bytes, statement: Statement) -> bool:
+        try:
+            self._judged(sender, envelope, statement)
+        except (InvalidInput, PeerFault):
+            return False
+        return True
+
+    def _judged(self, sender: PartyId, envelope: bytes, statement: Statement) -> "_Brought":
+        """The statement, well-formed, short enough, by one whom it concerns, in turn; facts are checked by the view.
+
+        Raises InvalidInput, PeerFault, OverQuota; Unavailable for what may be told again in a moment.
+        """
         shape = BODIES.get(statement.kind)
         if shape is None:
             if statement.kind not in (CERTIFICATE, *FACTS):
                 raise PeerFault(f"{sender} brought a statement of kind {statement.kind}, which is not for us")
-            return None
+            return _Brought(envelope, statement)
         body = body_of(statement, shape)
+        check_lengths(body)
         if isinstance(body, Proposal):
             self._check_proposal(sender, statement, body)
-            return body
+            return _Brought(envelope, statement, body)
         live = self._runner.live.get(statement.task)
-        proposal = live.task.proposal if live is not None else proposed.get(statement.task)
-        if proposal is None:
+        if live is None:
             raise self._unknown(sender, statement.task)
-        if sender not in proposal.participants:
+        if sender not in live.task.proposal.participants:
             raise PeerFault(f"{sender} takes no part in task {statement.task}")
         if isinstance(body, Contract) and not self._ledger.knows_signers(body):
             # Another node of that party has taken over, and its certificate is on its way here: nothing is kept yet.
             raise Unavailable(f"{self._ledger.name.party} has not heard yet of a node whose offer {sender} took up")
-        return body
+        event = self._event(live, sender, envelope, statement, body)
+        try:
+            live.task.check(event)
+        except InvalidTransition as error:  # of ours it would be our bug; a peer's is out of turn
+            raise _out_of_turn(sender, statement, live) from error
+        if live.task.state in ENDED:
+            check_late(live.task.id, live.task.me, live.task.asker, live.task.proposal, event)
+        said = live.said.setdefault((sender, statement.kind), set())
+        if statement.id not in said and len(said) >= _most(live.task, body):
+            raise _out_of_turn(sender, statement, live)
+        said.add(statement.id)
+        return _Brought(envelope, statement, body, event)
 
     def _unknown(self, sender: PartyId, task: str) -> JuntoError:
         """A task that is unknown to one that hung may have come to another node of the party: it gives way in a moment,
@@ -207,55 +255,58 @@ class Peers:
             raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
         if proposal.plan.asker != sender or proposal.participants != proposal.plan.parties:
             raise PeerFault(f"{sender} proposes task {statement.task} with other participants than its plan has")
+        if statement.task in self._runner.live:
+            raise PeerFault(f"{sender} proposes task {statement.task} twice")
+        self._quotas.check_task(sender)
         if self._ledger.name.party not in proposal.participants:
             raise InvalidInput(f"{sender} proposes task {statement.task} to us, who have no part in it")
 
-    def _act(self, sender: PartyId, kept: Kept, body: Body | None) -> None:
-        statement = kept.statement
-        now = self._unix_time()
+    def _act(self, sender: PartyId, kept: Kept, one: "_Brought") -> None:
+        statement, body = kept.statement, one.body
         if isinstance(body, Proposal):
             self._runner.open_proposal(statement.task, sender, statement.id, body)
             return
-        if body is None:
+        if one.event is None:
             for line in self._facts.absorb(kept):
                 _log.warning("a dataset differs from another of its name", difference=line)
             return
         live = self._runner.find(statement.task)
+        if isinstance(body, Offer):
+            self._offered(sender, body.starts)
         try:
-            self._feed(live, sender, kept, body, now)
-        except InvalidTransition as error:  # of ours it would be our bug; a peer's is out of turn
-            raise PeerFault(
-                f"{sender} brought its {statement.kind} out of turn: task {statement.task} is {live.task.state} here"
-            ) from error
+            if isinstance(body, Receipt):
+                self._receipt(live, statement.id, one.event)
+            else:
+                self._runner.dispatch(live, one.event)
+        except InvalidTransition as error:  # the task went on while the statement was being kept
+            raise _out_of_turn(sender, statement, live) from error
 
-    def _feed(self, live: Live, sender: PartyId, kept: Kept, body: Body, now: float) -> None:
-        statement = kept.statement
+    def _event(self, live: Live, sender: PartyId, envelope: bytes, statement: Statement, body: Body) -> Event:
+        """The statement as its task's machine hears it."""
+        now = self._unix_time()
         match body:
             case Offer():
-                self._offered(sender, body.starts)
-                event = OfferArrived(sender, body, kept.envelope.decode(), now)
-                self._runner.dispatch(live, event)
+                return OfferArrived(sender, body, envelope.decode(), now)
             case Refusal():
-                self._runner.dispatch(live, RefusalArrived(sender, body, now))
+                return RefusalArrived(sender, body, now)
             case Contract():
-                offers = self._offers(live, body)
-                self._runner.dispatch(live, ContractArrived(sender, statement.id, body, offers, now))
+                return ContractArrived(sender, statement.id, body, self._offers(live, body), now)
             case Confirm():
-                self._runner.dispatch(live, ConfirmArrived(sender, body, now, statement.id))
+                return ConfirmArrived(sender, body, now, statement.id)
             case Attempt():
-                self._runner.dispatch(live, AttemptArrived(sender, body, now))
+                return AttemptArrived(sender, body, now)
             case Receipt():
-                self._receipt(live, sender, statement.id, body)
+                return ReceiptArrived(sender, body, now)
             case Stop():
-                self._runner.dispatch(live, StopArrived(sender, body, now))
+                return StopArrived(sender, body, now)
             case _:
                 raise PeerFault(f"{sender} brought a statement of kind {statement.kind} about a task")
 
-    def _receipt(self, live: Live, sender: PartyId, statement: str, body: Receipt) -> None:
+    def _receipt(self, live: Live, statement: str, event: Event) -> None:
         """Watchers hear of the receipt with its statement's name, or, if it is refused, not at all."""
         before, live.receipt_statement = live.receipt_statement, statement
         try:
-            self._runner.dispatch(live, ReceiptArrived(sender, body, self._unix_time()))
+            self._runner.dispatch(live, event)
         except JuntoError:
             live.receipt_statement = before
             raise
@@ -269,3 +320,14 @@ class Peers:
             else self._ledger.open_offer(envelope.encode(), live.task.id)
             for envelope in contract.offers
         )
+
+
+def _most(task: Task, body: Body) -> int:
+    """How many statements of this kind one party makes about a task at most."""
+    return _MOST_REPEATED + 8 * len(task.proposal.plan.steps) if isinstance(body, Confirm | Attempt) else 1
+
+
+def _out_of_turn(sender: PartyId, statement: Statement, live: Live) -> PeerFault:
+    return PeerFault(
+        f"{sender} brought its {statement.kind} out of turn: task {statement.task} is {live.task.state} here"
+    )

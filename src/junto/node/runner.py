@@ -37,6 +37,7 @@ from junto.tasks.events import (
     Ticked,
 )
 from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
+from junto.tasks.lengths import fitted
 from junto.tasks.state import Task
 from junto.tasks.table import ENDED
 from junto.tasks.waiting import Patience
@@ -69,6 +70,7 @@ class Live:
     kept: dict[StepId, KeptStep] = field(default_factory=dict)  # what an earlier process had finished
     answer: Answered | None = None
     offered: tuple[str, Offer] | None = None  # our offer, as it is in our journal
+    said: dict[tuple[PartyId, str], set[str]] = field(default_factory=dict)  # ids of others' statements, by kind
     receipt_statement: str = ""
     continued: TaskId = NO_TASK  # the task that goes on without those who stayed away
     going_on: bool = False  # that one is about to be asked
@@ -324,7 +326,7 @@ class Runner:
         deadline; where the question is ours, its user hears at once. Raises StorageFailed."""
         while True:
             try:
-                return await self._ledger.write(kind_of(body), body, task.id)
+                return await self._ledger.write(kind_of(body), fitted(body), task.id)
             except StorageFailed as error:
                 needed = task.state not in ENDED or isinstance(body, Refusal)
                 late = self._unix_time() + _ROOM_SECONDS >= task.deadline

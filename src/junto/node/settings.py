@@ -20,6 +20,11 @@ disk   = "64GB"        # likewise, for outputs that wait on disk
 default = { tasks = 100 }
 bea     = { slots = 1, memory = "200MB", disk = "1GB", tasks = 5 }
 
+[quota]                # what is taken of one other party: a day (UTC), and of tasks that have not ended at a time
+statements = 100000
+bytes      = "256MB"
+tasks      = 1000
+
 [ha]                                   # if several nodes of this party share one journal, one of them acting
 store = "sqlite:/srv/acme/journal.db"  # or "postgresql://junto@db.acme.example/junto"
 lease = "1500ms"                       # how long the acting one may be silent before another takes over
@@ -43,6 +48,7 @@ import msgspec
 from junto.errors import InvalidInput
 from junto.journal.places import Place, place_at
 from junto.node.files import in_words
+from junto.node.quotas import Quota
 from junto.node.webhook import Webhook, checked_url, read_secret
 from junto.tasks.capacity import Cap, Capacity
 from junto.tasks.notices import KINDS, PROGRESS, Kind
@@ -51,8 +57,11 @@ from junto.types import PartyId, seconds_of
 
 _WEBHOOKS = 16
 _MOST = 100_000
+_MOST_STATEMENTS = 100_000_000
 _LEAST_LEASE_SECONDS = 0.5
 _MOST_LEASE_SECONDS = 60.0
+
+_QUOTA = Quota()
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -77,6 +86,12 @@ class _Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cap: dict[str, _Cap] = {}
 
 
+class _Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    statements: int = _QUOTA.statements
+    bytes: str = f"{_QUOTA.bytes // 10**6}MB"
+    tasks: int = _QUOTA.tasks
+
+
 class _Ha(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str
     lease: str = "1500ms"
@@ -93,6 +108,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
     resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
+    quota: dict[str, object] = {}  # a `_Quota`, likewise
     ha: dict[str, object] = {}  # an `_Ha`, or empty
     webhook: list[_Webhook] = []
 
@@ -120,6 +136,7 @@ class NodeSettings:
     webhooks: tuple[Webhook, ...] = ()
     capacity: Capacity = field(default_factory=Capacity)
     shared: Shared | None = None
+    quota: Quota = field(default_factory=Quota)
 
     @property
     def cpu_seconds(self) -> int:
@@ -153,6 +170,7 @@ def read_settings(path: Path) -> NodeSettings:
         webhooks=_webhooks(path, file.webhook),
         shared=_shared(path, file.ha) if file.ha else None,
         capacity=_capacity(path, file),
+        quota=_quota(path, file.quota),
     )
 
 
@@ -178,6 +196,18 @@ def _capacity(path: Path, file: _File) -> Capacity:
     )
 
 
+def _quota(path: Path, written: dict[str, object]) -> Quota:
+    try:
+        given = msgspec.convert(written, _Quota)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{path}: [quota]: {error}") from None
+    return Quota(
+        statements=_count(path, "quota.statements", given.statements, _MOST_STATEMENTS),
+        bytes=_bytes(path, "quota.bytes", given.bytes),
+        tasks=_count(path, "quota.tasks", given.tasks),
+    )
+
+
 def _cap(path: Path, party: str, given: _Cap) -> Cap:
     key = f"resources.cap.{party}"
     return Cap(
@@ -188,9 +218,9 @@ def _cap(path: Path, party: str, given: _Cap) -> Cap:
     )
 
 
-def _count(path: Path, key: str, number: int) -> int:
-    if not 1 <= number <= _MOST:
-        raise InvalidInput(f"{path}: {key} = {number}: from 1 to {_MOST}")
+def _count(path: Path, key: str, number: int, most: int = _MOST) -> int:
+    if not 1 <= number <= most:
+        raise InvalidInput(f"{path}: {key} = {number}: from 1 to {most}")
     return number
 
 

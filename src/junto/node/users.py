@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _REST_SECONDS = 0.2  # changes that come together are told together
 _SMALL_BYTES = 64 * 1024  # such an answer comes with the news of the end
+_LISTED_CHARACTERS = 2000  # of a question, in a list of tasks
 _WATCH_SECONDS = 1.0  # a watcher hears at least so often, so that waits grow visibly
 
 
@@ -135,8 +136,17 @@ class Users:
 
     async def tasks(self, caller: Caller, payload: bytes) -> Answer:
         """All tasks at hand, newest first."""
-        live = sorted(self._node.runner.live.values(), key=lambda one: one.task.id, reverse=True)
-        return msgspec.json.encode(methods.Tasks(tuple(self._progress(one) for one in live)))
+        return self._listed()
+
+    async def _listed(self) -> AsyncIterator[bytes]:
+        """One task a line, each made when the line before it has left: many large ones are never in memory at once."""
+        for id in sorted(self._node.runner.live, reverse=True):
+            live = self._node.runner.live.get(id)
+            if live is not None:
+                told = self._progress(live)
+                if len(told.question) > _LISTED_CHARACTERS:
+                    told = msgspec.structs.replace(told, question=told.question[:_LISTED_CHARACTERS] + " …")
+                yield msgspec.json.encode(told) + b"\n"
 
     async def task(self, caller: Caller, payload: bytes) -> Answer:
         """One task."""

@@ -9,7 +9,15 @@ from collections.abc import Collection
 from junto.errors import PeerFault
 from junto.tasks.attempts import MOST_ATTEMPTS, Joint
 from junto.tasks.bodies import Offer, Proposal, Refusal
-from junto.tasks.events import AttemptArrived, ConfirmArrived, ContractArrived, StopArrived
+from junto.tasks.events import (
+    AttemptArrived,
+    ConfirmArrived,
+    ContractArrived,
+    Event,
+    OfferArrived,
+    RefusalArrived,
+    StopArrived,
+)
 from junto.types import Digest, PartyId, StepId, TaskId
 
 Parts = Collection[tuple[StepId, PartyId]]
@@ -94,3 +102,24 @@ def check_stop(id: TaskId, proposal: Proposal, event: StopArrived) -> None:
         raise PeerFault(f"{event.party} says task {id} is done; only a receipt says that")
     if event.stop.party not in proposal.participants:
         raise PeerFault(f"{event.party} ends task {id} because of {event.stop.party}, which takes no part in it")
+
+
+def check_late(id: TaskId, me: PartyId, asker: PartyId, proposal: Proposal, event: Event) -> None:
+    """It comes too late to matter, but was for us, and is about this plan."""
+    match event:
+        case OfferArrived(party, offer):
+            answered, digest = me == asker, offer.plan_digest
+        case RefusalArrived(party, refusal):
+            answered, digest = me == asker, refusal.plan_digest
+        case ContractArrived(party, _, contract):
+            answered, digest = party == asker, contract.plan_digest
+        case AttemptArrived(party, attempt):
+            answered, digest = True, attempt.plan_digest
+        case StopArrived(party, stop):
+            answered, digest = True, stop.plan_digest
+        case _:
+            return
+    check_participant(id, proposal, party)
+    check_digest(id, proposal, party, digest)
+    if not answered:
+        raise PeerFault(f"{party} tells {me} of task {id} what was never for it")

@@ -18,13 +18,28 @@ from junto.tasks.waiting import Outcome, Wait
 from junto.types import PartyId, StepId, TaskId
 
 Kind = Literal[
-    "state", "step", "wait", "away", "back", "retry", "ended", "deviation", "trigger", "disk", "clock", "gap", "test"
+    "state",
+    "step",
+    "wait",
+    "away",
+    "back",
+    "retry",
+    "ended",
+    "deviation",
+    "trigger",
+    "disk",
+    "clock",
+    "quota",
+    "journal",
+    "gap",
+    "test",
 ]
 """`state` and `step` are progress: a task moved, a part of a step is finished. `wait`: a wait passed its limit. `away`,
 `back`: a participant stays away, is there again. `retry`: a step is tried again. `ended`: a task did. `deviation`: two
 computed one step and differ. `trigger`: a firing failed or was missed. `disk`: full, or has space again. `clock`: a
-party's clock is far from ours, or is right again; ours was set. `gap`: a watcher was too slow for all. `test`: somebody
-asked for one."""
+party's clock is far from ours, or is right again; ours was set. `quota`: a party has put in as much as is taken of one.
+`journal`: a journal, ours or another party's, is not what it was. `gap`: a watcher was too slow for all. `test`:
+somebody asked for one."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PROGRESS: frozenset[Kind] = frozenset(("state", "step"))

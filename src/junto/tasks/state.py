@@ -19,6 +19,7 @@ from typing import assert_never
 
 from junto.errors import DeadlineExceeded, Deviation, InvalidTransition, PeerFault
 from junto.plan.steps import Release, parties_of
+from junto.tasks import checks
 from junto.tasks.attempts import MOST_ATTEMPTS, joint_steps, lost_steps, resting_on, run_of
 from junto.tasks.bodies import (
     Attempt,
@@ -36,15 +37,6 @@ from junto.tasks.bodies import (
 )
 from junto.tasks.certificates import Deviation as Deviates
 from junto.tasks.certificates import Signatures
-from junto.tasks.checks import (
-    check_answer,
-    check_attempt,
-    check_confirm,
-    check_contract,
-    check_digest,
-    check_stop,
-    check_versions,
-)
 from junto.tasks.doubles import Doubles, second_until
 from junto.tasks.events import (
     AttemptArrived,
@@ -183,10 +175,32 @@ class Task:
             case _:
                 return ()
 
-    def handle(self, event: Event) -> list[Instruction]:
-        """Absorb one event; say what must now be done. Raises PeerFault, InvalidTransition; then nothing changed."""
+    def check(self, event: Event) -> None:
+        """Nothing, if `handle` would take the event now. Raises PeerFault, InvalidTransition."""
         if not isinstance(event, LEGAL[self.state]):
             raise InvalidTransition(f"task {self.id} is {self.state}: {type(event).__name__} is not expected")
+        match event:
+            case ConfirmArrived():
+                checks.check_confirm(self.id, self.proposal, set(self._parts), event)
+                self.doubles.check(event.party, event.confirm)
+            case ReceiptArrived():
+                self._check_receipt(event)
+            case _ if self.state in ENDED:
+                pass  # it changes nothing but the record
+            case StopArrived():
+                checks.check_stop(self.id, self.proposal, event)
+            case AttemptArrived():
+                checks.check_attempt(self.id, self.proposal, self._parts, self._joint, event)
+            case OfferArrived(party, answer) | RefusalArrived(party, answer):
+                checks.check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, party, answer)
+                if isinstance(answer, Offer):
+                    checks.check_versions(self.id, party, answer)
+            case ContractArrived():
+                checks.check_contract(self.id, self.asker, self.proposal, self._proposal_id, self._disclosures, event)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Absorb one event; say what must now be done. Raises PeerFault, InvalidTransition; then nothing changed."""
+        self.check(event)
         if self.state in ENDED:
             return self._note_late(event)
         match event:
@@ -275,13 +289,10 @@ class Task:
         ]
 
     def _offer_arrived(self, event: OfferArrived) -> list[Instruction]:
-        check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, event.party, event.offer)
-        check_versions(self.id, event.party, event.offer)
         self._offers.setdefault(event.party, (event.offer, event.envelope))
         return self._answered(event.at)
 
     def _refusal_arrived(self, event: RefusalArrived) -> list[Instruction]:
-        check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, event.party, event.refusal)
         self._refusals.setdefault(event.party, event.refusal)
         if self._refusals_due is not None:
             return self._answered(event.at)
@@ -343,7 +354,6 @@ class Task:
         self._last_word = True
 
     def _contract_arrived(self, event: ContractArrived) -> list[Instruction]:
-        check_contract(self.id, self.asker, self.proposal, self._proposal_id, self._disclosures, event)
         self.contract = event.statement
         self._keep_versions(offer for _, offer in event.offers)
         self._move("running", event.at)
@@ -371,8 +381,6 @@ class Task:
         return [Publish(confirm, self.others)]
 
     def _confirm_arrived(self, event: ConfirmArrived) -> None:
-        check_confirm(self.id, self.proposal, set(self._parts), event)
-        self.doubles.check(event.party, event.confirm)
         self.signatures.hear(event.party, event.confirm, event.statement)
         self.doubles.hear(event.party, event.confirm, event.statement)
         for finished in event.confirm.steps:
@@ -383,7 +391,6 @@ class Task:
 
     def _attempt_arrived(self, event: AttemptArrived) -> list[Instruction]:
         attempt = event.attempt
-        check_attempt(self.id, self.proposal, self._parts, self._joint, event)
         if attempt.number <= self.attempts.get(attempt.step, 0):
             return []
         self._begin_anew(attempt.step, attempt.number)
@@ -476,20 +483,18 @@ class Task:
         ]
 
     def _receipt_arrived(self, event: ReceiptArrived) -> list[Instruction]:
-        self._check_receipt(event)
         self.receipt = event.receipt
         return [*self._confirm(), *self._conclude("done", "", event.party, "", event.at)]
 
     def _check_receipt(self, event: ReceiptArrived) -> None:
         if event.party != self.receiver:
             raise PeerFault(f"{event.party} sent a receipt for task {self.id}, whose receiver is {self.receiver}")
-        check_digest(self.id, self.proposal, event.party, event.receipt.plan_digest)
+        checks.check_digest(self.id, self.proposal, event.party, event.receipt.plan_digest)
         self.signatures.check_receipt(self.me, event.receipt)
         self.doubles.check_receipt(self.me, event.receipt)
 
     def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
         stop = event.stop
-        check_stop(self.id, self.proposal, event)
         if self.me != self.asker or self.state == "running":
             return [*self._confirm(), *self._conclude(stop.end, stop.code, stop.party, stop.reason, event.at)]
         # Another participant may have had this stop before our proposal, and so not have known what it was about.
@@ -557,7 +562,6 @@ class Task:
             case StepFinished():
                 self.finished.setdefault((event.finished.step, self.me), event.finished)
             case ReceiptArrived():
-                self._check_receipt(event)
                 self.receipt = self.receipt or event.receipt
             case Restarted() if not self._last_word and self.outcome is not None and self.outcome.end != "done":
                 ended = self.outcome  # we ended it, and our process did before it could say so

@@ -205,6 +205,24 @@ class SimJournal:
         """The entry of that id."""
         return self._ids.get(statement)
 
+    def open_tasks(self, party: str) -> list[TaskId]:
+        """See `Reader.open_tasks`."""
+        ended = self._ends(party)
+        return sorted({entry.task for entry in self._by_kind.get("proposal", []) if entry.task not in ended})
+
+    def ended_tasks(self, party: str, most: int) -> list[TaskId]:
+        """See `Reader.ended_tasks`."""
+        return list(self._ends(party))[-most:]
+
+    def _ends(self, party: str) -> dict[TaskId, None]:
+        """The tasks that have ended, in the order of their first ends."""
+        found = self.entries(kinds=("receipt", "stop", "refusal"))
+        return dict.fromkeys(e.task for e in found if e.kind != "refusal" or e.author.startswith(party))
+
+    def kept_since(self, at: float) -> dict[str, tuple[int, int]]:
+        """See `Reader.kept_since`."""
+        return {}
+
     def latest(self, kind: str, author: str) -> Entry | None:
         """The author's last of the kind."""
         return next((entry for entry in reversed(self._by_kind.get(kind, [])) if entry.author == author), None)
