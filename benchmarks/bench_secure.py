@@ -22,7 +22,8 @@ from junto.secure.deviations import deviations
 from junto.secure.encoding import decode_reals, encode_reals, unit
 from junto.secure.groupkeys import GroupCounts
 from junto.secure.shamir import P
-from junto.secure.threshold import Terms, contribute, receive_keys
+from junto.secure.terms import Terms
+from junto.secure.threshold import contribute, receive_keys
 from junto.testing.secure import AnyMachine, run_machines
 from junto.types import PartyId
 
@@ -97,8 +98,9 @@ def _threshold() -> tuple[float, float]:
     terms = Terms((a, b), RECEIVER, (a, b, RECEIVER), UNITS)
     rng = np.random.default_rng(7)  # sizes of groups, no secrets
     keys = [b"airport-%06d/2013-%02d" % (number, number % 12 + 1) for number in range(GROUPS)]
-    inputs = {party: GroupCounts(keys, rng.integers(0, 2 * UNITS, GROUPS)) for party in (a, b)}
-    passes = int(np.count_nonzero(inputs[a].units + inputs[b].units >= UNITS))
+    none = np.zeros((0, GROUPS))
+    inputs = {party: GroupCounts(keys, rng.integers(0, 2 * UNITS, (1, GROUPS)), none, none) for party in (a, b)}
+    passes = int(np.count_nonzero(inputs[a].units[0] + inputs[b].units[0] >= UNITS))
     cpu, wall = [], []
     for _ in range(ROUNDS):
         machines: dict[PartyId, AnyMachine] = {

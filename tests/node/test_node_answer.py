@@ -130,7 +130,7 @@ def receiver(tmp_path: Path) -> _Receiver:
 
 def _keys(values: Sequence[str | None], size: int) -> PassedKeys:
     table = pa.table({"k0": pa.array(values, pa.string())})
-    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), size)
+    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), size, np.ones((1, len(values)), dtype=np.bool_))
 
 
 def _lanes(table: pa.Table) -> Any:
@@ -196,7 +196,14 @@ def test_a_question_without_groups_has_one_row_if_it_passed(receiver: _Receiver)
     step = plan.steps[-1]
     assert isinstance(step, Release)
     one = _groups({"all": (30, Decimal(3), 0.0, 1)})
-    inputs = Inputs(plan, step, None, PassedKeys([b""], 1), _lanes(one), [one.select(["m4", "m5"])] * 2)
+    inputs = Inputs(
+        plan,
+        step,
+        None,
+        PassedKeys([b""], 1, np.ones((1, 1), dtype=np.bool_)),
+        _lanes(one),
+        [one.select(["m4", "m5"])] * 2,
+    )
     assert receiver.answer(inputs)[0].to_pylist() == [{"m0": 30, "m1": Decimal(3)}]
 
 
@@ -206,7 +213,14 @@ def test_a_question_without_groups_adds_our_own_row(receiver: _Receiver) -> None
     assert isinstance(step, Release)
     one = _groups({"all": (30, Decimal(3), 0.0, 1)})
     own = _groups({"all": (4, Decimal(3), 0.0, 8)}).drop_columns(["k0"])
-    inputs = Inputs(plan, step, own, PassedKeys([b""], 1), _lanes(one), [one.select(["m4", "m5"])] * 2)
+    inputs = Inputs(
+        plan,
+        step,
+        own,
+        PassedKeys([b""], 1, np.ones((1, 1), dtype=np.bool_)),
+        _lanes(one),
+        [one.select(["m4", "m5"])] * 2,
+    )
     assert receiver.answer(inputs)[0].to_pylist() == [{"m0": 34, "m5": _day(8)}]
 
 

@@ -55,14 +55,14 @@ def _table() -> pa.Table:
     )
 
 
-SELECTION = Selection(5, np.array([True, False, True, True, False]), np.array([3, 1, 0]))
+SELECTION = Selection(5, np.array([[True, False, True, True, False]]), np.array([3, 1, 0]))
 """Of a union of five, groups 0, 2 and 3 passed; ours are 3 (ewr), 1 (NULL) and 0 (jfk)."""
 
 
 def test_groups_are_keyed_and_counted() -> None:
     counts = groups.counts_of(_query(), _table())
     assert len(set(counts.keys)) == 3
-    assert counts.units.tolist() == [30, 2, 11]
+    assert counts.units.tolist() == [[30, 2, 11]]
     assert groups.keys_of(_query(()), _table().slice(0, 1)) == [b""]
 
 
@@ -99,7 +99,7 @@ def test_a_row_lands_where_its_key_does_whatever_passed(data: st.DataObject) -> 
     size = data.draw(st.integers(0, 12))
     passed = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)), dtype=bool)
     own = data.draw(st.permutations(range(size)))[: data.draw(st.integers(0, size))]
-    selection = Selection(size, passed, np.array(own, dtype=np.int64))
+    selection = Selection(size, passed[None], np.array(own, dtype=np.int64))
     table = pa.table({"m0": pa.array(own, pa.int64())})
     expected = [place if place in own else None for place in np.flatnonzero(passed).tolist()]
     assert groups.aligned(table, selection).column("m0").to_pylist() == expected
@@ -198,14 +198,14 @@ async def _at_once(data: bytes) -> AsyncIterator[bytes]:
 
 
 def test_fingerprints_differ_where_outputs_do() -> None:
-    keys = PassedKeys([b"a", b"bc"], 2)
+    keys = PassedKeys([b"a", b"bc"], 2, np.ones((1, 2), dtype=np.bool_))
     outputs = [
         None,
         _table(),
         _table().slice(1),
         SELECTION,
         keys,
-        PassedKeys([b"ab", b"c"], 2),
+        PassedKeys([b"ab", b"c"], 2, np.ones((1, 2), dtype=np.bool_)),
         np.zeros((1, 2), dtype=np.uint64),
         np.ones((1, 2), dtype=np.uint64),
     ]

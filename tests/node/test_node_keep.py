@@ -114,27 +114,30 @@ def _same(a: Local, b: Local) -> bool:
         case Selection(), Selection():
             return (
                 a.size == b.size
-                and a.passed.tolist() == b.passed.tolist()
-                and (a.passed.dtype, a.positions.dtype) == (b.passed.dtype, b.positions.dtype)
+                and a.cells.tolist() == b.cells.tolist()
+                and (a.cells.dtype, a.positions.dtype) == (b.cells.dtype, b.positions.dtype)
                 and a.positions.tolist() == b.positions.tolist()
             )
         case PassedKeys(), PassedKeys():
-            return (a.keys, a.size) == (b.keys, b.size)
+            return (a.keys, a.size, a.cells.tolist()) == (b.keys, b.size, b.cells.tolist())
         case np.ndarray(), np.ndarray():
             return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         case _:
             return bool(a == b)
 
 
+ONE = np.ones((1, 1), dtype=np.bool_)
 LOCALS: dict[str, Callable[[World, int], Local]] = {
     "nothing": lambda world, size: None,
     "a table": lambda world, size: pa.table({"carrier": ["DL"] * (size // 8), "minutes": list(range(size // 8))}),
     "rows on disk": lambda world, size: world.keeper.write(TASK, [b"x" * size]),
     "a copy of an open table": lambda world, size: world.cache.put("k", [b"x" * size]),
     "a selection": lambda world, size: Selection(
-        size, np.arange(size) % 3 == 0, np.arange(size // 4, dtype=np.int64)[::-1].copy()
+        size, np.arange(2 * size).reshape(2, size) % 3 == 0, np.arange(size // 4, dtype=np.int64)[::-1].copy()
     ),
-    "keys": lambda world, size: PassedKeys([b"key %d" % i for i in range(size // 8)], size),
+    "keys": lambda world, size: PassedKeys(
+        [b"key %d" % i for i in range(size // 8)], size, np.ones((1, size // 8), dtype=np.bool_)
+    ),
     "words": lambda world, size: np.arange(2 * (size // 8), dtype=np.uint64).reshape(2, size // 8) + np.uint64(1 << 63),
 }
 
@@ -215,7 +218,7 @@ def test_a_step_whose_file_was_harmed_is_not_finished_nor_is_what_rests_on_it(
 ) -> None:
     async def claim(world: World) -> None:
         await world.save(QUERY, None)
-        await world.save(THRESHOLD, PassedKeys([b"k" * LARGE], 1))
+        await world.save(THRESHOLD, PassedKeys([b"k" * LARGE], 1, ONE))
         await world.save(SUMS, None)
         assert world.recalled().keys() == {QUERY, THRESHOLD, SUMS}
         harm(world.files[0])
@@ -259,7 +262,7 @@ def test_a_step_is_finished_only_with_our_own_outputs_that_it_rests_on(tmp_path:
 @pytest.mark.parametrize("size", [8, LARGE])
 def test_the_end_leaves_the_answer_and_nothing_else(tmp_path: Path, size: int) -> None:
     async def claim(world: World) -> None:
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1), _message("a", b"m" * LARGE))
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE), _message("a", b"m" * LARGE))
         result = world.keeper.hold(TASK, b"a" * size)
         await world.keeper.save_answer(TASK, Answered(result, DIGEST, 3, 1))
         world.keeper.ended(TASK, result)
@@ -292,7 +295,7 @@ def test_what_is_written_after_the_end_is_removed(tmp_path: Path) -> None:
         with pytest.raises(Cancelled):
             world.keeper.write(TASK, [b"too late"])
         with pytest.raises(Cancelled):
-            await world.save(QUERY, PassedKeys([b"k" * LARGE], 1))
+            await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE))
         await world.save(QUERY, None)
         assert world.files == []
         assert world.journal.kept(TASK) == {}
@@ -302,8 +305,8 @@ def test_what_is_written_after_the_end_is_removed(tmp_path: Path) -> None:
 
 def test_at_start_what_belongs_to_no_task_goes(tmp_path: Path) -> None:
     async def claim(world: World) -> None:
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1))
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1), task=OTHER)
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE))
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE), task=OTHER)
         world.spool.write([b"never kept"])
         assert len(world.files) == 3
         assert world.recalled().keys() == {QUERY}

@@ -12,12 +12,13 @@ from junto.errors import PeerFault, Unavailable
 from junto.node.protocol import drive
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
-from junto.secure.threshold import Terms
+from junto.secure.terms import Terms
 from junto.testing.secure import seeded
 from junto.types import PartyId
 
 BTS, DELTA, UNITED = PartyId("bts"), PartyId("delta"), PartyId("united")
 OWNERS = (DELTA, UNITED)
+NONE = np.zeros((0, 2))
 
 Pull = Callable[[PartyId, str], Awaitable[bytes]]
 
@@ -43,8 +44,8 @@ class _Wires:
 def test_three_parties_decide_a_threshold_and_then_sum() -> None:
     terms = Terms(OWNERS, BTS, (BTS, *OWNERS), 10)
     groups = {
-        DELTA: GroupCounts([b"ewr", b"jfk"], np.array([9, 3], dtype=np.int64)),
-        UNITED: GroupCounts([b"ewr", b"lga"], np.array([1, 50], dtype=np.int64)),
+        DELTA: GroupCounts([b"ewr", b"jfk"], np.array([[9, 3]]), NONE, NONE),
+        UNITED: GroupCounts([b"ewr", b"lga"], np.array([[1, 50]]), NONE, NONE),
     }
 
     async def owner(wires: _Wires, party: PartyId) -> Selection:

@@ -148,9 +148,9 @@ def test_nothing_prints_what_it_carries() -> None:
         Send(A, "key", secret),
         InputReady(secret),
         Done(secret),
-        GroupCounts([secret], np.array([4711])),
-        Selection(1, np.array([True]), np.array([4711])),
-        PassedKeys([secret], 1),
+        GroupCounts([secret], np.array([[4711]]), np.array([[4711.0]]), np.array([[4711.0]])),
+        Selection(1, np.array([[True]]), np.array([4711])),
+        PassedKeys([secret], 1, np.array([[True]])),
         machine(),
         key,
     ]

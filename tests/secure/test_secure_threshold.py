@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from junto.errors import InvalidInput, InvalidTransition, PeerFault
-from junto.secure import codec, product
+from junto.secure import codec, nodes
 from junto.secure.groupkeys import GROUPS_MAX, KEY_BYTES_MAX, GroupCounts, PassedKeys, Selection
 from junto.secure.machine import Arrived, Done, InputReady, Instruction, Need, Started
 from junto.secure.shamir import P
-from junto.secure.threshold import Terms, contribute, receive_keys
+from junto.secure.terms import Terms
+from junto.secure.threshold import contribute, receive_keys
 from junto.testing.secure import AnyMachine, Received, Run, run_machines, seeded
 from junto.types import PartyId
 
@@ -24,7 +25,8 @@ def names(count: int) -> tuple[PartyId, ...]:
 
 
 def counts(groups: Groups) -> GroupCounts:
-    return GroupCounts(list(groups), np.array(list(groups.values()), dtype=np.int64))
+    none = np.zeros((0, len(groups)))
+    return GroupCounts(list(groups), np.array([list(groups.values())], dtype=np.int64).reshape(1, -1), none, none)
 
 
 def machine(party: PartyId, terms: Terms, seed: int = 0) -> AnyMachine:
@@ -126,15 +128,22 @@ def test_keys_that_end_in_zeros_and_the_longest_ones_arrive_whole() -> None:
     check(everyone(1, 5), groups[:1], run(everyone(1, 5), groups[:1]))
 
 
+def _of(group_keys: list[bytes], units: np.ndarray) -> GroupCounts:
+    none = np.zeros((0, len(group_keys)))
+    return GroupCounts(group_keys, units, none, none)
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        (GroupCounts([b"a", b"a"], np.array([1, 1])), "the same key"),
-        (GroupCounts([b"a"], np.array([1, 1])), "1 group keys but"),
-        (GroupCounts([b"a"], np.array([1.0])), "1 group keys but"),
-        (GroupCounts([b"a"], np.array([-1])), "negative"),
-        (GroupCounts([b"a" * (KEY_BYTES_MAX + 1)], np.array([1])), "1023 bytes"),
-        (GroupCounts([b""] * (GROUPS_MAX + 1), np.array([1])), "group more coarsely"),
+        (_of([b"a", b"a"], np.array([[1, 1]])), "the same key"),
+        (_of([b"a"], np.array([[1, 1]])), "1 group keys and 1 counts but"),
+        (_of([b"a"], np.array([1])), "1 group keys and 1 counts but"),
+        (_of([b"a"], np.array([[1], [1]])), "1 group keys and 1 counts but"),
+        (_of([b"a"], np.array([[1.0]])), "1 group keys and 1 counts but"),
+        (_of([b"a"], np.array([[-1]])), "negative"),
+        (_of([b"a" * (KEY_BYTES_MAX + 1)], np.array([[1]])), "1023 bytes"),
+        (_of([b""] * (GROUPS_MAX + 1), np.array([[1]])), "group more coarsely"),
     ],
 )
 def test_counts_that_cannot_be_compared_are_refused(bad: GroupCounts, says: str) -> None:
@@ -145,25 +154,28 @@ def test_counts_that_cannot_be_compared_are_refused(bad: GroupCounts, says: str)
             contributor.handle(InputReady(bad))
 
 
-def test_a_product_too_large_to_compute_is_refused_before_it_is_allocated() -> None:
-    with pytest.raises(InvalidInput, match="group more coarsely"):
-        run(everyone(2, product.ELEMENTS_MAX), [{b"a": 1}, {b"b": 1}])
+def test_products_too_many_to_compute_are_refused_before_they_are_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[Groups] = [{b"a": 9}, {b"b": 9}]
+    monkeypatch.setattr(nodes, "ELEMENTS_MAX", 2 * 3 * 6)  # five products and one input of each of two groups, thrice
+    run(everyone(2, 10), groups)
+    monkeypatch.setattr(nodes, "ELEMENTS_MAX", 2 * 3 * 6 - 1)
+    with pytest.raises(InvalidInput, match="2 groups of 1 counts and 0 sums are too many to compare"):
+        run(everyone(2, 10), groups)
 
 
 def test_terms_that_do_not_fit_are_refused() -> None:
     a, b, c = names(3)
-    for contributors, receiver, nodes, units, parties in (
+    for contributors, receiver, computing, units, parties in (
         ((), R, (), 10, 1),
         ((a, a), R, (a, R), 10, 1),
         ((a, R), R, (a, R), 10, 1),
         ((a, b), R, (a, b), 10, 1),  # two nodes keep nothing from each other
-        ((a, b), R, (a, b, c), 10, 1),
         ((a, b), R, (a, b, b), 10, 1),
         ((a, b), R, (a, b, R), -1, 1),
         ((a, b), R, (a, b, R), P, 1),
     ):
         with pytest.raises(InvalidInput):
-            Terms(contributors, receiver, nodes, units, parties)
+            Terms(contributors, receiver, computing, units, parties)
     with pytest.raises(InvalidInput, match="not one of"):
         contribute(c, everyone(2, 10), b"c", seeded("x"))
 
@@ -213,7 +225,8 @@ def test_any_damaged_message_is_refused_and_the_right_one_after_it_still_counts(
             again.handle(Arrived(line.sender, line.name, line.payload + b"\0"))
     assert isinstance(last[-1], Done)
     if party == R:
-        assert last[-1].output == result.outputs[R]
+        assert isinstance(last[-1].output, PassedKeys)
+        assert last[-1].output.keys == result.outputs[R].keys
 
 
 @pytest.mark.parametrize("party", [*TERMS.contributors, R])

@@ -10,7 +10,8 @@ import pytest
 from junto.secure import codec
 from junto.secure.groupkeys import GroupCounts, merge, tokens
 from junto.secure.shamir import P, rebuild
-from junto.secure.threshold import Terms, contribute, receive_keys
+from junto.secure.terms import Terms
+from junto.secure.threshold import contribute, receive_keys
 from junto.testing.secure import Run, run_machines, seeded
 from junto.types import PartyId
 
@@ -22,11 +23,14 @@ def run(terms: Terms, groups: dict[PartyId, Groups], seed: int = 0) -> Run:
     machines = {
         party: contribute(party, terms, b"task/step", seeded(f"{seed} {party}")) for party in terms.contributors
     }
-    inputs = {
-        party: GroupCounts(list(own), np.array(list(own.values()), dtype=np.int64)) for party, own in groups.items()
-    }
+    inputs = {party: counts(own) for party, own in groups.items()}
     receiver = receive_keys(terms, b"task/step", seeded(f"{seed} receiver"))
     return run_machines({**machines, R: receiver}, inputs, seed)
+
+
+def counts(own: Groups) -> GroupCounts:
+    none = np.zeros((0, len(own)))
+    return GroupCounts(list(own), np.array([list(own.values())], dtype=np.int64).reshape(1, -1), none, none)
 
 
 def size_of(dtype: str, *shape: int, extra: tuple[int, ...] = ()) -> int:
@@ -51,15 +55,21 @@ WIDTH = 32  # the longest key takes 21 bytes and 2 for its length
 def test_each_party_receives_exactly_the_stated_messages() -> None:
     result = run(TERMS, GROUPS)
     assert set(result.outputs[R].keys) == PASSED
-    share, element = size_of("u4", 1, 6), size_of("u4", 6)
-    products = {1: size_of("u4", 5, 6), 2: size_of("u4", 3, 6), 3: size_of("u4", 1, 6), 4: size_of("u4", 1, 6)}
+    share, element = size_of("u4", 9 + 6 + 2), size_of("u4", 6)  # a digest, a number for each group, two masks
+    # a multiplication is of a number for each group, and of its product with each of two joint randoms
+    sizes = {
+        "random": size_of("u4", 9 + 6 + 2 * (1 + 1 + 3 + 3)),  # a commitment, ρ, then r, masks, verifiers' ρ and zeros
+        "mac": size_of("u4", 6 * 2 + 2 + 2 * 3),
+        **{f"product-{turn}": size_of("u4", count * 6 * 3) for turn, count in {1: 1, 2: 1, 3: 2, 4: 1}.items()},
+        "coin": size_of("u1", 64),
+        "check": size_of("u4", 2 * (1 + 3)),  # of the products, and of each contributor's shares
+    }
 
     def tokens_of(count: int) -> int:
         return size_of("u1", count, 16, extra=(WIDTH,))
 
     def from_nodes(*nodes: PartyId) -> list[tuple[PartyId, str, int]]:
-        lines = [(node, f"product-{turn}", size) for node in nodes for turn, size in products.items()]
-        return [*lines, *((node, "rho", element) for node in nodes)]
+        return [(node, name, size) for node in nodes for name, size in sizes.items()]
 
     assert result.received_by(A) == sorted(
         [
@@ -106,7 +116,7 @@ def test_a_receiver_that_does_not_compute_receives_the_openings_and_the_keys_onl
 def test_a_single_contributor_sends_the_keys_that_passed_in_an_order_of_their_own() -> None:
     groups: Groups = {b"z": 10, b"secret-small-group": 9, b"a": 11}
     result = run(Terms((A,), R, (A,), 10), {A: groups})
-    assert result.received_by(R) == [(A, "keys", size_of("u1", 2, 16, extra=(3,)))]
+    assert result.received_by(R) == [(A, "cells", size_of("u1", 1, 2)), (A, "keys", size_of("u1", 2, 16, extra=(3,)))]
     assert result.received_by(A) == []
     assert result.outputs[R].keys == [b"a", b"z"]
     assert b"secret" not in result.payloads(R)
@@ -250,9 +260,9 @@ def test_the_shares_a_node_receives_look_alike_for_small_and_large_counts(party:
     terms = Terms((A, B), R, (A, B, R), 10)
     for units in (0, 1, 10):
         groups: dict[PartyId, Groups] = {A: {}, B: {b"key-%d" % n: units for n in range(3000)}}
-        for name in ("share", "rho", "product-1", "product-4"):
+        for name in ("share", "random", "mac", "product-1", "product-4"):
             line = next(x for x in run(terms, groups).transcript if (x.to, x.sender, x.name) == (party, B, name))
-            body = np.frombuffer(line.payload[1 + line.payload[0] :], dtype="<u4").astype(np.int64)
+            body = np.frombuffer(line.payload[1 + line.payload[0] :], dtype="<u4").astype(np.int64)[9:]
             buckets = np.bincount(body * 16 // P, minlength=16)
             expected = len(body) / 16
             assert float(((buckets - expected) ** 2 / expected).sum()) < 45  # chi-square, 15 degrees: p = 8e-5
@@ -260,7 +270,7 @@ def test_the_shares_a_node_receives_look_alike_for_small_and_large_counts(party:
 
 def test_shares_are_new_in_every_run() -> None:
     first, second = run(TERMS, GROUPS, seed=1), run(TERMS, GROUPS, seed=2)
-    hidden = ("key", "tokens", "share", "rho", "pad", "keys")
+    hidden = ("key", "tokens", "share", "random", "mac", "coin", "check", "pad", "keys")
     for name in hidden:
         assert not {x.payload for x in first.transcript if x.name == name} & {
             x.payload for x in second.transcript if x.name == name

@@ -246,7 +246,9 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
 
 def counts_of(step: Query, table: pa.Table) -> GroupCounts:
     """The groups' keys and units, for a threshold."""
-    return GroupCounts(keys_of(step, table), table.column("units").to_numpy().astype(np.int64))
+    units = table.column("units").to_numpy().astype(np.int64)
+    none = np.zeros((0, table.num_rows))
+    return GroupCounts(keys_of(step, table), units[None], none, none)
 
 
 def keys_of(step: Query, table: pa.Table) -> list[bytes]:
@@ -300,10 +302,11 @@ def fingerprint(content: object) -> bytes:
         case Copy() | Spooled():
             return content.sha256
         case Selection():
-            digest.update(content.passed.tobytes())
+            digest.update(content.cells.tobytes())
         case PassedKeys():
             digest.update(np.fromiter(map(len, content.keys), dtype=">u4", count=len(content.keys)).tobytes())
             digest.update(b"".join(content.keys))
+            digest.update(content.cells.tobytes())
         case np.ndarray():
             digest.update(np.ascontiguousarray(content).data)
         case _:

@@ -37,14 +37,16 @@ class _Table(msgspec.Struct, frozen=True, tag="table"):
 
 
 class _Selection(msgspec.Struct, frozen=True, tag="selection"):
-    size: int
-    passed: Place
+    shape: tuple[int, int]
+    cells: Place
     positions: Place
 
 
 class _Keys(msgspec.Struct, frozen=True, tag="keys"):
     size: int
     keys: Place
+    shape: tuple[int, int]
+    cells: Place
 
 
 class _Words(msgspec.Struct, frozen=True, tag="words"):
@@ -65,10 +67,11 @@ def encode(local: Local, place: Callable[[Content], Place]) -> bytes:
             written = _Rows(place(local))
         case pa.Table():
             written = _Table(place(ipc_bytes(local)))
-        case Selection(size, passed, positions):
-            written = _Selection(size, place(passed.tobytes()), place(positions.tobytes()))
-        case PassedKeys(keys, size):
-            written = _Keys(size, place(msgspec.msgpack.encode(keys)))
+        case Selection(size, cells, positions):
+            written = _Selection((len(cells), size), place(cells.tobytes()), place(positions.tobytes()))
+        case PassedKeys(keys, size, cells):
+            shape = (len(cells), len(keys))
+            written = _Keys(size, place(msgspec.msgpack.encode(keys)), shape, place(cells.tobytes()))
         case np.ndarray():
             written = _Words(local.shape, place(np.ascontiguousarray(local).tobytes()))
         case _:
@@ -89,14 +92,15 @@ def decode(data: bytes, content: Callable[[Place], Content], whole: Callable[[Co
             return found
         case _Table(place):
             return table_of(whole(content(place)))
-        case _Selection(size, passed, positions):
+        case _Selection(shape, cells, positions):
             return Selection(
-                size,
-                np.frombuffer(whole(content(passed)), dtype=np.bool_),
+                shape[1],
+                np.frombuffer(whole(content(cells)), dtype=np.bool_).reshape(shape),
                 np.frombuffer(whole(content(positions)), dtype=np.int64),
             )
-        case _Keys(size, keys):
-            return PassedKeys(msgspec.msgpack.decode(whole(content(keys)), type=list[bytes]), size)
+        case _Keys(size, keys, shape, cells):
+            flags = np.frombuffer(whole(content(cells)), dtype=np.bool_).reshape(shape)
+            return PassedKeys(msgspec.msgpack.decode(whole(content(keys)), type=list[bytes]), size, flags)
         case _Words(shape, place):
             return np.frombuffer(whole(content(place)), dtype=np.uint64).reshape(shape)
         case _:

@@ -46,6 +46,7 @@ from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Thr
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
+from junto.secure.terms import Terms
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished, Second
 from junto.tasks.certificates import certified_parts
@@ -422,11 +423,15 @@ class Work:
 
     async def _threshold(self, step: Threshold) -> Local:
         tools = self._tools
-        terms = threshold.Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties)
+        terms = Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties)
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
             contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random)
             return await drive(contribute, self._counts(query), self._sender(step.id), self._puller(step.id))
+        if tools.me != step.receiver:
+            compute = threshold.compute(tools.me, terms, self._context(step.id), tools.ground.random)
+            await drive(compute, None, self._sender(step.id), self._puller(step.id))
+            return None
         receive = threshold.receive_keys(terms, self._context(step.id), tools.ground.random)
         return await drive(receive, None, self._sender(step.id), self._puller(step.id))
 

@@ -19,6 +19,7 @@ from junto.catalog.dataset import Dataset
 from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
 from junto.plan import expressions, fragment
 from junto.plan.certify import check_certifying, involved
+from junto.plan.computing import computing_nodes
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
 from junto.plan.scopes import distinct
@@ -308,10 +309,11 @@ class _Structure:
             _fault(step, "a contributor is named twice, or receives")
         if step.receiver != self._plan.asker:
             _fault(step, f"{step.receiver} receives; only the asker does")
-        alone = len(step.contributors) == 1
-        nodes = step.contributors if alone else (*step.contributors, step.receiver)
-        if tuple(sorted(step.nodes)) != tuple(sorted(nodes)):
-            _fault(step, "it is computed by all contributors and the receiver, or by the one contributor alone")
+        if step.contributors != tuple(sorted(step.contributors)):
+            _fault(step, "its contributors are not in the order of their names")
+        nodes = computing_nodes(step.contributors, step.receiver)
+        if step.nodes != nodes:
+            _fault(step, f"it is computed by {', '.join(nodes)}, in that order, and nobody else")
         if not MIN_UNITS <= step.units <= MAX_UNITS or not 1 <= step.parties <= len(step.contributors):
             _fault(
                 step, f"{step.units} units of {step.parties} parties is no threshold for {len(queries)} contributors"

@@ -88,7 +88,7 @@ class Threshold(Step, frozen=True, tag="threshold"):
     """Which groups have at least `units` units and `parties` contributors, without showing the counts.
 
     `inputs` are the Query steps of `contributors`, in the same order; neither holds the receiver.
-    `nodes` compute: at least three of contributors and receiver, or the one contributor alone.
+    `nodes` compute, as `computing.py` chooses them: the one contributor alone, or at least three parties.
     """
 
     inputs: tuple[StepId, ...]

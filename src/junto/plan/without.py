@@ -19,6 +19,7 @@ import msgspec
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput
 from junto.plan.certify import certified, signers, uncertified
+from junto.plan.computing import computing_nodes
 from junto.plan.graph import pruned
 from junto.plan.placement import alternatives, moved
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
@@ -110,7 +111,7 @@ def _threshold(step: Threshold, gone: frozenset[PartyId]) -> Threshold | None:
         step,
         inputs=inputs,
         contributors=contributors,
-        nodes=contributors if len(contributors) == 1 else (*contributors, step.receiver),
+        nodes=computing_nodes(contributors, step.receiver),
         parties=min(step.parties, len(contributors)),
     )
 

@@ -43,19 +43,35 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """A contributor's groups: `keys[i]`, a canonical encoding, unique, has `units[i]` units; int64 of shape (n,)."""
+    """A contributor's groups: `keys[i]`, a canonical encoding, unique, and what is counted and summed in each.
+
+    units: int64 of shape (guards, n), the units behind each count. totals, largest: float64 of shape (sums, n), of
+    each sum the magnitudes of all units together, and that of the largest.
+    """
 
     keys: list[bytes] = field(repr=False)
     units: NDArray[np.int64] = field(repr=False)
+    totals: NDArray[np.float64] = field(repr=False)
+    largest: NDArray[np.float64] = field(repr=False)
 
-    def check(self) -> None:
-        """Raises InvalidInput unless the keys are few, short and unique, and the units as many and not negative."""
-        if len(self.keys) > GROUPS_MAX:
-            raise InvalidInput(f"{len(self.keys)} groups; at most {GROUPS_MAX} can be compared: group more coarsely")
-        if self.units.shape != (len(self.keys),) or self.units.dtype != np.int64:
-            raise InvalidInput(f"{len(self.keys)} group keys but units of {self.units.dtype}, shape {self.units.shape}")
+    def check(self, guards: int, sums: int) -> None:
+        """Raises InvalidInput unless the keys are few, short and unique, and the numbers as many and not negative."""
+        count = len(self.keys)
+        if count > GROUPS_MAX:
+            raise InvalidInput(f"{count} groups; at most {GROUPS_MAX} can be compared: group more coarsely")
+        if self.units.shape != (guards, count) or self.units.dtype != np.int64:
+            raise InvalidInput(
+                f"{count} group keys and {guards} counts but units of {self.units.dtype}, shape {self.units.shape}"
+            )
         if self.units.size and int(self.units.min()) < 0:
             raise InvalidInput("a group has a negative number of units")
+        for magnitudes in (self.totals, self.largest):
+            if magnitudes.shape != (sums, count) or magnitudes.dtype != np.float64:
+                raise InvalidInput(
+                    f"{count} group keys and {sums} sums but magnitudes of {magnitudes.dtype}, shape {magnitudes.shape}"
+                )
+            if np.any(magnitudes < 0):
+                raise InvalidInput("a group has a negative magnitude")
         if len(set(self.keys)) != len(self.keys):
             raise InvalidInput("two groups have the same key")
         longest = max(map(len, self.keys), default=0)
@@ -69,13 +85,19 @@ class GroupCounts:
 class Selection:
     """What a contributor knows of the groups: which passed, and where its own are.
 
-    size: groups in the union. passed: bool of shape (size,), in the union's order. positions: int64, one per own group,
-    its index in the union.
+    size: groups in the union. cells: bool of shape (guards + sums, size), in the union's order: which counts, then
+    which sums, passed in each group. positions: int64, one per own group, its index in the union.
     """
 
     size: int
-    passed: Flags = field(repr=False)
+    cells: Flags = field(repr=False)
     positions: Positions = field(repr=False)
+
+    @property
+    def passed(self) -> Flags:
+        """Which groups passed, in the union's order: those whose own units did."""
+        flags: Flags = self.cells[0]
+        return flags
 
     @property
     def own(self) -> Flags:
@@ -93,10 +115,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PassedKeys:
-    """What the receiver learns: the keys of groups that passed, in the union's order, and how many groups there are."""
+    """What the receiver learns: the keys of groups that passed, in the union's order, and how many groups there are.
+
+    cells: bool of shape (guards + sums, passed): which counts, then which sums, passed in each of those groups.
+    """
 
     keys: list[bytes] = field(repr=False)
     size: int
+    cells: Flags = field(repr=False)
 
     @property
     def passed(self) -> int:
@@ -145,6 +171,15 @@ def merge(sorted_tokens: Mapping[PartyId, Rows]) -> tuple[int, dict[PartyId, Pos
     ends = np.cumsum([len(rows) for rows in sorted_tokens.values()])[:-1]
     size = int(rank[-1]) + 1 if rank.size else 0
     return size, dict(zip(sorted_tokens, np.split(positions, ends), strict=True))
+
+
+def union_digest(key: bytes, sorted_tokens: Mapping[PartyId, Rows]) -> bytes:
+    """32 bytes that contributors have in common exactly if they were told the same tokens. Keyed: it tells no other."""
+    digest = hashlib.sha256(derive(key, "group-union", b""))
+    for party, rows in sorted(sorted_tokens.items()):
+        digest.update(len(party).to_bytes(2, "big") + party.encode() + len(rows).to_bytes(8, "big"))
+        digest.update(np.ascontiguousarray(rows).data)
+    return digest.digest()
 
 
 def row_width(longest_bytes: int) -> int:

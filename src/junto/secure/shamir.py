@@ -25,6 +25,9 @@ P = (1 << 31) - 1
 Field = NDArray[np.uint64]
 """Field elements, each in [0, P)."""
 
+Shares = NDArray[np.uint32]
+"""The same in half the room, as they are kept and sent."""
+
 _P = np.uint64(P)
 _P32 = np.uint32(P)
 _BITS = np.uint64(31)
@@ -41,7 +44,7 @@ def reduced(x: Field) -> Field:
     return _below_p(x)
 
 
-def add(a: Field, b: Field) -> Field:
+def add(a: Field, b: Field | Shares) -> Field:
     """a + b, elementwise."""
     return _below_p(a + b)
 
@@ -57,9 +60,9 @@ def _below_p(x: Field) -> Field:
     return x
 
 
-def multiply(a: Field, b: Field) -> Field:
+def multiply(a: Field | Shares, b: Field | Shares) -> Field:
     """a · b, elementwise."""
-    return reduced(a * b)
+    return reduced(np.multiply(a, b, dtype=np.uint64))
 
 
 def uniform(shape: tuple[int, ...], random_bytes: RandomBytes) -> Field:
@@ -78,7 +81,7 @@ def _draw(count: int, random_bytes: RandomBytes) -> NDArray[np.uint32]:
     return (np.frombuffer(random_bytes(4 * count), dtype="<u4") & _P32).astype(np.uint32, copy=False)
 
 
-def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -> Field:
+def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -> Shares:
     """Split each element into Shamir shares, one row per party.
 
     secret: any shape, integers in [0, P). Returns shape (parties, *secret.shape).
@@ -88,7 +91,7 @@ def split(secret: Field, parties: int, degree: int, random_bytes: RandomBytes) -
     """
     if not 0 <= degree < parties < P:
         raise InvalidInput(f"cannot share among {parties} parties with a polynomial of degree {degree}")
-    shares = np.empty((parties, *secret.shape), dtype=np.uint64)
+    shares = np.empty((parties, *secret.shape), dtype=np.uint32)
     if degree == 1:  # a line rises by the same at every step, and the sum of two elements fits 32 bits
         slope, height = _uniform(secret.shape, random_bytes), secret.astype(np.uint32)
         for party in range(parties):
@@ -123,7 +126,7 @@ def weights(points: int, at: int = 0) -> list[int]:
     return result
 
 
-def combine(shares: Sequence[NDArray[np.unsignedinteger]] | Field, factors: list[int]) -> Field:
+def combine(shares: Sequence[Shares] | Sequence[Field] | Shares | Field, factors: list[int]) -> Field:
     """Σ factors[i] · shares[i], over the first axis; the shares may be of a narrower type."""
     total = np.zeros(shares[0].shape, dtype=np.uint64)
     for row, factor in zip(shares, factors, strict=True):
@@ -134,7 +137,15 @@ def combine(shares: Sequence[NDArray[np.unsignedinteger]] | Field, factors: list
     return reduced(total)
 
 
-def rebuild(shares: Field, degree: int) -> Field:
+def inner(a: Field, b: Shares | Field) -> int:
+    """Σ a[i] · b[i] of two arrays of fewer than 2³² elements."""
+    product = a * b
+    high = product >> _BITS
+    np.bitwise_and(product, _P, out=product)
+    return int(np.sum(np.add(product, high, out=product), dtype=np.uint64)) % P
+
+
+def rebuild(shares: Shares | Field, degree: int) -> Field:
     """The secrets behind the shares of parties 1, 2, …: shape (parties, n) to (n,).
 
     Raises InvalidInput if the shares are too few or do not lie on one polynomial of that degree.

@@ -41,54 +41,19 @@ Errors. A group that passes is withheld with probability 2⁻³¹ (ρ = 0); one 
 Source: DESIGN, "Secure protocols"; primitives as cited in `product.py`, `shamir.py` and `keystream.py`.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from junto.errors import InvalidInput, PeerFault
-from junto.secure import groupkeys
+from junto.secure import dominance, groupkeys, nodes
 from junto.secure.codec import pack, unpack_bytes
-from junto.secure.groupkeys import GroupCounts, PassedKeys, Positions, Rows, Selection
-from junto.secure.keystream import stretched
+from junto.secure.groupkeys import Flags, GroupCounts, PassedKeys, Positions, Rows, Selection
 from junto.secure.machine import Machine, Script, Send, receive, take_input
-from junto.secure.product import Elements, check_size, opened, read_elements, rounds, summed, zero_test
-from junto.secure.shamir import Field, P, split
+from junto.secure.shamir import Field, Shares
+from junto.secure.terms import Terms
+from junto.secure.verified import opened
 from junto.types import PartyId, RandomBytes
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Who takes part in a threshold, and what a group needs to pass. Raises InvalidInput where they do not fit."""
-
-    contributors: tuple[PartyId, ...]
-    receiver: PartyId
-    nodes: tuple[PartyId, ...]
-    units: int
-    parties: int = 1
-
-    def __post_init__(self) -> None:
-        everyone = {*self.contributors, self.receiver}
-        if not self.contributors or len(everyone) != len(self.contributors) + 1:
-            raise InvalidInput("a threshold takes distinct contributors, at least one, and a receiver that is not one")
-        if self.units < 0 or self.parties < 0 or len(self.contributors) * max(self.units, self.parties, 1) >= P:
-            raise InvalidInput(f"a threshold of {self.units} units and {self.parties} parties cannot be computed")
-        if len(set(self.nodes)) != len(self.nodes) or not everyone.issuperset(self.nodes):
-            raise InvalidInput("the nodes of a threshold are distinct, and contributors or the receiver")
-        if len(self.contributors) > 1 and self.limits and len(self.nodes) < 3:
-            raise InvalidInput(f"{len(self.nodes)} nodes cannot compute a threshold; it takes three")
-
-    @property
-    def limits(self) -> tuple[int, ...]:
-        """What each condition asks for: units, then contributors. Conditions that always hold are left out."""
-        return tuple(limit for limit, least in ((self.units, 1), (self.parties, 2)) if limit >= least)
-
-    @property
-    def computing(self) -> tuple[PartyId, ...]:
-        """The nodes that compute: an odd number; none if nothing is asked or one contributor decides alone."""
-        if len(self.contributors) == 1 or not self.limits:
-            return ()
-        return self.nodes[: (len(self.nodes) - 1) // 2 * 2 + 1]
 
 
 def contribute(
@@ -116,30 +81,46 @@ def contribute(
 def receive_keys(terms: Terms, context: bytes, random_bytes: RandomBytes) -> Machine[None, PassedKeys]:
     """The receiver's machine: takes no input, gives the keys of groups that passed."""
     inbox = [*_node_inbox(terms.receiver, terms), (terms.contributors[0], "keys")]
+    if len(terms.contributors) == 1:
+        inbox.append((terms.contributors[0], "cells"))
     return Machine("threshold", _receive_keys(terms, context, random_bytes), inbox)
+
+
+def compute(party: PartyId, terms: Terms, context: bytes, random_bytes: RandomBytes) -> Machine[None, None]:
+    """The machine of a node that neither contributes nor receives: takes no input, gives nothing here.
+
+    Raises InvalidInput unless `party` computes, and only that.
+    """
+    if party not in terms.computing or party in (*terms.contributors, terms.receiver):
+        raise InvalidInput(f"{party} does not compute this threshold for others")
+    return Machine("threshold", _compute(party, terms, context, random_bytes), nodes.inbox(party, terms))
+
+
+def _compute(party: PartyId, terms: Terms, context: bytes, random_bytes: RandomBytes) -> Script[None]:
+    yield from nodes.compute(party, terms, context, None, random_bytes)
 
 
 def _node_inbox(party: PartyId, terms: Terms) -> list[tuple[PartyId, str]]:
     others = [node for node in terms.computing if node != party]
-    inbox: list[tuple[PartyId, str]] = []
-    if party in terms.computing:
-        inbox += [(other, "share") for other in terms.contributors if other != party]
-        names = ("rho", *(f"product-{turn}" for turn in range(1, rounds(sum(terms.limits)) + 1)))
-        inbox += [(other, name) for name in names for other in others]
+    inbox = nodes.inbox(party, terms) if party in terms.computing else []
     return inbox + [(other, "open") for other in others]
 
 
 def _decide_alone(terms: Terms) -> Script[Selection]:
-    counts = yield from take_input(GroupCounts, GroupCounts.check)
+    counts = yield from take_input(GroupCounts, lambda counts: counts.check(terms.guards, len(terms.sums)))
     size = len(counts.keys)
-    passed = np.full(size, terms.parties <= 1) & (counts.units >= terms.units)
+    enough = np.full(size, terms.parties <= 1) & (counts.units >= terms.units)
+    shown = dominance.alone(counts.totals, counts.largest, terms.dominance) & enough[list(terms.sums)]
+    passed = enough[0]
     order = sorted(range(size), key=counts.keys.__getitem__)  # the engine's order stays here
     positions = np.empty(size, dtype=np.int64)
     positions[order] = np.arange(size)
     keys = [counts.keys[index] for index in order if passed[index]]
     rows = groupkeys.to_rows(keys, groupkeys.row_width(max(map(len, keys), default=0)))
+    cells = np.concatenate((enough, shown))[:, order]
+    yield Send(terms.receiver, "cells", pack(cells[:, cells[0]].astype(np.uint8)))
     yield Send(terms.receiver, "keys", pack(rows, (size,)))
-    return Selection(size, passed[order], positions)
+    return Selection(size, cells, positions)
 
 
 def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: RandomBytes) -> Script[Selection]:
@@ -147,7 +128,7 @@ def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: Rand
     contribution = random_bytes(32)
     for other in others:
         yield Send(other, "key", pack(np.frombuffer(contribution, dtype=np.uint8)))
-    counts = yield from take_input(GroupCounts, GroupCounts.check)
+    counts = yield from take_input(GroupCounts, lambda counts: counts.check(terms.guards, len(terms.sums)))
     contributions = yield from receive("key", others, partial(_read_key, "key"))
     token_key = groupkeys.token_key({**contributions, party: contribution}, context)
 
@@ -157,23 +138,23 @@ def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: Rand
         yield Send(other, "tokens", pack(own_tokens, (width,)))
     announced = yield from receive("tokens", others, groupkeys.read_tokens)
     width = max(width, *(theirs for _, theirs in announced.values()))
-    size, held = groupkeys.merge(
-        {other: own_tokens if other == party else announced[other][0] for other in terms.contributors}
-    )
+    union = {other: own_tokens if other == party else announced[other][0] for other in terms.contributors}
+    size, held = groupkeys.merge(union)
     positions = np.empty(len(order), dtype=np.int64)
     positions[order] = held[party]
 
-    passed = np.ones(size, dtype=np.bool_)
-    if terms.limits:
-        check_size(terms.limits, size)
-        shares = split(_conditions(terms, counts, positions, size), len(terms.computing), _degree(terms), random_bytes)
-        for row, node in enumerate(terms.computing):
+    cells = np.ones((terms.guards + len(terms.sums), size), dtype=np.bool_)
+    if terms.computing:
+        nodes.check_size(terms, size)
+        digest = groupkeys.union_digest(token_key, union)
+        shares = nodes.shared(terms, _numbers(terms, counts, positions, size), digest, random_bytes)
+        for share, node in zip(shares, terms.computing, strict=True):
             if node != party:
-                yield Send(node, "share", pack(shares[row].astype(np.uint32)))
+                yield Send(node, "share", pack(share))
         own = shares[terms.computing.index(party)] if party in terms.computing else None
-        products = yield from _test(party, terms, own, size, random_bytes)
-        passed = products != 0
-    selection = Selection(size, passed, positions)
+        cells = yield from _test(party, terms, context, own, size, random_bytes)
+    selection = Selection(size, cells, positions)
+    passed = selection.passed
 
     supplier = groupkeys.senders_of([held[other] for other in terms.contributors], size)[passed]
     mine = order[passed[held[party]]]  # the own groups that passed, in the union's order
@@ -188,34 +169,40 @@ def _contribute(party: PartyId, terms: Terms, context: bytes, random_bytes: Rand
     return selection
 
 
-def _conditions(terms: Terms, counts: GroupCounts, positions: Positions, size: int) -> Field:
-    """The numbers this contributor adds to the sums: shape (conditions, size), zero where it has no such group."""
-    clipped = [np.minimum(counts.units, terms.units)] if terms.units >= 1 else []
-    bits = [np.minimum(counts.units, 1)] if terms.parties >= 2 else []
-    numbers = np.zeros((len(terms.limits), size), dtype=np.uint64)
-    numbers[:, positions] = np.stack([*clipped, *bits]).astype(np.uint64)
+def _numbers(terms: Terms, counts: GroupCounts, positions: Positions, size: int) -> Field:
+    """What this contributor shares of each group, (rows, size); of one that it lacks, no units and no demand."""
+    guarded, tested = terms.guarded, len(terms.sums)
+    numbers = np.zeros((terms.rows, size), dtype=np.uint64)
+    row = 0
+    for limit in (limit for limit, least in ((terms.units, 1), (1 if terms.parties >= 2 else 0, 1)) if limit >= least):
+        numbers[row : row + guarded, positions] = np.minimum(counts.units, limit)
+        row += guarded
+    if tested:
+        rungs = dominance.ladder(len(terms.contributors), terms.dominance)
+        numbers[row : row + tested] = dominance.limit_of(rungs)
+        numbers[row : row + tested, positions] = dominance.demanded(
+            counts.totals, counts.largest, rungs, terms.dominance
+        )
+        numbers[row + tested :, positions] = dominance.reached(counts.totals, rungs)
     return numbers
 
 
 def _test(
-    party: PartyId, terms: Terms, own: Field | None, size: int | None, random_bytes: RandomBytes
-) -> Script[Field]:
-    """The opened products; computes them too if this party is a node. `own` is its share of its own numbers."""
+    party: PartyId, terms: Terms, context: bytes, own: Shares | None, size: int | None, random_bytes: RandomBytes
+) -> Script[Flags]:
+    """Which counts and sums passed, (guards + sums, size), as the nodes open it; this party computes too if it is one.
+
+    own: its share of its own numbers.
+    """
     result = None
     if party in terms.computing:
-        random_bytes = stretched(random_bytes)
-        contributors = [other for other in terms.contributors if other != party]
-        read = partial(read_elements, "share", (len(terms.limits), size))
-        shares: dict[PartyId, Elements] = yield from receive("share", contributors, read)
-        sums = summed(party, shares, own)
-        size = sums.shape[1]
-        check_size(terms.limits, size)
-        result = yield from zero_test(party, terms.computing, terms.limits, sums, random_bytes)
-        payload = pack(result.astype(np.uint32))
-        for reader in (*terms.contributors, terms.receiver):
-            if reader != party:
-                yield Send(reader, "open", payload)
-    return (yield from opened(party, terms.computing, result, size))
+        result = yield from nodes.compute(party, terms, context, own, random_bytes)
+    found = yield from opened(party, terms.computing, result, None if size is None else terms.cells * size)
+    if len(found) % terms.cells:
+        raise PeerFault(f"the nodes opened {len(found)} numbers, of {terms.cells} for each group")
+    cells = (found != 0).reshape(terms.cells, -1)
+    always = terms.guards - terms.guarded
+    return np.concatenate((np.ones((always, cells.shape[1]), dtype=np.bool_), cells))
 
 
 def _put_together(terms: Terms, others: list[PartyId], supplier: Positions, own_rows: Rows, size: int) -> Script[None]:
@@ -260,13 +247,13 @@ def _receive_keys(terms: Terms, context: bytes, random_bytes: RandomBytes) -> Sc
     pad_key = random_bytes(32)
     for contributor in terms.contributors[1:]:
         yield Send(contributor, "pad", pack(np.frombuffer(pad_key, dtype=np.uint8)))
-    passed: int | None = None
-    expected: int | None = None
+    cells: Flags | None = None
     if terms.computing:
-        products = yield from _test(terms.receiver, terms, None, None, random_bytes)
-        passed, expected = int(np.count_nonzero(products)), products.size
+        cells = yield from _test(terms.receiver, terms, context, None, None, random_bytes)
+    expected = cells.shape[1] if cells is not None else None
+    passed = int(np.count_nonzero(cells[0])) if cells is not None else None
 
-    def read(sender: PartyId, payload: bytes) -> PassedKeys:
+    def read(sender: PartyId, payload: bytes) -> tuple[list[bytes], int]:
         rows, (size,) = unpack_bytes(sender, "keys", payload, (passed, None), extras=1)
         count, width = rows.shape
         if count > size or expected not in (None, size):
@@ -275,14 +262,24 @@ def _receive_keys(terms: Terms, context: bytes, random_bytes: RandomBytes) -> Sc
             raise PeerFault(f"{sender} sent {count} keys of width {width}")
         if len(terms.contributors) > 1:
             rows = rows ^ groupkeys.pads(pad_key, context, count, width)
-        return PassedKeys(groupkeys.from_rows(sender, rows), size)
+        return groupkeys.from_rows(sender, rows), size
 
     found = yield from receive("keys", [designated], read)
-    return found[designated]
+    keys, size = found[designated]
+    if cells is not None:
+        return PassedKeys(keys, size, cells[:, cells[0]])
+    shape = (terms.guards + len(terms.sums), len(keys))
+    if len(terms.contributors) > 1:
+        return PassedKeys(keys, size, np.ones(shape, dtype=np.bool_))
+    told = yield from receive("cells", [designated], partial(_read_cells, shape))
+    return PassedKeys(keys, size, told[designated])
 
 
-def _degree(terms: Terms) -> int:
-    return len(terms.computing) // 2
+def _read_cells(shape: tuple[int, int], sender: PartyId, payload: bytes) -> Flags:
+    cells = unpack_bytes(sender, "cells", payload, shape)[0]
+    if np.any(cells > 1) or not np.all(cells[0]):
+        raise PeerFault(f"{sender}'s 'cells' do not say of {shape[1]} groups that passed what passed of them")
+    return cells.astype(np.bool_)
 
 
 def _read_key(name: str, sender: PartyId, payload: bytes) -> bytes:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the machines of all parties of a secure protocol in one process, in any order, and writes down what each got."""
+"""Runs the machines of all parties of a secure protocol in one process, in any order, and writes down what each got.
+
+Parties may deviate: what they send is then rewritten, and the faults that others find are written down too.
+"""
 
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from junto.errors import InvalidTransition, PeerFault
 from junto.secure.keystream import Keystream, derive
 from junto.secure.machine import Arrived, Done, InputReady, Instruction, Machine, Need, Send, Started
 from junto.types import PartyId, RandomBytes
@@ -28,9 +32,10 @@ class Received:
 
 @dataclass(slots=True)
 class Run:
-    """What came of a run: each party's output, and every message in the order of delivery."""
+    """What came of a run: each party's output or fault, and every message in the order of delivery."""
 
     outputs: dict[PartyId, Any] = field(default_factory=dict)
+    faults: dict[PartyId, PeerFault] = field(default_factory=dict)
     transcript: list[Received] = field(default_factory=list)
     needs: set[tuple[PartyId, PartyId, str]] = field(default_factory=set)  # (who needs, from whom, what)
     cpu_seconds: defaultdict[PartyId, float] = field(
@@ -55,11 +60,13 @@ def run_machines(
     machines: Mapping[PartyId, AnyMachine],
     inputs: Mapping[PartyId, object],
     seed: int = 0,
+    deviate: Callable[[PartyId, Send], Send | None] | None = None,
 ) -> Run:
     """Start all machines, give each its input, and deliver every message, in an order drawn from `seed`.
 
     Each party starts before anything else reaches it; for the rest any order may come. Raises AssertionError if a
     machine needs a message that nobody sent, or was sent one it does not need, or does not end.
+    deviate: what each party sends instead of what its machine says; None: nothing. Machines may then fail, or wait.
     """
     order = random.Random(seed)  # noqa: S311  (an order to repeat, not a secret)
     run = Run()
@@ -85,10 +92,27 @@ def run_machines(
             case _:
                 assert_never(event)
         began = time.process_time()
-        instructions = machines[party].handle(event)
+        try:
+            instructions = machines[party].handle(event)
+        except PeerFault as fault:
+            if deviate is None:
+                raise
+            run.faults.setdefault(party, fault)
+            continue
+        except InvalidTransition:
+            if party not in run.faults:
+                raise
+            continue
         run.cpu_seconds[party] += time.process_time() - began
         for instruction in instructions:
+            if deviate is not None and isinstance(instruction, Send):
+                rewritten = deviate(party, instruction)
+                if rewritten is not None:
+                    _perform(rewritten, party, run, sent, pending)
+                continue
             _perform(instruction, party, run, sent, pending)
+    if deviate is not None:
+        return run
     _require(run.needs == sent, f"needed and sent differ: {sorted(run.needs ^ sent)}")
     _require(run.outputs.keys() == machines.keys(), f"only {sorted(run.outputs)} of {sorted(machines)} ended")
     return run

@@ -52,6 +52,7 @@ from junto.frontends.sql.names import Catalog, Named
 from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
+from junto.plan.computing import computing_nodes
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS
 from junto.trust.grants import Grant
@@ -229,7 +230,7 @@ class _Compiler:
         own = next((q for q in queries if q.party == self._asker), None)
         others = [q for q in queries if q is not own]
         contributors, inputs = tuple(q.party for q in others), tuple(q.id for q in others)
-        nodes = contributors if len(contributors) == 1 else (*contributors, self._asker)
+        nodes = computing_nodes(contributors, self._asker)
         units, parties, dominance = self._limits(fragments, others)
         if parties > len(others):
             raise InvalidInput(

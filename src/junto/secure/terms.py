@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a threshold asks of each group, and who takes part in it."""
+
+from dataclasses import dataclass
+
+from junto.errors import InvalidInput
+from junto.secure.shamir import P
+from junto.types import PartyId
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who takes part in a threshold, and what passes. Raises InvalidInput where the terms do not fit.
+
+    guards: how many counts each group has; the first is the group's own units, each further one those behind some
+    measure. sums: for each sum whose dominance is tested, the index of the count that guards it. dominance: the most,
+    per cent, that one unit may carry of such a sum.
+    """
+
+    contributors: tuple[PartyId, ...]
+    receiver: PartyId
+    nodes: tuple[PartyId, ...]
+    units: int
+    parties: int = 1
+    guards: int = 1
+    sums: tuple[int, ...] = ()
+    dominance: int = 80
+
+    def __post_init__(self) -> None:
+        everyone = {*self.contributors, self.receiver}
+        if not self.contributors or len(everyone) != len(self.contributors) + 1:
+            raise InvalidInput("a threshold takes distinct contributors, at least one, and a receiver that is not one")
+        if self.units < 0 or self.parties < 0 or len(self.contributors) * max(self.units, self.parties, 1) >= P:
+            raise InvalidInput(f"a threshold of {self.units} units and {self.parties} parties cannot be computed")
+        if self.guards < 1 or not all(0 <= guard < self.guards for guard in self.sums):
+            raise InvalidInput(f"sums guarded by counts {self.sums} do not fit {self.guards} counts")
+        if not 1 <= self.dominance <= 100:
+            raise InvalidInput(f"one unit may carry from 1 to 100 per cent of a sum, not {self.dominance}")
+        if len(set(self.nodes)) != len(self.nodes):
+            raise InvalidInput("the nodes of a threshold are distinct")
+        if len(self.contributors) > 1 and self.rows and len(self.nodes) < 3:
+            raise InvalidInput(f"{len(self.nodes)} nodes cannot compute a threshold; it takes three")
+
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """What each condition asks for: units, then contributors. Conditions that always hold are left out."""
+        return tuple(limit for limit, least in ((self.units, 1), (self.parties, 2)) if limit >= least)
+
+    @property
+    def guarded(self) -> int:
+        """How many counts are compared: all, or none if every count passes."""
+        return self.guards if self.limits else 0
+
+    @property
+    def rows(self) -> int:
+        """How many numbers a contributor shares of each group."""
+        return self.guarded * len(self.limits) + 2 * len(self.sums)
+
+    @property
+    def cells(self) -> int:
+        """How many numbers are opened of each group: one for each count compared, then one for each sum tested."""
+        return self.guarded + len(self.sums)
+
+    @property
+    def computing(self) -> tuple[PartyId, ...]:
+        """The nodes that compute: an odd number; none if nothing is asked or one contributor decides alone."""
+        if len(self.contributors) == 1 or not self.rows:
+            return ()
+        return self.nodes[: (len(self.nodes) - 1) // 2 * 2 + 1]
