@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accepting connections. A stranger has a fixed time to prove who it is; too many at once push out the oldest."""
+"""Accepting connections. A stranger has a fixed time to prove who it is; of too many at once one gives way.
+
+Strangers never hold more than an eighth of the files that the process may open: the rest is for links and work.
+"""
 
 import asyncio
+import resource
 import ssl
 from collections.abc import Callable
+from functools import partial
 from socket import SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, socket
 
 from junto.errors import JuntoError, Unavailable
 from junto.link.connection import Link, Opening
 from junto.link.dial import TLS_GOODBYE_SECONDS, begun, resolve
 from junto.link.settings import LinkSettings
+from junto.link.strangers import Stranger, Tally, gives_way, network_of
 from junto.link.tls import in_plain_words
 from junto.logs import logger
 from junto.trust.names import Address, Name
@@ -17,6 +23,9 @@ from junto.trust.names import Address, Name
 _log = logger("junto.link")
 _BACKLOG = 256
 _OUT_OF_FILES_SECONDS = 0.5
+_SHARE_OF_FILES = 8
+_LINE_SECONDS = 60.0
+"""Between two log lines about strangers."""
 
 
 class Listener:
@@ -41,7 +50,10 @@ class Listener:
         self._on_refused = on_refused
         self._sockets: list[socket] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._strangers: dict[asyncio.Task[None], None] = {}
+        self._strangers: dict[asyncio.Task[None], Stranger] = {}
+        self._most = max(1, min(settings.strangers, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE_OF_FILES))
+        self._refusals = Tally(_LINE_SECONDS)
+        self._failures = Tally(_LINE_SECONDS)
 
     @property
     def addresses(self) -> list[Address]:
@@ -89,21 +101,35 @@ class Listener:
             try:
                 connection, peer = await loop.sock_accept(listening)
             except OSError as error:
-                _log.warning("cannot accept", reason=error.strerror)  # out of file descriptors, mostly
+                left_out = self._failures.due(loop.time())
+                if left_out is not None:  # out of file descriptors, mostly
+                    _log.warning("cannot accept", reason=error.strerror, also=left_out)
                 await asyncio.sleep(_OUT_OF_FILES_SECONDS)
                 continue
-            if len(self._strangers) >= self._settings.strangers:
-                next(iter(self._strangers)).cancel()
-            task = asyncio.create_task(self._greet(connection, str(Address(*peer[:2]))))
-            self._strangers[task] = None
-            task.add_done_callback(self._strangers.pop)
+            address = Address(*peer[:2])
+            stranger = Stranger(network_of(address.host))
+            leaving = gives_way(self._strangers, stranger.network) if len(self._strangers) >= self._most else None
+            task = asyncio.create_task(self._greet(connection, str(address), stranger))
+            self._strangers[task] = stranger
+            task.add_done_callback(partial(self._left, connection))
+            if leaving is not None:
+                leaving.cancel()
+                await asyncio.wait([leaving])  # its file is closed before there is another
 
-    async def _greet(self, connection: socket, address: str) -> None:
+    def _left(self, connection: socket, task: asyncio.Task[None]) -> None:
+        """A stranger has become a link, or is gone; one cut before its first step has not closed its file."""
+        del self._strangers[task]
+        if task.cancelled():
+            connection.close()
+
+    async def _greet(self, connection: socket, address: str, stranger: Stranger) -> None:
         link = Link(self._opening(address), dialled=False)
         settings = self._settings
         ready = False
         try:
             async with asyncio.timeout(settings.connect_seconds):
+                await _readable(connection)
+                stranger.spoke = True
                 await begun(
                     asyncio.get_running_loop().connect_accepted_socket(
                         lambda: link,
@@ -118,7 +144,9 @@ class Listener:
         except (OSError, JuntoError) as error:
             self.refused += 1
             reason = str(error) if isinstance(error, JuntoError) else in_plain_words(error, address)
-            _log.warning("connection refused", address=address, reason=reason)
+            left_out = self._refusals.due(asyncio.get_running_loop().time())
+            if link.name is not None or left_out is not None:
+                _log.warning("connection refused", address=address, reason=reason, also=left_out or 0)
             if isinstance(error, JuntoError):
                 if link.name is not None:
                     self._on_refused(link.name, reason)
@@ -132,3 +160,14 @@ class Listener:
                 connection.close()
         if ready:
             self._on_open(link)
+
+
+async def _readable(connection: socket) -> None:
+    """Return when the other side has sent something, or has hung up."""
+    loop = asyncio.get_running_loop()
+    spoke = asyncio.Event()
+    loop.add_reader(connection, spoke.set)
+    try:
+        await spoke.wait()
+    finally:
+        loop.remove_reader(connection)

@@ -42,7 +42,8 @@ class LinkSettings:
     """What may wait to be sent to one peer; beyond it the peer counts as not reading."""
 
     strangers: int = 128
-    """Connections that have not yet proven who they are; the oldest gives way to one more."""
+    """Connections that have not yet proven who they are, an eighth of the process's files at most; one gives way to one
+    more (`strangers.py`)."""
 
     @classmethod
     def for_lan(cls) -> "LinkSettings":

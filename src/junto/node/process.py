@@ -7,6 +7,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from junto.node.settings import NodeSettings, read_settings
 from junto.node.standby import Standby, clock
 
 _M_ARENA_MAX = -8  # mallopt(3)
+_FILES = 65_536
 _COLLECT_SECONDS = 2.0  # after a task that did not end well
 FATAL_EXIT = 70
 """The exit code after a failed write or sync of the journal: what is on disk is read anew at the next start."""
@@ -74,6 +76,7 @@ def run_node(home: Home, *, ready: ReadyFile | None = None, new_journal: bool = 
     settings = read_settings(home.path / "node.toml")
     configure_logs(sys.stderr, settings.log)
     _keep_memory_together()
+    _open_more_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(home, settings, ready, new_journal))
 
@@ -130,6 +133,14 @@ async def _act(
             gc.unfreeze()  # what was loaded before is to be let go of in order
             if ready is not None:
                 ready.remove()
+
+
+def _open_more_files() -> None:
+    """Raise the number of files that this process may open to what the system allows, up to `_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _with_children() -> Ground:
