@@ -373,6 +373,12 @@ def _hostile_plans(scene: Scene) -> dict[str, Plan]:
         "a threshold that bea alone computes": _with(
             plan, threshold.id, replace(threshold, nodes=(PartyId("bea"),), contributors=(PartyId("bea"),))
         ),
+        "a threshold whose nodes stand in an order that mal chose": _with(
+            plan, threshold.id, replace(threshold, nodes=(PartyId("mal"), *threshold.contributors))
+        ),
+        "a threshold that dan computes, who holds nothing": _with(
+            plan, threshold.id, replace(threshold, nodes=(*threshold.contributors, PartyId("dan")))
+        ),
         "sums without a threshold": replace(plan, steps=tuple(s for s in plan.steps if s.id != threshold.id)),
         "sums of ann alone": _with(plan, sums.id, replace(sums, inputs=(query.id,), contributors=(PartyId("ann"),))),
         "a release to somebody else": _with(plan, release.id, replace(release, receiver=PartyId("bea"))),

@@ -105,6 +105,18 @@ STRUCTURE: Mapping[str, Callable[[Plan], Plan]] = {
     "a stranger among the nodes": lambda p: with_step(p, "threshold", nodes=(DELTA, JETBLUE, UNITED, PartyId("m"))),
     "a node named twice": lambda p: with_step(p, "threshold", nodes=(DELTA, DELTA, UNITED, BTS)),
     "a contributor left out of the nodes": lambda p: with_step(p, "threshold", nodes=(DELTA, JETBLUE, BTS)),
+    "the asker among the nodes where three own": lambda p: with_step(
+        p, "threshold", nodes=(DELTA, JETBLUE, UNITED, BTS)
+    ),
+    "the asker first among the nodes": lambda p: with_step(p, "threshold", nodes=(BTS, DELTA, JETBLUE)),
+    "the nodes in an order of the asker's": lambda p: with_step(p, "threshold", nodes=(JETBLUE, DELTA, UNITED)),
+    "contributors in an order of the asker's": lambda p: with_step(
+        p,
+        "threshold",
+        inputs=(StepId("query-jetblue"), StepId("query-delta"), StepId("query-united")),
+        contributors=(JETBLUE, DELTA, UNITED),
+        nodes=(JETBLUE, DELTA, UNITED),
+    ),
     "a contributor named for another": lambda p: with_step(p, "threshold", contributors=(DELTA, UNITED, JETBLUE)),
     "a contributor left out": lambda p: with_step(p, "threshold", contributors=(DELTA, JETBLUE)),
     "sums of other fragments than the threshold's": lambda p: with_step(

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,36 @@ def test_masked_vectors_are_uniform_and_new_in_every_run() -> None:
         for words in (first[name], second[name]):
             ones = int(np.unpackbits(words.view(np.uint8)).sum())
             assert abs(ones - 131072) < 6 * 256  # six standard deviations of 262144 fair bits
+
+
+def test_vectors_of_two_runs_together_are_masked_like_those_of_one() -> None:
+    """A receiver that has a run done again and mixes both is left with masks, whatever it adds up."""
+    vectors = [np.full((1, 4096), 7, dtype=np.uint64)] * 3
+    first, second = _masked(run(vectors, seed=1)), _masked(run(vectors, seed=2))
+    a, b, c = parties(3)
+    for mixed in (first[a] + second[b] + second[c], first[a] - second[a], first[a] + first[b] + second[c]):
+        ones = int(np.unpackbits(mixed.view(np.uint8)).sum())
+        assert abs(ones - 131072) < 6 * 256  # as above
+        assert np.count_nonzero(mixed == 21) == 0
+
+
+def test_a_contributor_with_other_public_keys_for_others_spoils_the_sum_and_is_sent_no_more() -> None:
+    vectors = [np.full((1, 4096), 7, dtype=np.uint64)] * 3
+    names = parties(3)
+    machines: dict[PartyId, AnyMachine] = {
+        name: contribute(name, names, R, b"task/step", seeded(f"0 {name}")) for name in names
+    }
+    machines[R] = receive_sum(names, R)
+
+    def deviate(party: PartyId, send: Send) -> Send:
+        if (party, send.to, send.name) != (names[0], names[1], "key"):
+            return send
+        other = X25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw()
+        return Send(send.to, send.name, codec.pack(np.frombuffer(other, dtype=np.uint8)))
+
+    result = run_machines(machines, {**dict(zip(names, vectors, strict=True)), R: (1, 4096)}, 0, deviate)
+    assert not np.any(result.outputs[R] == 21)
+    assert [line.name for line in result.transcript if line.to == names[0]] == ["key", "key"]
 
 
 def test_all_masked_vectors_but_one_still_hide_every_vector() -> None:

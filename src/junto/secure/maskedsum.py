@@ -11,7 +11,8 @@ keys as info; AES-128-CTR under it is the pair's mask. Of a pair, the contributo
 other subtracts it. (3) "masked": each sends its masked vector to the receiver, where all masks cancel. With one
 contributor there is nothing to hide the vector among: it goes as it is.
 
-Adversary. Semi-honest, static; links are authenticated and encrypted.
+Adversary. Malicious towards the data of others, static; links are authenticated and encrypted. The sum is as right as
+what contributors send: an owner may lie about its own data.
 
 Collusion. Any set of parties that lacks at least two contributors learns, of the contributors outside it, their sum
 only. A receiver that colludes with all contributors but one learns that one's vector. Without the receiver, any set of
@@ -19,6 +20,13 @@ contributors learns nothing but the shape.
 
 Leakage. The receiver: the sum. Everybody: who takes part, and the shape. Nothing else; a contributor that is lost
 ends the step, because its masks are not recovered.
+
+What a deviating party gains. The receiver chooses nothing: which groups are summed is what contributors read, each for
+itself, from openings that are the same for all of them or refused (`verified.py`), over a union of groups that the
+nodes compared (`nodes.py`). If it leaves a vector out, or mixes those of two runs, masks are left over, and it sees
+uniform words. A contributor that gives others different public keys, or sends a wrong vector, spoils the sum and
+learns nothing: no vector reaches it. A key of low order, for which the secret would be known to all, names its
+sender. If a run is lost all begin anew, over the same groups with new masks: the receiver has the same sum twice.
 
 Pads are used once: a machine takes one vector, and keys are ephemeral, so a new machine has new pads.
 
