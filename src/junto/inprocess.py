@@ -132,6 +132,7 @@ def local(parties: int | Sequence[str] = 3) -> Local:
 def _homes(folder: Path, parties: Sequence[str]) -> "dict[str, Home]":
     from junto.node import home as homes
     from junto.trust import charter as charters
+    from junto.trust.rights import OPERATOR
 
     now = time.time()
     made: dict[str, Home] = {}
@@ -146,7 +147,7 @@ def _homes(folder: Path, parties: Sequence[str]) -> "dict[str, Home]":
         signed = charters.sign(signed, home.authority())
     for home in made.values():
         home.save_charter(signed)
-        home.add_user(_USER, now, operator=True)
+        home.add_user(_USER, now, rights=OPERATOR)
     return made
 
 

@@ -16,6 +16,7 @@ from junto.node.ground import Ground
 from junto.node.runner import Runner
 from junto.plan.steps import Plan
 from junto.tasks.bodies import Proposal
+from junto.trust.rights import OPERATOR
 from junto.types import Digest, PartyId, TaskId, is_task_id
 
 BTS, DELTA = PartyId("bts"), PartyId("delta")
@@ -59,7 +60,7 @@ def world() -> _World:
 
 @pytest.fixture
 def asking(world: _World) -> Asking:
-    return Asking(BTS, cast(Runner, world), cast(Journal, world), 3600.0, Ground(), world.placed)
+    return Asking(BTS, cast(Runner, world), cast(Journal, world), 3600.0, Ground(), world.placed, lambda user: OPERATOR)
 
 
 def test_without_an_id_every_ask_is_a_task_of_its_own(asking: Asking, world: _World) -> None:

@@ -7,7 +7,7 @@ from junto.catalog.dataset import Column, Dataset
 from junto.catalog.names import meant
 from junto.catalog.spec import DatasetSpec
 from junto.errors import InvalidInput
-from junto.trust.allow import EVERY_COLUMN
+from junto.trust.allow import EVERY_COLUMN, ROLE_MARK
 from junto.trust.grants import GrantRequest
 from junto.types import DatasetName, PartyId
 
@@ -41,5 +41,5 @@ def _check_columns(place: str, used: Sequence[str], names: Sequence[str]) -> Non
 
 def _check_parties(place: str, to: Sequence[PartyId], parties: Collection[PartyId]) -> None:
     for party in to:
-        if party not in parties:
+        if not party.startswith(ROLE_MARK) and party not in parties:
             raise InvalidInput(f"{place}: no party {party!r} in the charter: {meant(party, parties)}")

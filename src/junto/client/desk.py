@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from junto.link.connection import Link
     from junto.plan.explain import Explanation
     from junto.plan.steps import Plan
+    from junto.trust.rights import Rights
 
 M = TypeVar("M", bound=methods.Message)
 _TOP_SECONDS = 86400.0
@@ -100,26 +101,38 @@ class Desk:
         from junto.frontends.sql.typing import Describer
         from junto.types import PartyId
 
-        datasets = self.datasets()
+        datasets, rights = self._catalogue()
         with self._compiling:
             self._describer = self._describer or Describer()
             plan = compile_sql(
-                text, datasets, PartyId(self.party), purpose=purpose, now=time.time(), describer=self._describer
+                text,
+                datasets,
+                PartyId(self.party),
+                purpose=purpose,
+                now=time.time(),
+                describer=self._describer,
+                rights=rights,
             )
         return Question(text, plan, purpose, self)
 
     def datasets(self) -> "list[Dataset]":
         """The datasets of all parties, as their signed statements arrived."""
-        from junto.catalog.dataset import Dataset
+        return self._catalogue()[0]
 
-        reply = self.request(methods.USER_DATASETS)
-        return msgspec.json.decode(reply, type=list[Dataset])
+    def _catalogue(self) -> "tuple[list[Dataset], Rights]":
+        """The datasets of all parties, and this user's rights to those of its own."""
+        from junto.catalog.dataset import Dataset
+        from junto.trust.rights import Rights
+
+        reply = decoded(self.request(methods.USER_DATASETS), methods.Catalogue)
+        return msgspec.json.decode(reply.datasets, type=list[Dataset]), msgspec.json.decode(reply.rights, type=Rights)
 
     def explain(self, plan: "Plan") -> "Explanation":
         """Who will do what and who will learn what."""
         from junto.plan.explain import explain
 
-        return explain(plan, self.datasets())
+        datasets, rights = self._catalogue()
+        return explain(plan, datasets, at_home=not rights.operator)
 
     def certified(self, plan: "Plan", n: int) -> "Plan":
         """The plan in which `n` parties compute what everybody may see. Raises InvalidInput where they cannot."""

@@ -65,7 +65,7 @@ class Note(Message, frozen=True):
 # ── from users to their own node ────────────────────────────────────────────────────────────────────
 
 USER_STATUS = "user.status"  # () → Status
-USER_DATASETS = "user.datasets"  # () → the datasets of all parties, as JSON
+USER_DATASETS = "user.datasets"  # () → Catalogue
 USER_ASK = "user.ask"  # Ask → Which
 USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
 USER_WAIT = "user.wait"  # Which → Progress once the task has ended, then its answer if that is small and the caller's
@@ -92,6 +92,13 @@ OPERATOR_TOP = "operator.top"  # () → Top, one a piece, streamed without end
 
 Absent = Literal["", "wait", "fail", "go-on"]
 """What becomes of a task when a participant stays away: it waits until the deadline, fails, or goes on without."""
+
+
+class Catalogue(Message, frozen=True):
+    """The datasets of all parties, and what the caller may do with those of its own."""
+
+    datasets: msgspec.Raw
+    rights: msgspec.Raw
 
 
 class Ask(Message, frozen=True):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Begins a task for a user of ours. The same ask with the same id, however often it comes, is one task."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from junto.errors import InvalidInput
+from junto.errors import InvalidInput, Refused
 from junto.journal.statement import body_of
 from junto.journal.store import Journal
 from junto.node.ground import Ground
@@ -15,6 +16,7 @@ from junto.plan.certify import signers
 from junto.plan.steps import Plan
 from junto.tasks.bodies import NO_TASK, Absent, Proposal
 from junto.tasks.lengths import check_plan_length, check_text
+from junto.trust.rights import Rights
 from junto.types import PartyId, TaskId, is_task_id
 
 
@@ -44,14 +46,17 @@ class Asking:
         longest_seconds: float,
         ground: Ground,
         placed: Callable[[Plan], Plan],
+        rights: Callable[[str], Rights],
     ) -> None:
-        """`placed` gives the plan to propose for one that was compiled: the same, read where it costs least."""
+        """`placed` gives the plan to propose for one that was compiled: the same, read where it costs least. `rights`
+        says what a user of ours may do now."""
         self._me = me
         self._runner = runner
         self._journal = journal
         self._longest = longest_seconds
         self._ground = ground
         self._placed = placed
+        self._rights = rights
 
     def check(self, plan: Plan, seconds: float, at_least: int = 0) -> None:
         """Raises InvalidInput unless it is a question of ours, with limits that this node allows."""
@@ -63,20 +68,31 @@ class Asking:
         if not 0 <= at_least <= len(plan.parties):
             raise InvalidInput(f"at least {at_least} parties are to be left; the question has {len(plan.parties)}")
 
+    def check_purpose(self, user: str, purpose: str) -> None:
+        """Raises Refused unless the party's operators let the user ask for that purpose."""
+        if not self._rights(user).may_state(purpose):
+            raise Refused(
+                f"{user} of {self._me} may not ask for {purpose[:100]!r}; to allow it, {self._me} would type:"
+                f" junto user change {user} --purpose {shlex.quote(purpose[:100])}"
+            )
+
     def begin(self, wish: Wish) -> TaskId:
         """The task of a wish: begun now, or the one that was begun when it came before.
 
-        Raises InvalidInput as `check` does, and if the id is none or stands for another question or user.
+        Raises InvalidInput as `check` does, and if the id is none or stands for another question or user; Refused as
+        `check_purpose` does.
         """
         self.check(wish.plan, wish.seconds, wish.at_least)
         check_text("purpose", wish.purpose)
         if not wish.task:
+            self.check_purpose(wish.user, wish.purpose)
             id = new_task_id(self._ground.unix_time(), self._ground.random)
             return self._runner.ask(id, self._proposal(wish)).task.id
         if not is_task_id(wish.task):
             raise InvalidInput(f"{wish.task[:40]!r} is no id of a task: 26 digits and small letters; leave it out")
         known = self.find(wish.task)
         if known is None:
+            self.check_purpose(wish.user, wish.purpose)
             return self._runner.ask(wish.task, self._proposal(wish)).task.id
         if (known.user, *_meant(known)) != (wish.user, *_meant(wish)):
             raise InvalidInput(f"task {wish.task} is another question, or another user's: ask without naming an id")

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from junto.engines import keys
 from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
@@ -286,6 +287,11 @@ def aligned(table: pa.Table, selection: Selection) -> pa.Table:
     index = np.full(int(np.count_nonzero(selection.passed)), -1, dtype=np.int64)
     index[rank[selection.positions[own]]] = np.flatnonzero(own)
     return table.take(pa.array(index, mask=index < 0))
+
+
+def at_least(table: pa.Table, units: int) -> pa.Table:
+    """The groups with at least so many units."""
+    return table.filter(pc.greater_equal(table.column("units"), units))
 
 
 def fingerprint(content: object) -> bytes:

@@ -6,6 +6,8 @@
     charter.json             the charter in force; charter.proposed.json is one that not all have signed
     users/NAME/profile.json  0600: certificate, key, charter and node address of a user
     users/NAME/operator      there if the user may publish and grant in the party's name
+    users/NAME/roles         the user's roles, by which the party's own rules may name it; one a line
+    users/NAME/purposes      the purposes that the user may ask for; one a line
     journal.db               what happened
     data/ spool/ cache/      published files and where the others lie, outputs of running tasks, copies of open tables
     node.ready, node.log     there while the node answers or stands by; what it logs when it runs in the background
@@ -36,6 +38,7 @@ from junto.trust.charter import Charter, SignedCharter
 from junto.trust.envelope import KeyId
 from junto.trust.names import Address, Name, check_name, parse_address
 from junto.trust.profile import Profile
+from junto.trust.rights import Rights
 from junto.types import NodeId, PartyId
 
 USER_SECONDS = 90 * 86_400
@@ -169,11 +172,11 @@ class Home:
         return Identity(name, key, issued)
 
     def add_user(
-        self, user: str, now: float, lifetime_seconds: float = USER_SECONDS, *, operator: bool = False
+        self, user: str, now: float, lifetime_seconds: float = USER_SECONDS, *, rights: Rights | None = None
     ) -> Identity:
         """A user's new identity, kept as a profile in this home; a user who exists gets a new certificate and key.
 
-        operator: may publish, withdraw, grant and revoke in the party's name, not only ask.
+        rights: none but to ask, if left out.
         """
         signed = self.signed_charter()
         name = Name(signed.charter.consortium, self.party.name, user=check_name("user", user))
@@ -181,12 +184,22 @@ class Home:
         certificate = certificates.issue(self.authority(), name, key.public_key(), now, lifetime_seconds)
         identity = Identity(name, key, certificate)
         self._user(user).parent.mkdir(mode=0o700, exist_ok=True)
-        if operator:
-            write_whole(self._operator(user), b"")
-        else:
-            self._operator(user).unlink(missing_ok=True)
+        self._write_rights(user, rights or Rights())
         self._write_profile(identity, signed)
         return identity
+
+    def rights(self, user: str) -> Rights:
+        """What a user may do now; nobody's name has the rights of a user without any. Raises InvalidInput."""
+        if not self.has_user(user):
+            return Rights()
+        return Rights(
+            self._right(user, "operator").exists(), self._listed(user, "roles"), self._listed(user, "purposes")
+        )
+
+    def change_user(self, user: str, rights: Rights) -> None:
+        """Give a user other rights; they hold from the next question on. Raises InvalidInput."""
+        self._check_user(user)
+        self._write_rights(user, rights)
 
     def remove_user(self, user: str) -> None:
         """Forget a user: the node admits that profile no more, wherever copies of it are. Raises InvalidInput."""
@@ -196,7 +209,7 @@ class Home:
 
     def is_operator(self, user: str) -> bool:
         """Whether a user may publish and grant in the party's name."""
-        return self.has_user(user) and self._operator(user).exists()
+        return self.has_user(user) and self._right(user, "operator").exists()
 
     def has_user(self, user: str) -> bool:
         """Whether this party has such a user now. `user` comes from a certificate, or was checked to be a name."""
@@ -221,8 +234,23 @@ class Home:
     def _key(self, file: str) -> Path:
         return self.path / "keys" / file
 
-    def _operator(self, user: str) -> Path:
-        return self.path / "users" / user / "operator"
+    def _right(self, user: str, file: str) -> Path:
+        return self.path / "users" / user / file
+
+    def _listed(self, user: str, file: str) -> tuple[str, ...]:
+        path = self._right(user, file)
+        if not path.exists():
+            return ()
+        return tuple(sorted({*_text(read_bounded(path, _SMALL_BYTES, f"{file} of {user}"), file).splitlines()}))
+
+    def _write_rights(self, user: str, rights: Rights) -> None:
+        """Write a user's rights: an operator's are taken away before the rest, and given after it."""
+        if not rights.operator:
+            self._right(user, "operator").unlink(missing_ok=True)
+        for file, names in (("roles", rights.roles), ("purposes", rights.purposes)):
+            write_whole(self._right(user, file), "".join(f"{name}\n" for name in names).encode())
+        if rights.operator:
+            write_whole(self._right(user, "operator"), b"")
 
     def _user(self, user: str) -> Path:
         return self.path / "users" / user / "profile.json"

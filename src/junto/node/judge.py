@@ -6,23 +6,26 @@ counted as used when its contract is in force, before our part begins.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, JuntoError, Refused
+from junto.journal.reading import Entry
 from junto.journal.statement import body_of
 from junto.node.facts import Facts, GrantUse
 from junto.node.ledger import Ledger
 from junto.node.shelf import Shelf
 from junto.plan.disclosure import digest_of, disclosures
+from junto.plan.fragment import is_open
 from junto.plan.review import Review, review
 from junto.tasks.bodies import Estimate, Proposal, Version
 from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
 from junto.trust.grants import GrantId
 from junto.trust.names import parse_name
+from junto.trust.rights import Rights
 from junto.trust.rules import Verdict, judge, refused_line
 from junto.types import DatasetName, Digest, PartyId, TaskId
 
@@ -40,19 +43,30 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disclosures: Digest | None
     rules: tuple[str, ...]
     grants: tuple[GrantId, ...]
+    home_units: int = 0  # groups of our own data with fewer units stay hidden from our own user
 
 
 class Judgement:
     """Judges for one party."""
 
-    def __init__(self, me: PartyId, facts: Facts, shelf: Shelf, ledger: Ledger, unix_time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        me: PartyId,
+        facts: Facts,
+        shelf: Shelf,
+        ledger: Ledger,
+        unix_time: Callable[[], float],
+        rights: Callable[[str], Rights],
+    ) -> None:
+        """`rights` says what a user of ours may do now; our own proposals name the user whom the link authenticated."""
         self._me = me
         self._facts = facts
         self._shelf = shelf
         self._ledger = ledger
         self._unix_time = unix_time
+        self._rights = rights
         self._known: dict[_Key, tuple[Review, Digest]] = {}
-        self._resting: dict[TaskId, tuple[GrantId, ...]] = {}
+        self._resting: dict[TaskId, Decision] = {}
 
     async def of(self, task: Task) -> Permitted | Forbidden:
         """Whether we may take part; the decision is in the journal. Raises StorageFailed."""
@@ -61,13 +75,13 @@ class Judgement:
         digest: Digest | None = None
         error: JuntoError | None = None
         versions: tuple[Version, ...] = ()
-        rows = size = 0
+        rows = size = home_units = 0
         try:
             found, digest = self._read(proposal)
             versions = tuple(Version(self._me, name, version) for name, version in found.versions)
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
-            verdicts = self._judge(found, proposal, task.asker)
+            verdicts, home_units = self._judge(found, proposal, task.asker)
         except JuntoError as refusal:
             error = refusal
         if any(not verdict.allowed for verdict in verdicts):
@@ -75,18 +89,18 @@ class Judgement:
         grants = tuple(sorted({grant for verdict in verdicts for grant in verdict.used_grants}))
         rules = tuple(sorted({rule for verdict in verdicts for rule in verdict.used_rules}))
         code, reason = (error.code, str(error)) if error is not None else ("", "")
-        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants)
+        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants, home_units)
         await self._ledger.write("decision", decision, task.id)
         if error is not None or digest is None:
             return Forbidden(code, reason, self._unix_time())
-        self._resting[task.id] = grants
+        self._resting[task.id] = decision
         return Permitted(digest, versions, Estimate(rows, size), self._unix_time())
 
     async def begin(self, task: TaskId) -> None:
         """Count the grants that a contracted task rests on. Raises Refused if one was used up or revoked meanwhile."""
-        grants = self._resting.pop(task, None)
-        if grants is None:  # judged by an earlier process of this node, which may have counted them
-            grants = self._decided(task)
+        known = self._resting.pop(task, None)
+        # A task that an earlier process of this node judged may have its grants counted already.
+        grants = known.grants if known is not None else self._uncounted(task)
         if not grants:
             return
         standing = {grant.id: grant for grant in self._facts.grants}
@@ -96,18 +110,27 @@ class Judgement:
                 raise Refused(f"grant {id} of {self._me} was used up, revoked or has ended since the task was judged")
         self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
 
-    def _decided(self, task: TaskId) -> tuple[GrantId, ...]:
-        """The grants that our judgement of a task rests on and that are not counted yet, as the journal has it."""
-        journal, me = self._ledger.journal, self._ledger.name.party
-        found: tuple[GrantId, ...] = ()
-        for entry in journal.entries(kinds=("decision", "grant-use"), task=task):
-            if parse_name(entry.author).party != me:
-                continue
-            if entry.kind == "grant-use":
-                return ()
-            decision = body_of(entry.statement, Decision)
-            found = decision.grants if decision.allowed else ()
-        return found
+    def home_units(self, task: TaskId) -> int:
+        """Groups of our own data with fewer units stay hidden from our user who asked; 0: none do."""
+        known = self._resting.get(task) or self._decided(task)
+        return known.home_units if known is not None else 0
+
+    def _uncounted(self, task: TaskId) -> tuple[GrantId, ...]:
+        """The grants that a task of the journal rests on and that are not counted yet."""
+        if any(True for _ in self._our(task, "grant-use")):
+            return ()
+        decided = self._decided(task)
+        return decided.grants if decided is not None else ()
+
+    def _decided(self, task: TaskId) -> Decision | None:
+        """The judgement of a task that allowed it, as the journal has it."""
+        found = [body_of(entry.statement, Decision) for entry in self._our(task, "decision")]
+        return next((decision for decision in reversed(found) if decision.allowed), None)
+
+    def _our(self, task: TaskId, kind: str) -> Iterator[Entry]:
+        me = self._ledger.name.party
+        entries = self._ledger.journal.entries(kinds=(kind,), task=task)
+        return (entry for entry in entries if parse_name(entry.author).party == me)
 
     def forget(self, task: TaskId) -> None:
         """The task has ended."""
@@ -136,10 +159,13 @@ class Judgement:
             self._known[key] = found
         return self._known[key]
 
-    def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> list[Verdict]:
+    def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], int]:
+        """The verdicts, and how many units the groups of our own need to be shown to our own user."""
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
         now = self._unix_time()
+        rights = self._rights(proposal.user) if asker == self._me else None
         verdicts: list[Verdict] = []
+        home_units = 0
         for demand in found.demands:
             verdict = judge(
                 demand.dataset,
@@ -151,8 +177,11 @@ class Judgement:
                 purpose=proposal.purpose,
                 now=now,
                 used=self._facts.grant_uses,
+                rights=rights,
             )
             if verdict.allowed:
                 demand.check(verdict)
             verdicts.append(verdict)
-        return verdicts
+            if not is_open(own[demand.dataset]):
+                home_units = max(home_units, verdict.home_units)
+        return verdicts, home_units

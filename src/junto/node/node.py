@@ -197,7 +197,7 @@ class Node:
         )
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
-        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time)
+        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time, home.rights)
         slots = settings.capacity.slots
         self.spreading = Spreading(identity.name.node, slots, self._slots_are, self._unix_time)
         self.admission = Admission(
@@ -251,7 +251,9 @@ class Node:
             self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread, self.ground
         )
         doctor = Doctor(self.me, self.links)
-        asking = Asking(self.me, self.runner, self.journal, settings.longest_seconds, self.ground, placing.placed)
+        asking = Asking(
+            self.me, self.runner, self.journal, settings.longest_seconds, self.ground, placing.placed, home.rights
+        )
         users = Users(self, publishing, asking)
         self.triggers = Triggers(
             self.ledger, self.facts, self.runner, asking, self.ground, self._has_user, self._tell_trigger
@@ -454,6 +456,7 @@ class Node:
             tried,
             task.doubles.parts,
             second,
+            self.judgement.home_units(task.id),
         )
         work = Work(tools, job, live.kept, live.answer)
         live.kept = {}

@@ -172,6 +172,7 @@ class Triggers:
             if len(self.standing) >= _MOST_TRIGGERS:
                 raise InvalidInput(f"{len(self.standing)} triggers are there already: remove some")
             self._asking.check(trigger.plan, trigger.seconds, trigger.at_least)
+            self._asking.check_purpose(trigger.user, trigger.purpose)
             self._check(trigger.name, trigger.when)
             trigger = msgspec.structs.replace(trigger, basis=basis_of(trigger.plan, self._facts.view.datasets))
             kept = await self._ledger.write("trigger", trigger)

@@ -66,8 +66,10 @@ class Users:
         return msgspec.json.encode(status_of(self._node))
 
     async def datasets(self, caller: Caller, payload: bytes) -> Answer:
-        """All parties' datasets."""
-        return msgspec.json.encode(self._node.facts.view.datasets)
+        """All parties' datasets, and the caller's rights."""
+        datasets = msgspec.json.encode(self._node.facts.view.datasets)
+        rights = msgspec.json.encode(self._node.home.rights(caller.name.user))
+        return msgspec.json.encode(methods.Catalogue(msgspec.Raw(datasets), msgspec.Raw(rights)))
 
     async def publish(self, caller: Caller, payload: bytes) -> Answer:
         """Publish a file of datasets."""

@@ -115,6 +115,7 @@ class Job:
     tried: Callable[[StepId, int, JuntoError], None]
     doubled: frozenset[tuple[StepId, PartyId]]  # fragments that two nodes of their party are to compute
     second: Callable[[Second], None]
+    home_units: int  # groups of our own data with fewer units stay hidden from our own user
 
 
 @dataclass(slots=True)
@@ -479,7 +480,7 @@ class Work:
         inputs = Inputs(
             plan=self._plan,
             step=step,
-            own=_of_kind(own, step, pa.Table, Spooled, Copy),
+            own=self._shown(step, _of_kind(own, step, pa.Table, Spooled, Copy)),
             keys=_of_kind(keys, step, PassedKeys),
             sums=_of_kind(sums, step, np.ndarray),
             moves=[_of_kind(move, step, pa.Table, Spooled, Copy) for move in moves],
@@ -488,6 +489,15 @@ class Work:
         hold = partial(tools.keeper.hold, self._task)
         async with tools.admission.slot(self._task, step.id), tools.spreading.at_home(self._task, step.id):
             return await release(tools.engine, tools.spool, self._limits(step.id), inputs, tools.ground.random, hold)
+
+    def _shown(self, step: Release, own: pa.Table | Spooled | Copy | None) -> pa.Table | Spooled | Copy | None:
+        """What our own user may see of our own output: of groups, those with units enough."""
+        query = self._plan.step(step.own) if step.own is not None else None
+        if not isinstance(query, Query) or query.keys is None or not self._job.home_units:
+            return own
+        if not isinstance(own, pa.Table):
+            raise PeerFault(f"step {step.id} releases groups that step {query.id} does not give")
+        return groups.at_least(own, self._job.home_units)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
         return self._tools.keeper.write(self._task, pieces)

@@ -18,6 +18,7 @@ class Explanation:
     plan: Plan
     disclosures: tuple[Disclosure, ...]
     demands: tuple[tuple[str, Demand], ...]  # by owner
+    at_home: bool = False  # whether the asker's own rules bind the user who asks
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -50,7 +51,7 @@ class Explanation:
         yield "What owners must permit"
         needs: dict[tuple[str, str, str], dict[str, dict[str, None]]] = {}
         for owner, demand in self.demands:
-            for need in demand.needs if demand.recipients != (owner,) else ():
+            for need in demand.needs if self.at_home or demand.recipients != (owner,) else ():
                 entry = needs.setdefault((demand.dataset, need.column, need.allow), {})
                 entry.setdefault("owners", {})[owner] = None
                 entry.setdefault("clauses", {})[need.clause] = None
@@ -59,16 +60,21 @@ class Explanation:
             yield from _grid([("owners", "dataset", "column", "needs", "because of"), *table])
         else:
             yield "  nothing: it is all open, or the asker's own"
+        if self.at_home and needs:
+            yield f"  of {self.plan.asker}'s own rows, groups with too few units are left out for this user"
 
     @property
     def _contributors(self) -> frozenset[str]:
         return frozenset(p for s in self.plan.steps if isinstance(s, Threshold) for p in s.contributors)
 
 
-def explain(plan: Plan, datasets: Sequence[Dataset]) -> Explanation:
-    """What a plan means, by the datasets published. Raises PeerFault if it is malformed or of other versions."""
+def explain(plan: Plan, datasets: Sequence[Dataset], *, at_home: bool = False) -> Explanation:
+    """What a plan means, by the datasets published. Raises PeerFault if it is malformed or of other versions.
+
+    at_home: whether the user who asks is bound by the rules of the asker's own datasets.
+    """
     demands = [(party, demand) for party in plan.parties for demand in review(plan, party, datasets).demands]
-    return Explanation(plan, disclosures(plan, datasets), tuple(demands))
+    return Explanation(plan, disclosures(plan, datasets), tuple(demands), at_home)
 
 
 def _doing(step: AnyStep) -> tuple[str, str]:

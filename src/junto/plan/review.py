@@ -43,7 +43,7 @@ class Demand:
     step: StepId
     needs: tuple[Need, ...]
     recipients: tuple[PartyId, ...]
-    units: int | None  # groups of fewer units stay hidden; None: the rows themselves are seen
+    units: int | None  # groups of fewer units stay hidden; None: the rows are seen, or the groups are the asker's own
     parties: int
     dominance: int  # sums of which one unit brings more per cent stay hidden
     alone: bool = False  # minima or maxima of groups show as this party's own
@@ -59,6 +59,11 @@ class Demand:
             raise Refused(
                 f"the plan shows sums of which one unit brings {self.dominance} %; the rules of {self.dataset} cap"
                 f" it at {verdict.dominance} %: compile the question again"
+            )
+        if self.units is None and verdict.home_units and self.parties < verdict.parties:
+            raise Refused(
+                f"the rules of {self.dataset} show groups of {verdict.parties} parties, and the plan shows what"
+                f" {self.parties} of them have: ask over all owners, or have a rule made for a role of yours"
             )
         if self.alone and verdict.parties > 1:
             raise Refused(
@@ -132,7 +137,9 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> li
             _fault(query, f"it says it reads {_listed(read.columns)} of {read.name}; its SQL reads {_listed(used)}")
     if query.keys is None and reading.columns != query.columns:
         _fault(query, f"its outputs are {_listed(reading.columns)}; it says {_listed(query.columns)}")
-    threshold = next((s for s in plan.steps if isinstance(s, Threshold) and query.id in s.inputs), None)
+    thresholds = [s for s in plan.steps if isinstance(s, Threshold)]
+    threshold = next((s for s in thresholds if query.id in s.inputs), None)
+    beside = thresholds if query.keys is not None else []  # groups of the asker's own are shown with those that pass
     recipients = _recipients(plan, query)
     alone = any(isinstance(s, Move) and s.input == query.id and s.threshold is not None for s in plan.steps)
     found = []
@@ -147,7 +154,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> li
                     tuple(need for need in reading.needs if need.dataset == dataset.name),
                     recipients,
                     threshold.units if threshold is not None else None,
-                    threshold.parties if threshold is not None else 1,
+                    max((s.parties for s in beside), default=1),
                     threshold.dominance if threshold is not None else 100,
                     alone,
                 )

@@ -20,6 +20,9 @@ Allow = Literal["group", "filter", "aggregate", "extremes", "match", "rows", "op
 
 KINDS: tuple[Allow, ...] = get_args(Allow)
 
+ROLE_MARK = "@"
+"""Before the name of a role: `@analysts` are those users of the owner's own party."""
+
 EVERY_COLUMN = "*"
 """In a rule or a grant: all columns. In a need: no column in particular, only how many rows there are."""
 
@@ -84,6 +87,16 @@ def check_parties(to: tuple[str, ...]) -> None:
     """Raises InvalidInput unless each recipient is spelled as a party."""
     for party in to:
         names.check_name("party", party)
+    _check_once(to, "to")
+
+
+def check_recipients(to: tuple[str, ...]) -> None:
+    """Raises InvalidInput unless each recipient is spelled as a party, or as a role of the owner's users: `@name`."""
+    for recipient in to:
+        if recipient.startswith(ROLE_MARK):
+            names.check_name("role", recipient.removeprefix(ROLE_MARK))
+        else:
+            names.check_name("party", recipient)
     _check_once(to, "to")
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grants: permissions an owner gives beside its rules, to named parties, for a time, perhaps for a number of uses.
+"""Grants: permissions an owner gives beside its rules, to named parties or roles of its own users, for a time,
+perhaps for a number of uses.
 
 A grant is the body of a signed statement, and a revocation another that names it. How often a grant was used is
 counted by whoever holds the journal; it is an argument here.
@@ -20,8 +21,8 @@ from junto.trust.allow import (
     IN_WORDS,
     Allow,
     check_columns,
-    check_parties,
     check_purposes,
+    check_recipients,
     check_units,
     serves,
 )
@@ -39,7 +40,7 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
     id: GrantId
     party: PartyId
-    to: tuple[PartyId, ...]
+    to: tuple[PartyId, ...]  # or roles of the owner's own users: `@analysts`
     dataset: DatasetName
     columns: tuple[str, ...]
     allow: Allow
@@ -54,7 +55,7 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if not self.to:
             raise InvalidInput("a grant names the parties it is given to: add at least one")
         check_columns(self.columns)
-        check_parties(self.to)
+        check_recipients(self.to)
         check_purposes(self.purpose)
         check_units(self.units)
         if not 0 <= self.not_before <= _LAST or not 0 <= self.until <= _LAST:

@@ -22,12 +22,13 @@ from junto.trust.allow import (
     Allow,
     check_columns,
     check_name,
-    check_parties,
     check_purposes,
+    check_recipients,
     check_units,
     serves,
 )
 from junto.trust.grants import Grant, GrantId, GrantRequest
+from junto.trust.rights import Rights
 from junto.types import DatasetName, PartyId
 
 __all__ = ["Allow", "Need", "Refusal", "Rule", "Verdict", "judge", "refused_line"]
@@ -40,7 +41,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     columns: tuple[str, ...]
     allow: Allow
-    to: tuple[PartyId, ...] = ()  # empty: any party of the consortium
+    to: tuple[PartyId, ...] = ()  # parties, or roles of the owner's own users (`@analysts`); empty: any party
     purpose: tuple[str, ...] = ()  # empty: any
     units: int = DEFAULT_UNITS  # a group released holds at least so many
     parties: int = 1  # and so many contributors
@@ -51,7 +52,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     def __post_init__(self) -> None:
         """Raises InvalidInput; out of a decoder, msgspec.ValidationError."""
         check_columns(self.columns)
-        check_parties(self.to)
+        check_recipients(self.to)
         check_purposes(self.purpose)
         check_units(self.units)
         if self.name:
@@ -94,7 +95,7 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why one need is not met, and the grant that would meet it."""
 
     need: Need
-    recipients: tuple[PartyId, ...]  # those for whom it is not
+    recipients: tuple[PartyId, ...]  # those for whom it is not; of the owner's own user, the roles
     rule: str | None  # the nearest rule's label
     why: str  # and why it does not serve
     grant: GrantRequest  # what the owner would have to give
@@ -121,6 +122,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     used_rules: tuple[str, ...] = ()  # labels, sorted
     used_grants: tuple[GrantId, ...] = ()  # sorted; one use of each if the question runs
     dominance: int = 100  # and sums of which one unit brings more per cent
+    home_units: int = 0  # of the owner's own groups, for a user of its own who asks; 0: all of them show
 
 
 def judge(
@@ -134,17 +136,20 @@ def judge(
     purpose: str,
     now: float,
     used: Mapping[GrantId, int] | None = None,
+    rights: Rights | None = None,
 ) -> Verdict:
     """Whether `recipients` may learn what `needs` say of one dataset, by its owner's rules and standing grants.
 
-    `purpose` is empty if none was given; `used` says how often each grant was used already. What an owner learns of
-    its own data needs no rule. Raises InvalidInput if the needs are of another
+    `purpose` is empty if none was given; `used` says how often each grant was used already. `rights` are those of the
+    owner's own user who asks: where the owner is a recipient, that user must be allowed. Without `rights`, as of an
+    operator, what an owner learns of its own data needs no rule. Raises InvalidInput if the needs are of another
     dataset or of several owners, or the purpose is malformed.
     """
     check_purposes((purpose,) if purpose else ())
     rules, grants, learners = tuple(rules), tuple(grants), sorted(set(recipients))
-    question = _Question(dataset, purpose, now, used or {})
+    question = _Question(dataset, purpose, now, used or {}, rights if rights and not rights.operator else None)
     served: list[Rule | Grant] = []
+    at_home: list[Rule | Grant] = []
     refusals: list[Refusal] = []
     wanted = tuple(dict.fromkeys(needs))
     for need in wanted:
@@ -152,12 +157,14 @@ def judge(
             raise InvalidInput(f"a need of {need.party}'s {need.dataset} cannot be judged by another's {dataset} rules")
         lacking: list[PartyId] = []
         for recipient in learners:
-            if recipient == need.party:
+            if recipient == need.party and question.rights is None:
                 continue
-            covering: list[Rule | Grant] = [r for r in rules if _rule_covers(r, need, recipient, purpose)]
+            covering: list[Rule | Grant] = [r for r in rules if question.rule_covers(r, need, recipient)]
             covering += [g for g in grants if question.grant_covers(g, need, recipient)]
             if covering:
                 served.append(min(covering, key=lambda serving: (*_limits(serving), -_dominance(serving))))
+                if recipient == need.party:
+                    at_home.append(served[-1])
             else:
                 lacking.append(recipient)
         if lacking:
@@ -167,6 +174,7 @@ def judge(
         allowed=not refusals,
         units=max((_limits(s)[0] for s in served), default=MIN_UNITS),
         parties=max((_limits(s)[1] for s in served), default=1),
+        home_units=0 if question.rights is None else max(map(_home_units, at_home), default=DEFAULT_UNITS),
         refusals=tuple(refusals),
         used_rules=tuple(sorted({s.label for s in served if isinstance(s, Rule)})),
         used_grants=tuple(sorted({s.id for s in served if isinstance(s, Grant)})),
@@ -190,7 +198,8 @@ def refused_line(verdicts: Iterable[Verdict]) -> str:
         shown.append(f"and {len(refusals) - _SHOWN} more")
     typed = " && ".join(grant.command for grant in _merged([refusal.grant for refusal in refusals]))
     owner, asker = refusals[0].need.party, refusing[0].asker
-    return f"{owner} refuses {asker}: {'; '.join(shown)}. To allow it, {owner} would type: {typed}"
+    whom = "its own user" if asker == owner else asker
+    return f"{owner} refuses {whom}: {'; '.join(shown)}. To allow it, {owner} would type: {typed}"
 
 
 _SHOWN = 4  # refusals told one by one in a line
@@ -205,6 +214,26 @@ class _Question:
     purpose: str
     now: float
     used: Mapping[GrantId, int]
+    rights: Rights | None  # of the owner's own user who asks, unless no rule binds that user
+
+    def names(self, recipient: PartyId, owner: PartyId) -> frozenset[str]:
+        """The names under which a rule or grant reaches a recipient."""
+        if recipient == owner and self.rights is not None:
+            return self.rights.names(owner)
+        return frozenset((recipient,))
+
+    def spelled(self, recipient: PartyId, owner: PartyId) -> tuple[PartyId, ...]:
+        """A recipient as a grant would name it: the roles of the owner's user, if that user has any."""
+        return tuple(sorted(map(PartyId, self.names(recipient, owner) - {recipient}))) or (recipient,)
+
+    def reaches(self, to: tuple[PartyId, ...], recipient: PartyId, owner: PartyId) -> bool:
+        """Whether a rule to `to` is for this recipient."""
+        return not to or not self.names(recipient, owner).isdisjoint(to)
+
+    def rule_covers(self, rule: Rule, need: Need, recipient: PartyId) -> bool:
+        """Whether a rule serves the need, for this recipient and purpose."""
+        reached = self.reaches(rule.to, recipient, need.party)
+        return _kind_serves(rule, need) and reached and _purpose_serves(rule.purpose, self.purpose)
 
     def grant_names(self, grant: Grant, need: Need) -> bool:
         """Whether a grant is one of the owner's on this dataset, for this column and kind."""
@@ -214,14 +243,10 @@ class _Question:
         """Whether a grant serves the need, for this recipient and purpose, now."""
         return (
             self.grant_names(grant, need)
-            and recipient in grant.to
+            and self.reaches(grant.to, recipient, need.party)
             and _purpose_serves(grant.purpose, self.purpose)
             and grant.in_force(self.now, self.used.get(grant.id, 0))
         )
-
-
-def _rule_covers(rule: Rule, need: Need, recipient: PartyId, purpose: str) -> bool:
-    return _kind_serves(rule, need) and (not rule.to or recipient in rule.to) and _purpose_serves(rule.purpose, purpose)
 
 
 def _kind_serves(rule: Rule, need: Need) -> bool:
@@ -261,11 +286,16 @@ def _dominance(permission: Rule | Grant) -> int:
             assert_never(permission)
 
 
+def _home_units(permission: Rule | Grant) -> int:
+    """The units of the owner's own groups that its own user may see; 0 where that user may see the rows."""
+    return 0 if permission.allow in ("rows", "open") else _limits(permission)[0]
+
+
 def _refusal(
     need: Need, lacking: tuple[PartyId, ...], rules: Iterable[Rule], grants: Iterable[Grant], question: _Question
 ) -> Refusal:
     def nearness(rule: Rule) -> tuple[bool, bool, int]:
-        reached = sum(not rule.to or recipient in rule.to for recipient in lacking)
+        reached = sum(question.reaches(rule.to, recipient, need.party) for recipient in lacking)
         return _kind_serves(rule, need), _purpose_serves(rule.purpose, question.purpose), reached
 
     nearest = max((r for r in rules if r.speaks_of(need.column) or _kind_serves(r, need)), key=nearness, default=None)
@@ -274,13 +304,14 @@ def _refusal(
     else:
         reasons = [_rule_shortfall(nearest, need, lacking, question)]
     reasons += [why for g in grants if (why := _grant_shortfall(g, need, lacking, question))]
+    to = tuple(name for recipient in lacking for name in question.spelled(recipient, need.party))
     return Refusal(
         need=need,
-        recipients=lacking,
+        recipients=to,
         rule=None if nearest is None else nearest.label,
         why="; ".join(reasons),
         grant=GrantRequest(
-            to=lacking,
+            to=to,
             dataset=need.dataset,
             columns=(need.column,),
             allow=need.allow,
@@ -293,7 +324,7 @@ def _refusal(
 def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
     """Why a rule does not serve: `rule 3 allows it only to faa`."""
     limits = []
-    if rule.to and not set(lacking) <= set(rule.to):
+    if not all(question.reaches(rule.to, recipient, need.party) for recipient in lacking):
         limits.append(f"only to {', '.join(rule.to)}")
     if not _purpose_serves(rule.purpose, question.purpose):
         limits.append(_only_for(rule.purpose, question))
@@ -304,7 +335,8 @@ def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], questi
 
 def _grant_shortfall(grant: Grant, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
     """Why a grant made for such a need does not serve it; empty if it is about something else."""
-    if not question.grant_names(grant, need) or set(lacking).isdisjoint(grant.to):
+    reached = any(question.reaches(grant.to, recipient, need.party) for recipient in lacking)
+    if not question.grant_names(grant, need) or not reached:
         return ""
     if question.now >= grant.until:
         return f"grant {grant.id} has ended"

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import msgspec
 from sqlglot import exp
 
 from junto.catalog.dataset import Column, Dataset
@@ -53,10 +54,12 @@ from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
 from junto.plan.computing import computing_nodes
+from junto.plan.fragment import is_open
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS
 from junto.trust.grants import Grant
-from junto.trust.rules import judge
+from junto.trust.rights import OPERATOR, Rights
+from junto.trust.rules import Need, Verdict, judge
 from junto.types import PartyId, StepId
 
 _KEY_TYPES = frozenset(
@@ -81,11 +84,13 @@ def compile_sql(
     grants: Sequence[Grant] = (),
     now: float = 0.0,
     describer: Describer | None = None,
+    rights: Rights = OPERATOR,
 ) -> Plan:
     """The plan that answers `question` for `asker`.
 
     datasets: what every party has published, the newest version of each. purpose, grants and now (UTC, Unix seconds)
     serve to find the threshold that the owners' rules will ask for; they decide nothing here.
+    rights: of the asker's user, whom the rules of the asker's own datasets bind, unless it is an operator.
     describer: one that is kept between questions, which saves opening another.
     Raises InvalidInput (unknown names, with the nearest; types), UnsupportedSQL (naming the clause and what to write).
     """
@@ -93,7 +98,7 @@ def compile_sql(
         tree = expressions.parse(question)
         expressions.check(tree)
         with nullcontext(describer) if describer is not None else Describer() as describe:
-            permissions = _Permissions(purpose, grants, now)
+            permissions = _Permissions(purpose, grants, now, rights)
             return _Compiler(question, Catalog(datasets, asker), asker, describe, permissions).plan(tree)
     except RecursionError as error:
         raise InvalidInput("the SQL is nested too deeply: write it in simpler parts") from error
@@ -107,6 +112,21 @@ class _Permissions:
     purpose: str
     grants: Sequence[Grant]
     now: float
+    rights: Rights
+
+    def verdict(self, dataset: Dataset, needs: Sequence[Need], asker: PartyId) -> Verdict:
+        """What the dataset's owner will decide, as far as its rules are known here."""
+        return judge(
+            dataset.name,
+            dataset.rules,
+            self.grants,
+            needs,
+            recipients=(asker,),
+            asker=asker,
+            purpose=self.purpose,
+            now=self.now,
+            rights=self.rights if dataset.party == asker else None,
+        )
 
 
 class _Compiler:
@@ -128,11 +148,20 @@ class _Compiler:
         if not named:
             raise InvalidInput("the question names no dataset: write FROM and a dataset")
         tables = [table for _, table in named]
-        if all(table.visible_to(self._asker) and len(table.owners) == 1 for table in tables):
+        if all(self._sees(table) and len(table.owners) == 1 for table in tables):
             steps = self._local(tree, tables)
         else:
             steps = self._joint(tree, named)
         return Plan(self._question, self._asker, tuple(steps))
+
+    def _sees(self, table: Named) -> bool:
+        """Whether the asker's user may see every row of a table."""
+        return all(is_open(dataset) or self._may_read(dataset) for dataset in table.datasets)
+
+    def _may_read(self, dataset: Dataset) -> bool:
+        needs = [Need(dataset.party, dataset.name, column.name, "rows", "") for column in dataset.columns]
+        own = dataset.party == self._asker
+        return own and self._permissions.verdict(dataset, needs, self._asker).allowed
 
     def _answer_columns(self, tree: exp.Select, named: Sequence[tuple[exp.Table, Named]]) -> tuple[Column, ...]:
         """Names and types of the answer, as DuckDB would give them for the question itself."""
@@ -171,7 +200,7 @@ class _Compiler:
         spoken = _spoken(flat)
         if flat.group is None and flat.having is None and not any(has_aggregate(e) for e in spoken):
             return self._rows(flat, mains, answer, rows_text(flat), limited=not flat.distinct)
-        if all(isinstance(s.table, Named) and s.table.visible_to(self._asker) for s in mains):
+        if all(isinstance(s.table, Named) and self._sees(s.table) for s in mains):
             return self._rows(flat, mains, answer, gathered_text(flat, _keys(flat)), limited=False)
         return self._grouped(flat, mains, answer)
 
@@ -230,12 +259,23 @@ class _Compiler:
         own = next((q for q in queries if q.party == self._asker), None)
         others = [q for q in queries if q is not own]
         contributors, inputs = tuple(q.party for q in others), tuple(q.id for q in others)
-        nodes = computing_nodes(contributors, self._asker)
-        units, parties, dominance = self._limits(fragments, others)
-        if parties > len(others):
+        units, parties, dominance = self._limits(fragments, queries)
+        if parties > max(len(others), 1):
             raise InvalidInput(
                 f"the rules show only groups of at least {parties} parties beside the asker; {len(others)} hold data"
             )
+        release = Release(
+            StepId("release"),
+            self._asker,
+            sql,
+            own=own.id if own else None,
+            deviations=tuple(measures.deviations),
+            columns=tuple(c.name for c in answer),
+            column_types=tuple(c.type for c in answer),
+        )
+        if not others:
+            return [*queries, release]
+        nodes = computing_nodes(contributors, self._asker)
         threshold = Threshold(StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties, dominance)
         sums = tuple(m for m in measures.measures if m.combine == "sum")
         summed = [MaskedSum(StepId("sums"), threshold.id, inputs, contributors, self._asker, sums)] if sums else []
@@ -251,17 +291,11 @@ class _Compiler:
             )
             for query in (others if extremes else [])
         ]
-        release = Release(
-            StepId("release"),
-            self._asker,
-            sql,
-            own=own.id if own else None,
+        release = msgspec.structs.replace(
+            release,
             threshold=threshold.id,
             sums=summed[0].id if summed else None,
             moves=tuple(move.id for move in moves),
-            deviations=tuple(measures.deviations),
-            columns=tuple(c.name for c in answer),
-            column_types=tuple(c.type for c in answer),
         )
         return [*queries, threshold, *summed, *moves, release]
 
@@ -302,17 +336,10 @@ class _Compiler:
         for query in queries:
             needs = fragments.readings[query.id].needs
             for dataset in filter(None, (fragments.dataset(read.name, query.party) for read in query.reads)):
-                verdict = judge(
-                    dataset.name,
-                    dataset.rules,
-                    self._permissions.grants,
-                    [need for need in needs if need.dataset == dataset.name],
-                    recipients=(self._asker,),
-                    asker=self._asker,
-                    purpose=self._permissions.purpose,
-                    now=self._permissions.now,
-                )
-                units = max(units, verdict.units, 0 if verdict.allowed else DEFAULT_UNITS)
+                asked = [need for need in needs if need.dataset == dataset.name]
+                verdict = self._permissions.verdict(dataset, asked, self._asker)
+                if query.party != self._asker:  # its own groups are held back at home, by its own rules
+                    units = max(units, verdict.units, 0 if verdict.allowed else DEFAULT_UNITS)
                 parties = max(parties, verdict.parties)
                 dominance = min(dominance, verdict.dominance, 100 if verdict.allowed else _DOMINANCE_PER_CENT)
         return units, parties, dominance

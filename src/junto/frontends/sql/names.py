@@ -50,10 +50,6 @@ class Named:
         """Whether everybody may see all of it."""
         return all(is_open(dataset) for dataset in self.datasets)
 
-    def visible_to(self, party: PartyId) -> bool:
-        """Whether a party may see all of it: it is open, or the party's own."""
-        return all(dataset.party == party or is_open(dataset) for dataset in self.datasets)
-
 
 class Catalog:
     """The datasets of all parties, by name. Of an open table held several times the asker's is read, or the first."""

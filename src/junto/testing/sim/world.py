@@ -45,6 +45,7 @@ from junto.testing.sim.pair import Pair
 from junto.testing.sim.workload import QUESTIONS, RememberingEngine, table_of
 from junto.trust import charter as charters
 from junto.trust.names import parse_name
+from junto.trust.rights import OPERATOR
 from junto.types import NodeId, PartyId
 
 T = TypeVar("T")
@@ -358,7 +359,7 @@ def template(count: int) -> Template:
         signed = charters.sign(signed, home.authority())
     for home in made.values():
         home.save_charter(signed)
-        home.add_user(_USER, now, operator=True)
+        home.add_user(_USER, now, rights=OPERATOR)
     bare = Template(folder, made, {party: Disk(party) for party in names}, {}, now)
     loop = SimLoop(random.Random(0))
     world = World(bare, loop, random.Random(0), lambda line: None)
