@@ -9,13 +9,14 @@ from source_tree import PACKAGE, imports, room_of, rooms, short, sources
 _CATALOG = {"trust", "journal", "catalog"}
 _PLAN = {*_CATALOG, "plan"}
 _CLIENT = {*_PLAN, "frontends", "link"}
-_NODE = {*_PLAN, "tasks", "children", "engines", "secure", "link", "logs"}
+_NODE = {*_PLAN, "tasks", "children", "engines", "secure", "link", "logs", "plain"}
 _EVERYTHING = {*_CLIENT, *_NODE, "client", "node"}
 
 ALLOWED: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "logs": set(),
+    "plain": set(),
     "trust": set(),
     "journal": {"trust"},
     "catalog": {"trust", "journal"},

@@ -59,7 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed, 2 wrong usage, 3 refused by a rule, 4 a party cannot be reached or the deadline passed, 130
     interrupted. A failure is one line on standard error.
     """
+    from junto.cli.screen import plain_output
+
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with plain_output():
+        return _ended(given)
+
+
+def _ended(given: Sequence[str]) -> int:
+    """The exit code of a command; a failure has been printed."""
     try:
         code = run(given)
         sys.stdout.flush()  # a reader that has gone away shows here, not at exit

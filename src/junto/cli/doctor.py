@@ -6,8 +6,10 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from junto.cli.options import AsJson, Home, Profile, User
+from junto.cli.screen import screen
 from junto.client import connect
 from junto.errors import Unavailable
 from junto.link import methods
@@ -23,7 +25,7 @@ def doctor(
 ) -> None:
     """Try every way to and from the other parties: name, TCP, TLS, certificate, clock, version, charter."""
     wanted = methods.Doctor(tuple(PartyId(party) for party in parties or ()))
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
     found: list[methods.DoctorLine] = []
     with connect(home, user=user, profile=profile) as desk:
         for piece in desk.stream(methods.USER_DOCTOR, wanted, seconds=_SECONDS):
@@ -41,7 +43,8 @@ def doctor(
 
 
 def _print(console: Console, line: methods.DoctorLine) -> None:
-    mark = "[green]ok[/]    " if line.ok else "[red]failed[/]"
-    console.print(f"{mark} {line.sender} → {line.to}  {line.check}: {line.detail}")
+    mark = ("ok    ", "green") if line.ok else ("failed", "red")
+    told = Text.assemble(mark, f" {line.sender} → {line.to}  {line.check}: {line.detail}")
+    console.print(told, soft_wrap=True)
     if line.mend:
-        console.print(f"       mend: {line.mend}")
+        console.print(f"       mend: {line.mend}", soft_wrap=True)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A grid of texts for the terminal: as wide as it needs to be where nobody's window limits it."""
 
-import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPED_WIDTH = 200
+from junto.cli.screen import screen
+from junto.plain import plain
 
 
 def print_grid(headers: Sequence[str], rows: Iterable[Sequence[str | int | None]]) -> None:
@@ -19,7 +18,7 @@ def print_grid(headers: Sequence[str], rows: Iterable[Sequence[str | int | None]
         grid.add_column(header, overflow="fold")
     for row in drawn:
         grid.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False).print(grid)
+    screen(wide=True).print(grid)
 
 
 def _cell(value: str | int | None) -> Text:
@@ -29,4 +28,4 @@ def _cell(value: str | int | None) -> Text:
         case int():
             return Text(f"{value:,}", justify="right")
         case str():
-            return Text(value)
+            return Text(plain(value))

@@ -14,6 +14,7 @@ import typer
 
 from junto.cli import hook
 from junto.cli.options import AsJson, Home, Profile, User
+from junto.cli.screen import beneath
 from junto.client import connect
 from junto.errors import InvalidInput, Unavailable
 from junto.link.methods import ChildStatus, LinkStatus, NodeLoad, Status
@@ -47,7 +48,7 @@ def start(
     if background:
         _start_in_background(found.path, ready, ["--new-journal"] if new_journal else [])
         return
-    run_node(found, ready=ReadyFile(ready), new_journal=new_journal)
+    run_node(found, ready=ReadyFile(ready), new_journal=new_journal, logs=beneath(sys.stderr))
 
 
 @app.command("status")
@@ -188,26 +189,21 @@ def _last_line(log: Path, began: int) -> str:
 
 
 def _print_status(status: Status, now: float) -> None:
-    from rich.console import Console  # a node in this process has no use for it
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
-        f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}"
-    )
-    console.print(f"listening    {status.listening}")
-    console.print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
-    console.print(f"certificate  until {_clock(status.certificate_until)}, renewed by itself")
-    console.print(f"journal      {status.journal_entries} entries, root {status.journal_root[:16]}…")
-    console.print(f"datasets     {status.datasets}")
-    console.print(f"open tasks   {status.open_tasks}")
-    console.print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
+    print(f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}")
+    print(f"listening    {status.listening}")
+    print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
+    print(f"certificate  until {_clock(status.certificate_until)}, renewed by itself")
+    print(f"journal      {status.journal_entries} entries, root {status.journal_root[:16]}…")
+    print(f"datasets     {status.datasets}")
+    print(f"open tasks   {status.open_tasks}")
+    print(f"memory       {status.memory_bytes / 1e6:.0f} MB")
     for child in status.children:
-        console.print(f"child        {_child_words(child)}")
+        print(f"child        {_child_words(child)}")
     for helper in status.helpers:
-        console.print(f"helper       {_helper_words(helper, now)}")
+        print(f"helper       {_helper_words(helper, now)}")
     wide = max((len(link.party) for link in status.links), default=0)
     for link in status.links:
-        console.print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
+        print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
 
 
 def _child_words(child: ChildStatus) -> str:

@@ -11,7 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from junto.cli.screen import screen
 from junto.link.methods import Progress
+from junto.plain import plain
 
 Watch = Callable[[Progress], None]
 
@@ -22,7 +24,7 @@ def progress_lines(stream: TextIO, *, quiet: bool) -> Iterator[Watch | None]:
     if quiet:
         yield None
         return
-    console = Console(file=stream, highlight=False)
+    console = screen(stream)
     if not console.is_terminal:
         yield _plain(console)
         return
@@ -48,7 +50,7 @@ def _plain(console: Console) -> Watch:
         for line in lines:
             if line not in seen:
                 seen.append(line)
-                console.print(line, soft_wrap=True, markup=False)
+                console.print(line, soft_wrap=True)
 
     return watch
 
@@ -66,7 +68,7 @@ def party_lines(progress: Progress, now: float) -> Table:
             wait = waits[0]
             done += f"; waited for: {wait.what}, {now - wait.since:.1f} s (until {_clock(wait.until)})"
             done += f", {wait.why}" if wait.why else ""
-        table.add_row(Text(party), Text(done))
+        table.add_row(Text(party), Text(plain(done)))
     return table
 
 

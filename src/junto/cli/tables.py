@@ -9,13 +9,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from junto.cli.screen import is_terminal, screen
 from junto.client.question import Answer
 from junto.errors import InvalidInput
 from junto.link.methods import Certificate
+from junto.plain import plain
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,10 +54,10 @@ def table_text(table: "pa.Table", most_rows: int = _SHOWN_ROWS) -> str:
     drawn = Table(show_edge=False)
     for column, kind in zip(table.column_names, table.schema.types, strict=True):
         numeric = str(kind).startswith(("int", "uint", "float", "double", "decimal"))
-        drawn.add_column(_plain(column), justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(Text(_one_line(column)), justify="right" if numeric else "left", overflow="fold")
     for row in zip(*(column.to_pylist() for column in table.slice(0, most_rows).columns), strict=True):
         drawn.add_row(*(_cell(value) for value in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = screen(wide=True)
     with console.capture() as captured:
         console.print(drawn)
         if table.num_rows > most_rows:
@@ -71,12 +72,12 @@ def _cell(value: object) -> Text:
         case float():
             return Text(f"{value:.6g}" if abs(value) < 1e15 else f"{value:g}")
         case _:
-            return _plain(str(value))
+            return Text(_one_line(str(value)))
 
 
-def _plain(text: str) -> Text:
-    """Another party's text, as it stands: nothing in it is read as markup, or steers the terminal."""
-    return Text("".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text))
+def _one_line(text: str) -> str:
+    """A value in one line of a table: a line break or tab in it is shown, too."""
+    return plain(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
@@ -102,7 +103,10 @@ def write_table(table: "pa.Table", format: str, out: Path | None) -> None:
         case _:
             held.write(table_text(table, table.num_rows).encode() + b"\n")
     if out is None:
-        sys.stdout.buffer.write(held.getvalue())
+        if is_terminal(sys.stdout):
+            print(held.getvalue().decode(), end="")
+        else:
+            sys.stdout.buffer.write(held.getvalue())
         return
     part = out.with_name(out.name + ".part")
     try:
@@ -151,6 +155,6 @@ def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None
             lines.append(f"certified step {certificate.step} {certificate.digest[:23]}… by {', '.join(alike)}")
         lines += [f"doubled   {one.line}" for one in answer.doubled if one.second == one.first]
         told = [*lines, *told, f"in every participant's journal: junto journal ls --task {receipt.task}"]
-    console = Console(file=stream, highlight=False, soft_wrap=True, markup=False)
+    console = screen(stream)
     for line in told:
-        console.print(line)
+        console.print(line, soft_wrap=True)

@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `junto node top` draws: what the node gives, to whom, and who waits for what."""
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from junto.cli.screen import screen
 from junto.client import Desk
 from junto.errors import Unavailable
 from junto.link.methods import HeldStep, HeldTask, NodeLoad, Share, Top
 from junto.tasks.capacity import in_bytes
 
-_PIPED_WIDTH = 200
 _ROWS = 20
 
 
 def show_top(desk: Desk, *, once: bool, json: bool) -> None:
     """Draw what the desk's node gives, again and again until Ctrl-C; once where nobody looks at a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+    console = screen(wide=True)
     found = desk.top()
     if once or not (json or console.is_terminal):
         top = next(found)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
+from junto.cli.screen import screen
 from junto.client import Desk
 from junto.link.methods import Notice
 from junto.types import TaskId
@@ -18,7 +18,7 @@ _STYLES = {"warning": "yellow", "error": "bold red"}
 
 def print_notices(desk: Desk, tasks: Sequence[str], kinds: Sequence[str], past_seconds: float, *, json: bool) -> None:
     """Print what happens at the desk's node until Ctrl-C, each line at once."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = screen()
 
     def lost(why: str) -> None:
         print(f"junto: {' '.join(why.split())}; trying again", file=sys.stderr, flush=True)
@@ -30,7 +30,7 @@ def print_notices(desk: Desk, tasks: Sequence[str], kinds: Sequence[str], past_s
             if json:
                 print(msgspec.json.encode(notice).decode(), flush=True)
             else:
-                console.print(line(notice))
+                console.print(line(notice), soft_wrap=True)
                 console.file.flush()
     except KeyboardInterrupt:
         return  # that is how one stops watching

@@ -33,6 +33,7 @@ from junto.node.node import Node
 from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.standby import Standby, clock
+from junto.plain import plain
 
 _M_ARENA_MAX = -8  # mallopt(3)
 _FILES = 65_536
@@ -68,13 +69,15 @@ class ReadyFile:
             self._path.unlink(missing_ok=True)
 
 
-def run_node(home: Home, *, ready: ReadyFile | None = None, new_journal: bool = False) -> None:
+def run_node(
+    home: Home, *, ready: ReadyFile | None = None, new_journal: bool = False, logs: TextIO | None = None
+) -> None:
     """Run the node until SIGTERM or SIGINT. Raises what `Node` raises while it starts.
 
-    new_journal: see `Node`.
+    new_journal: see `Node`. logs: where its log lines go; standard error, if left out.
     """
     settings = read_settings(home.path / "node.toml")
-    configure_logs(sys.stderr, settings.log)
+    configure_logs(sys.stderr if logs is None else logs, settings.log)
     _keep_memory_together()
     _open_more_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -193,14 +196,21 @@ def die(reason: str) -> None:
 
 def configure_logs(stream: TextIO, level: str) -> None:
     """One line an event on `stream`: key=value for people on a terminal, JSON for collectors elsewhere."""
+    colours = stream.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if stream.isatty() else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer() if colours else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer))
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _plain_fields, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last))
     junto = logging.getLogger("junto")
     junto.addHandler(handler)
     junto.setLevel(level.upper())
+
+
+def _plain_fields(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The event with the texts of others, such as a peer's reason, made harmless to print."""
+    return {key: plain(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _keep_memory_together() -> None:
