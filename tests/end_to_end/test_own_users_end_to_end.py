@@ -13,7 +13,9 @@ import junto
 import junto.cli
 from junto.client import Desk
 from junto.errors import Refused, UnsupportedSQL
+from junto.link import methods
 from junto.plan.steps import Query, Release, encode
+from junto.tasks.coarse import coarse_bytes, coarse_seconds
 from junto.trust.rights import OPERATOR, Rights
 
 IDS = list(range(60))
@@ -199,3 +201,34 @@ def test_what_a_user_states_is_never_taken_from_the_plan(world: Pooled, intern: 
     forged = msgspec.json.encode({**msgspec.json.decode(encode(plan)), "user": "analyst"})
     with pytest.raises(junto.JuntoError):
         intern.request("user.ask", b'{"plan":' + forged + b',"seconds":20}')
+
+
+def test_users_see_their_own_questions_and_operators_all(world: Pooled, intern: Desk) -> None:
+    others = "SELECT sum(salary) AS s FROM ann.people WHERE age < 41"
+    theirs = world.ask("ann", others).task
+    foreign = world.ask("bea", others).task
+    mine = intern.sql("SELECT sum(salary) AS s FROM ann.people WHERE age < 42").run().task
+    assert {t.user for t in intern.tasks()} == {"intern"}
+    assert mine in {t.task for t in intern.tasks()}
+    seen = {t.task for t in world["ann"].tasks()}
+    assert {mine, theirs, foreign} <= seen
+    for task in (theirs, foreign):
+        with pytest.raises(Refused, match="only they, or an operator of ann"):
+            intern.task(task)
+        with pytest.raises(Refused):
+            next(iter(intern.stream(methods.USER_WATCH, methods.Which(task), seconds=5.0)))
+    notices = intern.notices(tasks=[theirs, foreign, mine], kinds=["ended"], past_seconds=600.0)
+    assert next(notices).task == mine  # those of the two before are not told
+    trigger = world["ann"].triggers.create("nightly", world["ann"].sql(others), cron="0 3 * * *")
+    assert intern.triggers.all() == ()
+    assert [one.name for one in world["ann"].triggers.all()] == [trigger.name]
+
+
+def test_confirmations_tell_no_exact_seconds_or_bytes(world: Pooled) -> None:
+    answer = world.ask("ann", "SELECT dept, sum(salary) AS s FROM people GROUP BY dept")
+    parts = world["ann"].task(answer.task).parts
+    assert parts
+    for part in parts:
+        assert part.seconds == coarse_seconds(part.seconds)
+        assert part.bytes == coarse_bytes(part.bytes)
+    assert answer.receipt.seconds == coarse_seconds(answer.receipt.seconds)

@@ -81,7 +81,7 @@ def wait(
 
 @app.command("ls")
 def ls(home: Home = None, user: User = None, profile: Profile = None, json: AsJson = False) -> None:
-    """List tasks, newest first."""
+    """List your tasks, newest first; for an operator, all, those that other parties asked among them."""
     with connect(home, user=user, profile=profile) as desk:
         tasks = desk.tasks()
     if json:

@@ -220,7 +220,10 @@ class Desk:
     # ── tasks and the node ──────────────────────────────────────────────────────────────────────────
 
     def tasks(self) -> tuple[methods.Progress, ...]:
-        """Tasks the node knows, newest first. Of a long question they hold the beginning; `task` gives all of it."""
+        """This user's tasks that the node knows, newest first; an operator's are all.
+
+        Of a long question they hold the beginning; `task` gives all of it.
+        """
         lines = b"".join(self._pieces(methods.USER_TASKS, methods.Message(), _LIST_SECONDS)).splitlines()
         return tuple(decoded(line, methods.Progress) for line in lines)
 

@@ -77,7 +77,7 @@ class Triggers:
         return decoded(self._ask(methods.USER_TRIGGER_CREATE, request), TriggerView)
 
     def all(self) -> tuple[TriggerView, ...]:
-        """Every trigger of the party, oldest first."""
+        """This user's triggers, oldest first; an operator's are all of the party."""
         return decoded(self._desk.request(methods.USER_TRIGGERS), methods.Triggers).triggers
 
     def show(self, name: str) -> TriggerView:

@@ -222,7 +222,7 @@ class Node:
             self._unreachable,
             self._unix_time,
         )
-        self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time)
+        self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time, self.may_see)
         again = AskingAgain(self.me, self._go_on, self._start, self.ground)
         self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
@@ -298,6 +298,12 @@ class Node:
 
     def _open_tasks_of(self, party: PartyId) -> int:
         return sum(live.task.asker == party for live in self.runner.open)
+
+    def may_see(self, user: str, task: TaskId) -> bool:
+        """Whether a user of ours may see a task: an operator may see all, everybody else what they asked."""
+        live = self.runner.live.get(task)
+        asked = live is not None and (live.task.asker, live.task.proposal.user) == (self.me, user)
+        return asked or self.home.is_operator(user)
 
     def _has_user(self, user: str) -> bool:
         return self.home.has_user(user)

@@ -59,8 +59,16 @@ def kinds_of(names: Iterable[str]) -> frozenset[Kind]:
 class Notices:
     """All notices of one node."""
 
-    def __init__(self, me: PartyId, absence_seconds: float, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        me: PartyId,
+        absence_seconds: float,
+        unix_time: Callable[[], float] = time.time,
+        may_see: Callable[[str, TaskId], bool] = lambda user, task: True,
+    ) -> None:
+        """`may_see` says whether a user of ours may hear of a task."""
         self._me = me
+        self._may_see = may_see
         self._absence = absence_seconds
         self._unix_time = unix_time
         self._sights: WeakKeyDictionary[Task, Sight] = WeakKeyDictionary()
@@ -117,7 +125,7 @@ class Notices:
         if len(asked.tasks) > _TASKS:
             raise InvalidInput(f"{len(asked.tasks)} tasks to watch; at most {_TASKS}, or all of them by naming none")
         wanted = Wanted(frozenset(asked.tasks), kinds_of(asked.kinds))
-        return self._pieces(wanted, self._unix_time() - max(asked.past_seconds, 0.0))
+        return self._pieces(caller.name.user, wanted, self._unix_time() - max(asked.past_seconds, 0.0))
 
     async def follow(self, wanted: Wanted, since: float) -> AsyncIterator[Notice]:
         """What was raised since then and is wanted, and what will be; a notice says so if some were missed."""
@@ -154,9 +162,11 @@ class Notices:
             "warning",
         )
 
-    async def _pieces(self, wanted: Wanted, since: float) -> AsyncIterator[bytes]:
+    async def _pieces(self, user: str, wanted: Wanted, since: float) -> AsyncIterator[bytes]:
+        """What the user may hear: of the node, and of tasks that the user may see."""
         async for notice in self.follow(wanted, since):
-            yield msgspec.json.encode(told(notice))
+            if notice.task == NO_TASK or self._may_see(user, notice.task):
+                yield msgspec.json.encode(told(notice))
 
 
 def told(notice: Notice) -> methods.Notice:

@@ -38,8 +38,10 @@ class TriggerRoutes:
         }
 
     async def ls(self, caller: Caller, payload: bytes) -> Answer:
-        """All triggers that stand, oldest first."""
-        return msgspec.json.encode(methods.Triggers(tuple(self._view(armed) for armed in self._triggers.standing)))
+        """The caller's triggers that stand, oldest first; an operator's are all."""
+        all_of_them = self._is_operator(caller.name.user)
+        own = [one for one in self._triggers.standing if all_of_them or one.trigger.user == caller.name.user]
+        return msgspec.json.encode(methods.Triggers(tuple(map(self._view, own))))
 
     async def create(self, caller: Caller, payload: bytes) -> Answer:
         """A new trigger: the caller's own or, of an operator, another user's."""

@@ -119,17 +119,15 @@ class Users:
 
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
         """The task's progress with every change, until it has ended."""
-        return self._watched(self._node.runner.find(decoded(payload, methods.Which).task))
+        return self._watched(self._own(caller, payload))
 
     async def wait(self, caller: Caller, payload: bytes) -> Answer:
-        """How the task ended, once it has; then its answer, if that is small and the caller may have it."""
-        live = self._node.runner.find(decoded(payload, methods.Which).task)
-        return self._ended(live, small=self._is_own(caller, live))
+        """How the task ended, once it has; then its answer, if that is small."""
+        return self._ended(self._own(caller, payload))
 
     async def result(self, caller: Caller, payload: bytes) -> Answer:
         """The answer's bytes."""
-        live = self._node.runner.find(decoded(payload, methods.Which).task)
-        self._check_own(caller, live)
+        live = self._own(caller, payload)
         if live.answer is None or live.task.state != "done":  # it may still wait for what certifies it
             state = live.task.state
             why = "it is kept no more; ask again" if state == "done" else f"it is {state}"
@@ -137,14 +135,14 @@ class Users:
         return self._node.outbox.pieces(live.answer.result)
 
     async def tasks(self, caller: Caller, payload: bytes) -> Answer:
-        """All tasks at hand, newest first."""
-        return self._listed()
+        """The caller's tasks at hand, newest first; an operator's are all, those of other parties among them."""
+        return self._listed(caller)
 
-    async def _listed(self) -> AsyncIterator[bytes]:
+    async def _listed(self, caller: Caller) -> AsyncIterator[bytes]:
         """One task a line, each made when the line before it has left: many large ones are never in memory at once."""
         for id in sorted(self._node.runner.live, reverse=True):
             live = self._node.runner.live.get(id)
-            if live is not None:
+            if live is not None and self._is_own(caller, live):
                 told = self._progress(live)
                 if len(told.question) > _LISTED_CHARACTERS:
                     told = msgspec.structs.replace(told, question=told.question[:_LISTED_CHARACTERS] + " …")
@@ -152,26 +150,25 @@ class Users:
 
     async def task(self, caller: Caller, payload: bytes) -> Answer:
         """One task."""
-        return msgspec.json.encode(self._progress(self._node.runner.find(decoded(payload, methods.Which).task)))
+        return msgspec.json.encode(self._progress(self._own(caller, payload)))
 
     async def cancel(self, caller: Caller, payload: bytes) -> Answer:
         """End a task."""
-        task = decoded(payload, methods.Which).task
-        self._check_own(caller, self._node.runner.find(task))
-        await self._node.runner.cancel(task, caller.name.user)
+        await self._node.runner.cancel(self._own(caller, payload).task.id, caller.name.user)
         return b""
 
-    def _check_own(self, caller: Caller, live: Live) -> None:
-        """Raises Refused unless the caller asked this question, or is an operator of the party."""
+    def _own(self, caller: Caller, payload: bytes) -> Live:
+        """The task that is meant. Raises InvalidInput, and Refused unless the caller asked, or is an operator."""
+        live = self._node.runner.find(decoded(payload, methods.Which).task)
         if not self._is_own(caller, live):
             whose = f"{live.task.proposal.user}@{live.task.asker}"
             raise Refused(
-                f"task {live.task.id} is of {whose}: only they, or an operator of {self._node.me}, may do that"
+                f"task {live.task.id} is of {whose}: only they, or an operator of {self._node.me}, may see or stop it"
             )
+        return live
 
     def _is_own(self, caller: Caller, live: Live) -> bool:
-        asked = live.task.asker == self._node.me and live.task.proposal.user == caller.name.user
-        return asked or self._node.home.is_operator(caller.name.user)
+        return self._node.may_see(caller.name.user, live.task.id)
 
     def _progress(self, live: Live) -> methods.Progress:
         return progress_of(live, self._node.admission.why(live.task.id))
@@ -187,14 +184,14 @@ class Users:
             await within(changed.wait(), _WATCH_SECONDS)
             await _rested(live)
 
-    async def _ended(self, live: Live, *, small: bool) -> AsyncIterator[bytes]:
-        """`small`: whether a small answer follows; a larger one is asked for."""
+    async def _ended(self, live: Live) -> AsyncIterator[bytes]:
+        """The end, and after it an answer that is small; a larger one is asked for."""
         while not _is_over(live):
             coming = live.changed if live.task.state in ENDED else live.ended
             await within(coming.wait(), _WATCH_SECONDS)
         yield msgspec.json.encode(self._progress(live))
         result = live.answer.result if live.answer is not None and live.task.state == "done" else None
-        if small and isinstance(result, bytes) and len(result) <= _SMALL_BYTES:
+        if isinstance(result, bytes) and len(result) <= _SMALL_BYTES:
             yield result
 
 

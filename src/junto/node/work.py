@@ -50,6 +50,7 @@ from junto.secure.terms import Terms
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished, Second
 from junto.tasks.certificates import certified_parts
+from junto.tasks.coarse import coarse_bytes, coarse_seconds
 from junto.tasks.estimates import CELL_BYTES
 from junto.types import Digest, PartyId, StepId, TaskId
 
@@ -219,8 +220,9 @@ class Work:
                 _log.warning("a step is tried again", task=self._task, step=step.id, reason=str(error))
                 self._job.tried(step.id, tries, error.failure.error)
                 await asyncio.sleep(pause)
-        seconds = round(clock() - started, 6)
-        _log.debug("a step was computed", task=self._task, step=step.id, seconds=seconds)
+        took = clock() - started
+        _log.debug("a step was computed", task=self._task, step=step.id, seconds=round(took, 6))
+        seconds = coarse_seconds(took)
         save = asyncio.create_task(self._save(step, local, seconds), name=f"save {step.id} {self._task}")
         save.add_done_callback(lambda _: self._changed.set())
         self._saves[step.id] = save
@@ -245,7 +247,8 @@ class Work:
             certified = None
             if (step.id, tools.me) in self._certified:
                 certified = await asyncio.to_thread(digest_of_rows, self._plan, step.id, local, tools.spool)
-            done = Finished(step.id, self._commitment(step.id, local), sent.rows, sent.bytes, seconds, run, certified)
+            size = coarse_bytes(sent.bytes)
+            done = Finished(step.id, self._commitment(step.id, local), sent.rows, size, seconds, run, certified)
             messages = tuple(Message(*made) for made in tools.outbox.made(self._task, step.id, run))
             await tools.keeper.save(self._task, Kept(local, messages, done))
         except JuntoError as error:

@@ -37,6 +37,7 @@ from junto.tasks.bodies import (
 )
 from junto.tasks.certificates import Deviation as Deviates
 from junto.tasks.certificates import Signatures
+from junto.tasks.coarse import coarse_seconds
 from junto.tasks.doubles import Doubles, second_until
 from junto.tasks.events import (
     AttemptArrived,
@@ -471,7 +472,7 @@ class Task:
             event.rows,
             event.withheld,
             tuple(self._versions[key] for key in sorted(self._versions)),
-            round(at - self.opened_at, 6),
+            coarse_seconds(at - self.opened_at),
             self.proposal.missing,
             self.signatures.record,
             self.doubles.record,
