@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
@@ -232,3 +233,31 @@ def test_confirmations_tell_no_exact_seconds_or_bytes(world: Pooled) -> None:
         assert part.seconds == coarse_seconds(part.seconds)
         assert part.bytes == coarse_bytes(part.bytes)
     assert answer.receipt.seconds == coarse_seconds(answer.receipt.seconds)
+
+
+def test_an_operator_elsewhere_publishes_only_what_lies_in_the_data_folder(world: Pooled, tmp_path: Path) -> None:
+    home = world.home("ann")
+    (tmp_path / "t.csv").write_text("id,x\n" + "".join(f"{i},{i}\n" for i in range(20)))
+    described = '[dataset.loose]\nsource = "{}"\nunit = "id"\n'
+    outside = tmp_path / "t.toml"
+    outside.write_text(described.format("t.csv"))
+    exported = tmp_path / "analyst.profile"
+    exported.write_bytes(msgspec.json.encode(home.profile("analyst")))
+    exported.chmod(0o600)
+    inside = home.data_path / "t.toml"
+    with junto.connect(profile=exported) as far:
+        with pytest.raises(Refused, match="data_folders"):
+            far.publish(outside)
+        for source in (tmp_path / "t.csv", tmp_path / "*.csv", home.data_path / "loop.csv", tmp_path / "none.csv"):
+            inside.write_text(described.format(source))
+            (home.data_path / "loop.csv").unlink(missing_ok=True)
+            (home.data_path / "loop.csv").symlink_to(tmp_path / "t.csv")
+            with pytest.raises(Refused, match="data_folders"):
+                far.publish(inside)
+        assert "loose" not in {d.name for d in far.datasets()}
+        (home.data_path / "loop.csv").unlink()
+        (home.data_path / "t.csv").write_bytes((tmp_path / "t.csv").read_bytes())
+        inside.write_text(described.format("t.csv"))
+        assert far.publish(inside).published[0].name == "loose"
+    assert world["ann"].publish(outside).published[0].name == "loose"  # with the home at hand, any file
+    assert not list(home.data_path.glob(".here-*"))

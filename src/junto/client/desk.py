@@ -266,8 +266,14 @@ class Desk:
         return decoded(self.request(methods.OPERATOR_HOOK_TEST, seconds=60.0), methods.HookTests).tests
 
     def publish(self, path: str | Path) -> methods.Published:
-        """Publish the datasets of a TOML file that lies on the node's machine."""
-        return self._ask(methods.OPERATOR_PUBLISH, methods.Publish(str(Path(path).resolve())), methods.Published, 600.0)
+        """Publish the datasets of a TOML file that lies on the node's machine.
+
+        A desk that was opened with the party's folder may name any file there; one with an exported profile those in
+        the node's `data_folders`. Raises Refused, InvalidInput.
+        """
+        with self._profile.proof() as proof:
+            asked = methods.Publish(str(Path(path).resolve()), proof)
+            return self._ask(methods.OPERATOR_PUBLISH, asked, methods.Published, 600.0)
 
     def status(self) -> methods.Status:
         """The node, as its operator sees it."""

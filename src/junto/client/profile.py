@@ -2,8 +2,10 @@
 """Finds who asks, and reaches that party's node."""
 
 import os
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +20,32 @@ if TYPE_CHECKING:
 class Profile:
     """A user of one party, and the addresses of its node."""
 
-    def __init__(self, file: "File") -> None:
+    def __init__(self, file: "File", home: Path | None = None) -> None:
+        """home: the party's folder, if the profile was found in it."""
         self._file = file
+        self._home = home
         self._identity = file.identity(time.time())
 
     @property
     def name(self) -> "Name":
         """The user's name."""
         return self._identity.name
+
+    @contextmanager
+    def proof(self) -> Iterator[str]:
+        """Digits that show the node, while the context is open, that we can write in its home; empty if we cannot."""
+        digits = secrets.token_hex(16)
+        place = self._home / "data" / f".here-{digits}" if self._home is not None else None
+        try:
+            if place is not None:
+                place.touch(mode=0o600, exist_ok=False)
+        except OSError:
+            place = None
+        try:
+            yield digits if place is not None else ""
+        finally:
+            if place is not None:
+                place.unlink(missing_ok=True)
 
     async def dial(self) -> "Link":
         """A link to the node. Raises Unavailable with every address tried, or why the node does not want us."""
@@ -64,13 +84,14 @@ def find_profile(
     """
     from junto.trust import profile as files
 
-    path = Path(profile) if profile is not None else _user_file(_home(home, environment), user)
+    folder = _home(home, environment) if profile is None else None
+    path = Path(profile or "") if folder is None else _user_file(folder, user)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     try:
-        return Profile(files.read(data))
+        return Profile(files.read(data), folder)
     except JuntoError as error:
         raise InvalidInput(f"{path}: {error}") from error
 

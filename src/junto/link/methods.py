@@ -372,9 +372,10 @@ class Triggers(Message, frozen=True):
 
 
 class Publish(Message, frozen=True):
-    """A dataset file, by its path on the node's machine."""
+    """A dataset file, by its path on the node's machine; `proof` is of a caller that can write in the node's home."""
 
     path: str
+    proof: str = ""
 
 
 class PublishedDataset(Message, frozen=True):

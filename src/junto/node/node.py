@@ -37,6 +37,7 @@ from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
 from junto.node.facts import FACTS, Facts
 from junto.node.files import in_words, read_private, write_whole
+from junto.node.folders import Folders
 from junto.node.ground import Ground
 from junto.node.history import tasks_in
 from junto.node.home import Home
@@ -248,7 +249,15 @@ class Node:
         )
         self._peers = peers
         publishing = Publishing(
-            self.me, self.charter, self.ledger, self.facts, self.shelf, self.limits, self._spread, self.ground
+            self.me,
+            self.charter,
+            self.ledger,
+            self.facts,
+            self.shelf,
+            self.limits,
+            self._spread,
+            self.ground,
+            Folders(settings.data_folders, home.data_path),
         )
         doctor = Doctor(self.me, self.links)
         asking = Asking(

@@ -15,6 +15,7 @@ from junto.errors import InvalidInput
 from junto.link import methods
 from junto.node.facts import Facts
 from junto.node.files import read_bounded
+from junto.node.folders import Folders
 from junto.node.ground import Ground
 from junto.node.ids import new_id
 from junto.node.ledger import Ledger
@@ -39,8 +40,10 @@ class Publishing:
         limits: Limits,
         spread: Callable[[bytes], None],
         ground: Ground,
+        folders: Folders,
     ) -> None:
         self._me = me
+        self._folders = folders
         self._parties = [member.name for member in charter.members]
         self._ledger = ledger
         self._facts = facts
@@ -50,10 +53,17 @@ class Publishing:
         self._unix_time = ground.unix_time
         self._random = ground.random
 
-    async def publish(self, file: Path) -> methods.Published:
-        """Publish every dataset of a file, or none: all are inspected before the first is signed."""
+    async def publish(self, file: Path, proof: str = "") -> methods.Published:
+        """Publish every dataset of a file, or none: all are inspected before the first is signed.
+
+        `proof` is of a caller that can write in our home; other callers' files lie in the folders listed, or Refused is
+        raised before anything is read of them.
+        """
+        held = not await asyncio.to_thread(self._folders.proves, proof)
+        if held:
+            await asyncio.to_thread(self._folders.check, [file])
         specs = parse(await asyncio.to_thread(read_bounded, file, _SPEC_BYTES, "dataset file"), file)
-        inspected = [(spec, await asyncio.to_thread(self._inspect, spec)) for spec in specs]
+        inspected = [(spec, await asyncio.to_thread(self._inspect, spec, held)) for spec in specs]
         published: list[methods.PublishedDataset] = []
         mismatches: list[str] = []
         for spec, inspection in inspected:
@@ -89,10 +99,15 @@ class Publishing:
             raise InvalidInput(f"no grant {id} stands; `junto grant ls` lists them")
         self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, self._unix_time())))
 
-    def _inspect(self, spec: DatasetSpec) -> Inspection:
+    def _inspect(self, spec: DatasetSpec, held: bool) -> Inspection:
         from junto.engines import sources  # an engine is loaded when it is used
 
-        inspection = sources.inspect(files.locate(spec.source), self._limits, spec.unit)
+        if held:
+            self._folders.check([spec.source.path])  # as it is written: what a glob finds outside is nobody's to learn
+        located = files.locate(spec.source)
+        if held:
+            self._folders.check(located.paths)
+        inspection = sources.inspect(located, self._limits, spec.unit)
         check_spec(spec, [Column(name, type) for name, type in inspection.columns], self._parties)
         return inspection
 

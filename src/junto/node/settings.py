@@ -10,6 +10,7 @@ absence  = "5s"        # how long a participant's link may be down before its ta
 longest  = "1h"        # the longest deadline a task may have
 network  = "lan"       # or "wan": the link's patience
 log      = "info"      # or "debug", "warning", "error"
+data_folders = ["/srv/acme"]  # whose files operators may publish over the network; the home's data/, if left out
 
 [resources]            # of this node, for the tasks of all parties
 slots  = 8             # fragments that compute at once; the machine's processors, if left out
@@ -107,6 +108,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest: str = "1h"
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
+    data_folders: list[str] = []
     resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
     quota: dict[str, object] = {}  # a `_Quota`, likewise
     ha: dict[str, object] = {}  # an `_Ha`, or empty
@@ -137,6 +139,7 @@ class NodeSettings:
     capacity: Capacity = field(default_factory=Capacity)
     shared: Shared | None = None
     quota: Quota = field(default_factory=Quota)
+    data_folders: tuple[Path, ...] = ()  # empty: the home's data/
 
     @property
     def cpu_seconds(self) -> int:
@@ -171,6 +174,7 @@ def read_settings(path: Path) -> NodeSettings:
         shared=_shared(path, file.ha) if file.ha else None,
         capacity=_capacity(path, file),
         quota=_quota(path, file.quota),
+        data_folders=tuple(path.parent / folder for folder in file.data_folders),
     )
 
 

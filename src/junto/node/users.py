@@ -73,8 +73,8 @@ class Users:
 
     async def publish(self, caller: Caller, payload: bytes) -> Answer:
         """Publish a file of datasets."""
-        path = Path(decoded(payload, methods.Publish).path)
-        return msgspec.json.encode(await self._publishing.publish(path))
+        asked = decoded(payload, methods.Publish)
+        return msgspec.json.encode(await self._publishing.publish(Path(asked.path), asked.proof))
 
     async def withdraw(self, caller: Caller, payload: bytes) -> Answer:
         """Withdraw a dataset."""
