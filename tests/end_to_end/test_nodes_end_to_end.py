@@ -330,7 +330,7 @@ def test_a_helper_of_another_version_of_junto_is_turned_away(
 def test_a_node_that_cannot_help_says_why_once_and_helps_when_it_can(
     consortium: Pooled, home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
-    key = home.path / "keys" / "node.key"
+    key = home.path / "keys" / "authority.pem"
     hidden = key.with_suffix(".away")
     key.rename(hidden)
 

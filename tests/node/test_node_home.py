@@ -202,13 +202,13 @@ def test_a_damaged_charter_is_invalid_input(pair: Pair) -> None:
         pair.united.charter()
 
 
-def test_the_nodes_certificate_is_renewed_at_half_its_life_over_the_same_key(pair: Pair) -> None:
+def test_the_nodes_certificate_is_renewed_at_half_its_life_over_another_key(pair: Pair) -> None:
     pair.united.save_charter(pair.signed())
     first = pair.united.node_identity(NOON)
     assert pair.united.node_identity(NOON + 0.4 * DAY).certificate == first.certificate
     second = pair.united.node_identity(NOON + 0.6 * DAY)
     assert second.certificate != first.certificate
-    assert second.key_id == first.key_id
+    assert second.key_id != first.key_id
     assert homes.load(pair.united.path).node_identity(NOON + 0.6 * DAY).certificate == second.certificate
     name = identity.verify(second.certificate_der, pair.unsigned.charter, NOON + DAY)
     assert str(name) == "united/node-1"

@@ -192,7 +192,7 @@ def _print_status(status: Status, now: float) -> None:
     print(f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}")
     print(f"listening    {status.listening}")
     print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
-    print(f"certificate  until {_clock(status.certificate_until)}, renewed by itself")
+    print(f"certificate  until {_clock(status.certificate_until)}, {_renewal(status, now)}")
     print(f"journal      {status.journal_entries} entries, root {status.journal_root[:16]}…")
     print(f"datasets     {status.datasets}")
     print(f"open tasks   {status.open_tasks}")
@@ -204,6 +204,13 @@ def _print_status(status: Status, now: float) -> None:
     wide = max((len(link.party) for link in status.links), default=0)
     for link in status.links:
         print(f"link         {link.party:<{wide}}  {_link_words(link, now)}")
+
+
+def _renewal(status: Status, now: float) -> str:
+    if status.certificate_renews:
+        return "renewed by itself"
+    left = f"{max(status.certificate_until - now, 0) / 86_400:.1f} days left"
+    return f"{left}: renewed with `junto party request`, `issue` and `renew`, as the authority's key is elsewhere"
 
 
 def _child_words(child: ChildStatus) -> str:

@@ -9,13 +9,14 @@ import typer
 
 from junto.cli import options
 from junto.errors import InvalidInput
+from junto.node import authority
 from junto.node import home as homes
-from junto.node.files import write_whole
+from junto.node.files import read_bounded, write_whole
 from junto.node.home import Home
 from junto.trust.certificates import utc_text
 from junto.trust.charter import fingerprint, read_card
 from junto.trust.names import DEFAULT_PORT, check_name, parse_address
-from junto.types import NodeId, PartyId
+from junto.types import NodeId, PartyId, seconds_of
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -112,11 +113,68 @@ def show(home: options.Home = None) -> None:
     party = found.party
     print(f"party        {party.name} (node {party.node})")
     print(f"home         {found.path}")
-    print(f"fingerprint  {fingerprint(read_card(found.card()))}")
+    print(f"fingerprint  {fingerprint(found.member())}")
+    kept = "its key is here" if found.has_authority else "its key is kept elsewhere"
+    print(f"authority    {kept}")
     print(f"listens      {party.listen}")
     print(f"others dial  {', '.join(party.addresses) or 'nothing: this party dials out only'}")
     print(f"charter      {_charter(found)}")
     print(f"users        {', '.join(found.user_names()) or 'none; `junto user add NAME` makes one'}")
+
+
+@app.command("move-authority")
+def move_authority(
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder, best on another machine's medium.")],
+    home: options.Home = None,
+) -> None:
+    """Take the authority's key out of the node's home, into a folder where charters are signed and users added."""
+    moved = authority.move(homes.find(home), to.absolute())
+    print(
+        f"The authority key of {moved.party.name} is in {moved.path} alone: back it up, and keep it off this machine."
+    )
+    print(f"Sign charters, add users and issue certificates there, with --home {moved.path}.")
+    print("The node's certificate ends within a day: next `junto party request --out FILE` here.")
+
+
+@app.command("request")
+def request(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")], home: options.Home = None
+) -> None:
+    """Ask for this node's next certificate, over a fresh key that stays here. Nothing in the file is secret."""
+    found = homes.find(home)
+    write_whole(out, authority.request(found))
+    print(f"Wrote {out}. Next: `junto party issue {out.name} --out FILE` where the authority's key is.")
+
+
+@app.command("issue")
+def issue(
+    file: Annotated[Path, typer.Argument(metavar="REQUEST", help="From `junto party request`.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
+    lifetime: Annotated[str, typer.Option(help="How long the certificate lasts: 1d, 30d.")] = "30d",
+    home: options.Home = None,
+) -> None:
+    """Issue the certificate that a node of this party asked for, where the authority's key is."""
+    found = homes.find(home)
+    asked = read_bounded(file, 16 << 10, "request")
+    try:
+        seconds = seconds_of(lifetime)
+    except ValueError as error:
+        raise InvalidInput(f"--lifetime {error}") from None
+    name, certificate = authority.issue(found, asked, time.time(), seconds)
+    write_whole(out, certificate)
+    print(f"Wrote {out}: a certificate of {name}. Next: `junto party renew {out.name}` at that node.")
+
+
+@app.command("renew")
+def renew(
+    file: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="From `junto party issue`.")],
+    home: options.Home = None,
+) -> None:
+    """Take an issued certificate into use, with the key of the request. A node that runs finds it by itself."""
+    found = homes.find(home)
+    taken = authority.take(found, read_bounded(file, 16 << 10, "certificate"), time.time())
+    print(f"{taken.name} has another key and a certificate until {utc_text(taken.expires)}.")
+    print("A node that runs goes over to it within ten minutes, without a pause.")
 
 
 def _unknown_addresses(home: Home) -> list[str]:

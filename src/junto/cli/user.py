@@ -10,7 +10,7 @@ import typer
 from junto.cli import options
 from junto.errors import InvalidInput
 from junto.node import home as homes
-from junto.node.files import write_whole
+from junto.node.files import read_private, write_whole
 from junto.trust import profile as profiles
 from junto.trust.certificates import utc_text
 from junto.trust.rights import Rights
@@ -52,6 +52,21 @@ def add(
     identity = found.add_user(name, time.time(), seconds, rights=rights)
     print(f"{identity.name} {_may(rights)} until {utc_text(identity.expires)}.")
     print('Next: `junto sql "SELECT …"` here, or `junto user export` for another machine.')
+
+
+@app.command("import")
+def take(
+    profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="From `junto user export`, where the key is.")],
+    operator: Annotated[bool, typer.Option("--operator", help="The user is an operator.")] = False,
+    role: Role = None,
+    purpose: Purpose = None,
+    home: options.Home = None,
+) -> None:
+    """Admit a user whose profile was made where the authority's key is kept, and say what the user may do."""
+    found = homes.find(home)
+    rights = Rights(operator, _each_once(role), _each_once(purpose))
+    name = found.import_user(read_private(profile, profiles.PROFILE_BYTES, "profile"), rights, time.time())
+    print(f"{name} {_may(rights)}.")
 
 
 @app.command("change")

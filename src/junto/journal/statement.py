@@ -197,7 +197,7 @@ def _check_author(envelope: dsse.Envelope, statement: Statement, keys: KeyRing) 
         raise PeerFault(f"{_what(statement)} has a wrong signature")
     if known.name.uri != statement.author:
         raise PeerFault(f"{_what(statement)} names {statement.author} as its author but {known.name} signed it")
-    # Certificates are renewed over the same key, so a later one vouches for what the key signed before.
+    # A key may have several certificates; a later one vouches for what the key signed before.
     if statement.at > known.ends + SKEW_SECONDS:
         raise PeerFault(
             f"{_what(statement)} is dated after its author's certificate ended: the renewed one comes first"

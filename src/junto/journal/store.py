@@ -213,6 +213,10 @@ class Journal:
         size, root = self.head()
         return checkpoint.sign(Checkpoint(self._origin, size, root), self._key)
 
+    def sign_with(self, key: Ed25519PrivateKey) -> None:
+        """Sign checkpoints with another key of the node from now on; its certificate is in the journal."""
+        self._key = key
+
     def __len__(self) -> int:
         return self._frontier.size
 

@@ -472,6 +472,7 @@ class Status(Message, frozen=True):
     charter_version: int
     charter_digest: Digest
     certificate_until: float
+    certificate_renews: bool  # by itself; else the authority's key is kept elsewhere
     journal_entries: int
     journal_root: str
     datasets: int

@@ -11,9 +11,10 @@ import msgspec
 from junto.catalog.dataset import Dataset, Withdrawal
 from junto.catalog.view import CatalogView, compare
 from junto.errors import InvalidInput
-from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statement
+from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statement, signer_of
 from junto.logs import logger
 from junto.node.ledger import Kept, Ledger
+from junto.trust.envelope import KeyId
 from junto.trust.grants import Grant, GrantId, GrantState, Revocation, standing
 from junto.trust.names import parse_name
 from junto.types import PartyId
@@ -87,17 +88,24 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: the certificates of our nodes, then our datasets as they stand."""
-        certificates: dict[str, bytes] = {}
+        """What a peer should know of us: certificates by which the rest is checked, then our datasets.
+
+        Of the certificates, those of keys that signed one of these datasets, and each node's last.
+        """
+        certificates: dict[KeyId, bytes] = {}
+        last: dict[str, KeyId] = {}
         datasets: dict[str, bytes] = {}
         for entry in self._ledger.journal.entries(kinds=(CERTIFICATE, *FACTS)):
             if parse_name(entry.author).party != self._me:
                 continue
             if entry.kind == CERTIFICATE:
-                certificates[entry.author] = entry.envelope
+                signer = signer_of(entry.envelope)  # each is signed with the key it certifies
+                certificates[signer] = entry.envelope
+                last[entry.author] = signer
             else:
                 datasets[_dataset_name(read_statement(entry.envelope))] = entry.envelope
-        return [*certificates.values(), *datasets.values()]
+        needed = {*last.values(), *(signer_of(envelope) for envelope in datasets.values())}
+        return [*(found for signer, found in certificates.items() if signer in needed), *datasets.values()]
 
     def _mismatches(self, dataset: Dataset) -> list[str]:
         """How the dataset differs from ours of its name; if it is ours, from everybody's."""

@@ -2,7 +2,8 @@
 """A party's home: the folder that holds all a node keeps.
 
     party.toml               name, node, listen address, addresses others dial
-    keys/                    0700: authority.key, authority.pem, node.key, node.pem, spool.key
+    keys/                    0700: authority.key, authority.pem, node.pem (the node's key and certificate), spool.key;
+                             authority.key may be kept elsewhere, see `authority.py`
     charter.json             the charter in force; charter.proposed.json is one that not all have signed
     users/NAME/profile.json  0600: certificate, key, charter and node address of a user
     users/NAME/operator      there if the user may publish and grant in the party's name
@@ -28,13 +29,14 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from junto.errors import InvalidInput, StorageFailed
+from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.node.files import in_words, read_bounded, read_private, sync_folder, write_whole
 from junto.trust import certificates
 from junto.trust import charter as charters
+from junto.trust import identity as identities
 from junto.trust import profile as profiles
-from junto.trust.certificates import Authority, Identity
-from junto.trust.charter import Charter, SignedCharter
+from junto.trust.certificates import Authority, Identity, utc_text
+from junto.trust.charter import Charter, Member, SignedCharter
 from junto.trust.envelope import KeyId
 from junto.trust.names import Address, Name, check_name, parse_address
 from junto.trust.profile import Profile
@@ -44,6 +46,7 @@ from junto.types import NodeId, PartyId
 USER_SECONDS = 90 * 86_400
 
 _SMALL_BYTES = 64 << 10
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _FOLDERS = ("keys", "users", "data", "spool", "cache")
 
 
@@ -94,11 +97,30 @@ class Home:
         started = self._key("node.pem").exists() and self._key("spool.key").exists()
         return started or (self.data_path / "sources.json").exists()
 
-    def authority(self) -> Authority:
-        """The party's certificate authority. Raises InvalidInput when its files are missing or damaged."""
+    @property
+    def has_authority(self) -> bool:
+        """Whether the authority's key is kept here, so that certificates are issued and renewed here."""
+        return self._key("authority.key").exists()
+
+    @property
+    def authority_pem(self) -> str:
+        """The certificate of the party's authority. Raises InvalidInput when its file is missing or damaged."""
         pem = read_bounded(self._key("authority.pem"), _SMALL_BYTES, "authority certificate")
+        return _text(pem, "authority certificate")
+
+    def authority(self) -> Authority:
+        """The party's certificate authority. Raises InvalidInput if its key is elsewhere, or its files are damaged."""
+        if not self.has_authority:
+            raise InvalidInput(
+                f"the authority key of {self.party.name} is not in {self.path}: do this in the folder that"
+                " `junto party move-authority` made, with --home"
+            )
         key = read_private(self._key("authority.key"), _SMALL_BYTES, "authority key")
-        return certificates.load_authority(self.party.name, key, _text(pem, "authority certificate"))
+        return certificates.load_authority(self.party.name, key, self.authority_pem)
+
+    def member(self) -> Member:
+        """The party's entry for a charter, as its card has it. Raises InvalidInput."""
+        return Member(self.party.name, self.authority_pem, self.party.addresses)
 
     def card(self) -> bytes:
         """The file to hand over to whoever writes the charter."""
@@ -155,21 +177,50 @@ class Home:
                 self._write_profile(self._user_identity(user), signed)
 
     def node_identity(self, now: float) -> Identity:
-        """The node's identity, its certificate renewed over the same key if half its life has passed.
+        """The node's identity: another key with another certificate, if half the life of the present one has passed.
 
-        now: seconds since 1970. Raises InvalidInput without a charter in force, whose consortium the name holds.
+        Without the authority's key here the present one serves until it ends. now: seconds since 1970. Raises
+        InvalidInput without a charter in force, whose consortium the name holds, or without a certificate that serves.
         """
-        name = Name(self.charter().consortium, self.party.name, node=self.party.node)
-        key = certificates.load_key(read_private(self._key("node.key"), _SMALL_BYTES, "node key"), "node key")
-        kept = self._key("node.pem")
-        if kept.exists():
-            text = _text(read_bounded(kept, _SMALL_BYTES, "node certificate"), "node certificate")
-            identity = certificates.load_identity(certificates.key_pem(key), text)
-            if identity.name == name and not identity.is_due(now):
-                return identity
-        issued = certificates.issue(self.authority(), name, key.public_key(), now)
-        write_whole(kept, certificates.pem(issued).encode())
-        return Identity(name, key, issued)
+        name = self.node_name()
+        kept = self._kept_identity()
+        if kept is not None and kept.name == name:
+            begins = kept.certificate.not_valid_before_utc.timestamp()
+            if not kept.is_due(now) or (not self.has_authority and begins <= now < kept.expires):
+                return kept
+        if not self.has_authority:
+            what = "no certificate" if kept is None else f"no certificate that is valid at {utc_text(now)}"
+            raise InvalidInput(
+                f"{name} has {what}, and the authority's key is kept elsewhere: `junto party request --out FILE` here,"
+                " `junto party issue FILE` where the key is, `junto party renew FILE` here"
+            )
+        key = Ed25519PrivateKey.generate()
+        return self.keep_identity(
+            Identity(name, key, certificates.issue(self.authority(), name, key.public_key(), now))
+        )
+
+    def node_name(self) -> Name:
+        """The node's name. Raises InvalidInput without a charter in force."""
+        return Name(self.charter().consortium, self.party.name, node=self.party.node)
+
+    def keep_identity(self, identity: Identity) -> Identity:
+        """Keep a node's key and certificate, in one file, so that both are renewed at once; the identity."""
+        both = certificates.key_pem(identity.key) + certificates.pem(identity.certificate).encode()
+        write_whole(self._key("node.pem"), both, private=True)
+        self._key("node.key").unlink(missing_ok=True)  # homes had the key in a file of its own
+        return identity
+
+    def _kept_identity(self) -> Identity | None:
+        kept, apart = self._key("node.pem"), self._key("node.key")
+        if not kept.exists():
+            return None
+        data = read_bounded(kept, _SMALL_BYTES, "node certificate")
+        if b"PRIVATE KEY" in data:
+            data = read_private(kept, _SMALL_BYTES, "node key")
+            key, _, certificate = data.rpartition(_BEGIN)
+            return certificates.load_identity(key, _text(_BEGIN + certificate, "node certificate"))
+        key = read_private(apart, _SMALL_BYTES, "node key")
+        return certificates.load_identity(key, _text(data, "node certificate"))
 
     def add_user(
         self, user: str, now: float, lifetime_seconds: float = USER_SECONDS, *, rights: Rights | None = None
@@ -187,6 +238,20 @@ class Home:
         self._write_rights(user, rights or Rights())
         self._write_profile(identity, signed)
         return identity
+
+    def import_user(self, data: bytes, rights: Rights, now: float) -> Name:
+        """The user, admitted from now on, of a profile made where the authority's key is. Raises InvalidInput."""
+        profile = profiles.read(data)
+        try:
+            name = identities.verify(profile.identity(now).certificate_der, self.charter(), now)
+        except PeerFault as error:
+            raise InvalidInput(f"the profile is none of a user here: {error}") from None
+        if name.party != self.party.name:
+            raise InvalidInput(f"the profile is of {name}, not of a user of {self.party.name}")
+        self._user(name.user).parent.mkdir(mode=0o700, exist_ok=True)
+        self._write_rights(name.user, rights)
+        self._write_profile(profile.identity(), self.signed_charter())
+        return name
 
     def rights(self, user: str) -> Rights:
         """What a user may do now; nobody's name has the rights of a user without any. Raises InvalidInput."""
@@ -274,7 +339,7 @@ class Home:
         return charters.verify(read_bounded(path, charters.CHARTER_BYTES, "charter")) if path.exists() else None
 
     def _check_own_entry(self, signed: SignedCharter) -> None:
-        if signed.charter.member(self.party.name).authority_pem != self.authority().certificate_pem:
+        if signed.charter.member(self.party.name).authority_pem != self.authority_pem:
             raise InvalidInput(
                 f"charter names another authority for {self.party.name} than {self.path} holds: "
                 f"create the charter again with the card that `junto party card` gives now"
@@ -365,7 +430,6 @@ def _fill(home: Home, authority: Authority) -> None:
         (home.path / folder).mkdir(mode=0o700)
     write_whole(home._key("authority.key"), certificates.key_pem(authority.key), private=True)
     write_whole(home._key("authority.pem"), authority.certificate_pem.encode())
-    write_whole(home._key("node.key"), certificates.key_pem(Ed25519PrivateKey.generate()), private=True)
     write_whole(home.path / "party.toml", described(home.party))
 
 

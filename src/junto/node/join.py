@@ -15,7 +15,6 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from junto.errors import InvalidInput, StorageFailed
 from junto.journal.copying import MOVED, move
@@ -24,12 +23,11 @@ from junto.node import home as homes
 from junto.node.files import in_words, read_bounded, sync_folder, write_whole
 from junto.node.home import Home
 from junto.node.settings import read_settings
-from junto.trust import certificates
 from junto.trust import charter as charters
 from junto.trust.names import check_name, parse_address
 from junto.types import NodeId
 
-_COPIED = ("keys/authority.key", "keys/authority.pem")
+_COPIED = ("keys/authority.key", "keys/authority.pem")  # the key, if the first home has it
 _CHARTERS = ("charter.json", "charter.proposed.json")
 _LINKED = ("users", "data", "spool", "keys/spool.key")
 
@@ -53,7 +51,7 @@ def join(first: Home, path: Path, node: NodeId, listen: str, addresses: tuple[st
     if known is not None and known.place != place:
         raise InvalidInput(f"{first.path / 'node.toml'} names another store in [ha]: give that one with --store")
     together = tuple(dict.fromkeys((*before.addresses, *(str(parse_address(text)) for text in addresses))))
-    charters.create_card(first.authority(), together)  # refuses addresses that a charter would refuse
+    charters.check_member(msgspec.structs.replace(first.member(), addresses=together))
     described = msgspec.structs.replace(before, node=node, listen=str(parse_address(listen)), addresses=together)
     linked = (*_LINKED, "notices.db") if isinstance(place, SqlitePlace) else _LINKED
     if not isinstance(place, SqlitePlace) and first.journal_path.exists():
@@ -99,9 +97,8 @@ def check_alone(home: Home) -> None:
 def _fill(made: Home, first: Home, linked: tuple[str, ...]) -> None:
     for folder in ("keys", "cache"):
         (made.path / folder).mkdir(mode=0o700)
-    for name in _COPIED:
+    for name in _COPIED[0 if first.has_authority else 1 :]:
         write_whole(made.path / name, read_bounded(first.path / name, 64 << 10, name), private=name.endswith(".key"))
-    write_whole(made.path / "keys" / "node.key", certificates.key_pem(Ed25519PrivateKey.generate()), private=True)
     write_whole(made.path / "party.toml", homes.described(made.party))
     for name in (*_CHARTERS, "node.toml"):
         if (first.path / name).exists():

@@ -18,6 +18,7 @@ from junto.logs import logger
 from junto.node.ground import Ground
 from junto.node.ids import new_id
 from junto.tasks.bodies import Contract, Offer
+from junto.trust.certificates import Identity, pem
 from junto.trust.charter import Charter, SignedCharter
 from junto.trust.names import Name, parse_name
 from junto.types import PartyId, TaskId
@@ -69,15 +70,27 @@ class Ledger:
             Statement(kind=kind, author=self.name.uri, id=new_id(now, self._random), at=now, task=task, body=raw)
         )
 
-    async def certify(self, leaf_pem: str) -> Kept | None:
-        """Say in the journal which certificate is ours now; None if it is the last thing it says of it."""
+    async def certify(self, leaf_pem: str, key: Ed25519PrivateKey | None = None) -> Kept | None:
+        """Say in the journal which certificate is ours now; None if it is the last thing it says of it.
+
+        key: the one that it certifies, if that is another than the one in use.
+        """
         now = self._unix_time()
         statement = statements.certificate_statement(self.name, leaf_pem, id=new_id(now, self._random), at=now)
         self.keys.learn(statements.leaf_of(statement), self._charter, now)
         known = self._last(statements.CERTIFICATE, statements.CertificateBody)
         if known is not None and known.certificate == leaf_pem:
             return None
-        return await self._append(statement)
+        return await self._append(statement, key)
+
+    async def renew(self, identity: Identity) -> Kept | None:
+        """Go over to another key, once its certificate is durable; None if the journal says it already.
+
+        What is written meanwhile is signed with the key before. Raises StorageFailed; then that one stays in use.
+        """
+        kept = await self.certify(pem(identity.certificate), identity.key)
+        self._key = identity.key
+        return kept
 
     def open(self, envelope: bytes, sender: PartyId) -> Statement:
         """The statement in an envelope that `sender` brought. Raises InvalidInput, PeerFault."""
@@ -140,7 +153,7 @@ class Ledger:
         entry = self.journal.latest(kind, self.name.uri)
         return statements.body_of(entry.statement, shape) if entry is not None else None
 
-    async def _append(self, statement: Statement) -> Kept:
-        envelope = statements.sign(statement, self._key)
+    async def _append(self, statement: Statement, key: Ed25519PrivateKey | None = None) -> Kept:
+        envelope = statements.sign(statement, key or self._key)
         await self.journal.append(envelope, statement)
         return Kept(statement, envelope, self.name)

@@ -19,7 +19,7 @@ import msgspec
 
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
-from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault
+from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault, StorageFailed
 from junto.journal.statement import CERTIFICATE, read_statement
 from junto.link import methods
 from junto.link.connection import Handler
@@ -69,7 +69,7 @@ from junto.tasks.bodies import BODIES, Finished, Second
 from junto.tasks.events import Forbidden, Permitted, Released, StepDoubled, StepFailed, StepFinished, StepTried
 from junto.tasks.state import Task
 from junto.tasks.table import ENDED
-from junto.trust.certificates import pem
+from junto.trust.certificates import Identity, pem, utc_text
 from junto.trust.charter import SignedCharter
 from junto.trust.envelope import key_id
 from junto.trust.identity import public_key_of
@@ -332,8 +332,7 @@ class Node:
         self.keeper.clear(recalled)
         now = self._unix_time()
         due = {task.id: task for task, _ in found if now < task.deadline}
-        if self.settings.shared is not None:
-            self._introduce()
+        self._introduce(self.identity)
         for task in due.values():
             for entry in self.journal.entries(kinds=tuple(BODIES), task=task.id):
                 if parse_name(entry.author).party == self.me:
@@ -354,12 +353,12 @@ class Node:
             elif task.left_out and now < task.deadline:
                 self._go_on(one, task.left_out)
 
-    def _introduce(self) -> None:
-        """Tell everyone our certificate before anything else: another node of our party may have spoken until now."""
+    def _introduce(self, identity: Identity, to: tuple[PartyId, ...] = ()) -> None:
+        """Tell everyone our certificate before anything else: another key, or node of ours, signed until now."""
         everyone = tuple(member.name for member in self.charter.members if member.name != self.me)
-        entry = self.journal.latest(CERTIFICATE, self.identity.name.uri)
+        entry = self.journal.latest(CERTIFICATE, identity.name.uri)
         if entry is not None:
-            self.courier.send(entry.envelope, everyone, self.settings.longest_seconds)
+            self.courier.send(entry.envelope, to or everyone, self.settings.longest_seconds)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -377,6 +376,7 @@ class Node:
         self.courier.send(envelope, up, 30.0)
 
     def _link_up(self, party: PartyId) -> None:
+        self._introduce(self.identity, (party,))  # it may have been away when our key changed
         self.runner.link_changed(party, None)
         self.clocks.name(party)
         self._start(self._learn_facts(party))
@@ -544,16 +544,30 @@ class Node:
         try:
             identity = self.home.node_identity(now)
         except (InvalidInput, OSError) as error:
-            _log.error("the node's certificate was not renewed", reason=str(error))
+            self._tell_certificate(now, str(error))
             return
         if identity.certificate == self.identity.certificate:
+            if identity.is_due(now):
+                self._tell_certificate(now, "the authority's key is kept elsewhere: `junto party request` asks for one")
             return
-        self.identity = identity
-        kept = await self.ledger.certify(pem(identity.certificate))
-        if kept is not None:
-            self._spread(kept.envelope)
+        try:
+            await self.ledger.renew(identity)
+        except StorageFailed as error:
+            _log.error("the node's certificate was not renewed", reason=str(error))
+            return
+        self._introduce(identity)  # before anything that is signed with the other key
+        self.journal.sign_with(identity.key)
         self.links.rotate(identity)
-        _log.info("certificate renewed", until=identity.expires)
+        self.identity = identity
+        _log.info("certificate and key renewed", until=identity.expires)
+
+    def _tell_certificate(self, now: float, why: str) -> None:
+        """Say once a day that a certificate will end."""
+        ends, day = utc_text(self.identity.expires), int(now // 86_400)
+        text = f"the certificate of {self.identity.name} ends at {ends} and was not renewed: {why}"
+        self.notices.of_node(
+            "certificate", f"{ends} {day}", text, "error" if self.identity.expires <= now else "warning"
+        )
 
     async def _sweep(self) -> None:
         """Now and then, remove what a node of ours that had hung wrote when it woke, before it gave way."""

@@ -29,6 +29,7 @@ def status_of(node: "Node") -> methods.Status:
         charter_version=node.charter.version,
         charter_digest=Digest(node.charter.digest),
         certificate_until=node.identity.expires,
+        certificate_renews=node.home.has_authority,
         journal_entries=size,
         journal_root=root.hex(),
         datasets=len(node.facts.view.of(node.me)),

@@ -31,6 +31,7 @@ Kind = Literal[
     "clock",
     "quota",
     "journal",
+    "certificate",
     "gap",
     "test",
 ]
@@ -38,8 +39,8 @@ Kind = Literal[
 `back`: a participant stays away, is there again. `retry`: a step is tried again. `ended`: a task did. `deviation`: two
 computed one step and differ. `trigger`: a firing failed or was missed. `disk`: full, or has space again. `clock`: a
 party's clock is far from ours, or is right again; ours was set. `quota`: a party has put in as much as is taken of one.
-`journal`: a journal, ours or another party's, is not what it was. `gap`: a watcher was too slow for all. `test`:
-somebody asked for one."""
+`journal`: a journal, ours or another party's, is not what it was. `certificate`: ours ends soon, and nobody renews it.
+`gap`: a watcher was too slow for all. `test`: somebody asked for one."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PROGRESS: frozenset[Kind] = frozenset(("state", "step"))

@@ -2,8 +2,9 @@
 """Certificates: every party is its own authority, and issues names under its own party only.
 
 An authority is a self-signed Ed25519 certificate that lives ten years and may sign leaves but no further authorities.
-A leaf binds one Ed25519 key to one SPIFFE name, as its only alternative name. Certificates of nodes live a day and are
-renewed over the same key, so the key's id names the node in statements across renewals.
+A leaf binds one Ed25519 key to one SPIFFE name, as its only alternative name. Certificates of nodes live a day, and
+each renewal is over another key: a stolen node key serves until its certificate ends. A node's name stays; statements
+that it signed with an earlier key are checked by that key's certificate.
 """
 
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class Identity:
 
     @property
     def key_id(self) -> KeyId:
-        """Names the key in statements; the same after each renewal."""
+        """Names the key in statements."""
         return key_id(self.key.public_key())
 
     @property

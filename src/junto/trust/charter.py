@@ -202,7 +202,7 @@ def difference(ours: Charter, theirs: Charter) -> list[str]:
 def create_card(authority: Authority, addresses: Iterable[str]) -> bytes:
     """The file a party hands over to be named in a charter: its entry, signed with its authority's key."""
     member = Member(authority.party, authority.certificate_pem, tuple(str(parse_address(text)) for text in addresses))
-    _check_member(member)
+    check_member(member)
     card = _Card(member=member)
     return dsse.encode(dsse.sign(CARD_TYPE, msgspec.json.encode(card), [authority.key])) + b"\n"
 
@@ -212,7 +212,7 @@ def read_card(data: bytes) -> Member:
     `fingerprint` with the party by another way. Raises InvalidInput."""
     envelope = dsse.decode(data, "card", limit_bytes=CARD_BYTES)
     member = _decode(envelope, CARD_TYPE, _Card, "card").member
-    key = _check_member(member)
+    key = check_member(member)
     if len(envelope.signatures) != 1 or not dsse.verify(envelope, {key_id(key): key}):
         raise InvalidInput(f"card of {member.name} was altered: its signature does not fit it; ask for a new card")
     return member
@@ -272,7 +272,7 @@ def _check(charter: Charter) -> None:
     for before, member in zip(["", *names], charter.members, strict=False):
         if before == member.name:
             raise InvalidInput(f"two parties are called {member.name}: one of them needs another name")
-        other = owner_of_key.setdefault(key_id(_check_member(member)), member.name)
+        other = owner_of_key.setdefault(key_id(check_member(member)), member.name)
         if other != member.name:
             raise InvalidInput(f"{other} and {member.name} have the same authority: each party makes its own keys")
         for address in member.addresses:
@@ -289,7 +289,7 @@ def _check(charter: Charter) -> None:
         )
 
 
-def _check_member(member: Member) -> Ed25519PublicKey:
+def check_member(member: Member) -> Ed25519PublicKey:
     """The member's authority key. Raises InvalidInput unless all parts of its entry are well formed."""
     check_name("party", member.name)
     certificate = check_authority(member.name, member.authority_pem)
