@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 from pooled import Pooled
 
+import junto
 import junto.cli
 from junto.journal.reading import Reader
 from junto.journal.statement import CERTIFICATE, signer_of
 from junto.journal.verify import verify_journal
 from junto.node import authority
+from junto.trust import charter as charters
 
 DAY = 86_400.0
 _QUESTION = "SELECT sum(x) AS s FROM t"
@@ -105,3 +107,16 @@ def test_a_node_without_its_authority_says_so_and_takes_an_issued_certificate_in
     assert node.identity.key_id != before.key_id
     assert world.ask("ann", _QUESTION).table.num_rows == 1
     assert verify_journal(home.journal_path).problems == ()
+
+
+def test_a_partys_own_commands_work_while_its_node_goes_by_the_charter_before(world: Pooled) -> None:
+    current = world.home("ann").signed_charter().charter
+    newer = charters.create(current.members, current.consortium, time.time(), version=current.version + 1)
+    for party in world.parties:
+        newer = charters.sign(newer, world.home(party).authority())
+    world.home("ann").save_charter(newer)
+    with junto.connect(world.home("ann").path, user="analyst") as desk:
+        status = desk.status()
+        assert (status.charter_version, status.charter_waiting) == (current.version, current.version + 1)
+        assert desk.sql(_QUESTION).run().table.num_rows == 1
+    assert world["bea"].status().charter_waiting == 0

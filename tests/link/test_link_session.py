@@ -245,6 +245,22 @@ def test_calls_that_hold_too_many_bytes_are_told_to_retry() -> None:
     assert delta.receive(encode(Call(3, "ask", 5000, ""), bytes(200)), 0.0)
 
 
+def test_a_user_and_its_own_node_work_together_under_different_charters() -> None:
+    newer = {"charter_version": 4, "charter_digest": "sha256:" + "cd" * 32}
+    user = DELTA.rpartition("/")[0] + "/user/ann"
+    at_home = Session(hello(DELTA), user, SMALL, 0.0)
+    assert at_home.receive(encode(hello(user, **newer)), 0.0) == [events.HelloArrived(hello(user, **newer))]
+    sibling = DELTA.rpartition("/")[0] + "/second"  # a node of the same party is held to the same charter
+    for other in (sibling, UNITED, UNITED.rpartition("/")[0] + "/user/ann"):
+        refusing = Session(hello(DELTA), other, SMALL, 0.0)
+        (ended,) = refusing.receive(encode(hello(other, **newer)), 0.0)
+        assert isinstance(ended, events.LinkEnded)
+        assert "charter differs" in str(ended)
+    elsewhere = Session(hello(DELTA), user, SMALL, 0.0)
+    (ended,) = elsewhere.receive(encode(hello(user, consortium="seas")), 0.0)
+    assert isinstance(ended, events.LinkEnded)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -317,3 +318,17 @@ def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match=reason):
             files.read_bounded(path, 100, "card")
+
+
+def test_profiles_follow_a_change_of_the_listening_address(pair: Pair) -> None:
+    pair.united.save_charter(pair.signed())
+    pair.united.add_user("ann", NOON)
+    described = pair.united.path / "party.toml"
+    described.write_text(re.sub(r"listen = .*", 'listen = "127.0.0.1:7399"', described.read_text()))
+    moved = homes.load(pair.united.path)
+    moved.write_profiles()
+    assert "127.0.0.1:7399" in moved.profile("ann").addresses
+    place = moved.path / "users" / "ann" / "profile.json"
+    before = place.stat().st_ino
+    moved.write_profiles()
+    assert place.stat().st_ino == before  # nothing to write

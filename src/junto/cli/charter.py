@@ -58,7 +58,13 @@ def sign(
     _describe(signed)
     if signed.is_in_force:
         print(f"In force for {found.party.name}. Hand {target} to any party that has no copy with all signatures.")
-        print("Next: `junto node start`, and `junto user add NAME` for whoever is to ask questions.")
+        if (found.path / "node.ready").exists():
+            print(
+                "The node that runs here goes by the charter before until it is started again: `junto node stop`, then"
+            )
+            print("`junto node start`. Until all parties have done so, their nodes refuse each other.")
+        else:
+            print("Next: `junto node start`, and `junto user add NAME` for whoever is to ask questions.")
     else:
         print(
             f"Next: `junto charter sign {target}` at {' and '.join(signed.unsigned)}, then here with what comes back."

@@ -192,6 +192,8 @@ def _print_status(status: Status, now: float) -> None:
     print(f"{status.party}/{status.node}  junto {status.software}, pid {status.pid}, up {_ago(status.started_at, now)}")
     print(f"listening    {status.listening}")
     print(f"charter      {status.consortium}, version {status.charter_version}, {status.charter_digest[:23]}…")
+    if status.charter_waiting:
+        print(f"             version {status.charter_waiting} is here: start the node again to go by it")
     print(f"certificate  until {_clock(status.certificate_until)}, {_renewal(status, now)}")
     print(f"journal      {status.journal_entries} entries, root {status.journal_root[:16]}…")
     print(f"datasets     {status.datasets}")

@@ -69,7 +69,12 @@ class Profile:
             if not isinstance(problem, Unavailable):
                 raise problem
         why = "; ".join(str(problem) for problem in problems)
-        raise Unavailable(f"the node of {self.name.party} does not answer ({why}); `junto node start` runs it")
+        elsewhere = (
+            "" if self._home is not None else ", or if it listens elsewhere now, ask for a new `junto user export`"
+        )
+        raise Unavailable(
+            f"the node of {self.name.party} does not answer ({why}); `junto node start` runs it{elsewhere}"
+        )
 
 
 def find_profile(

@@ -2,6 +2,7 @@
 """What two Hellos must have in common, and what is said when they differ."""
 
 from junto.link.frames import Hello
+from junto.trust.names import parse_name
 
 LOWEST = 2
 HIGHEST = 2
@@ -10,8 +11,15 @@ SHORT_DIGEST = len("sha256:") + 12
 
 
 def difference(here: Hello, there: Hello) -> str:
-    """What keeps two sides from working together, in one line; empty when nothing does."""
-    return protocol_difference(here, there) or charter_difference(here, there)
+    """What keeps two sides from working together, in one line; empty when nothing does.
+
+    A user and the node of its own party work together under different charters: a party's own commands do not fail
+    while its node has still to be started under a new one.
+    """
+    differs = protocol_difference(here, there)
+    if differs or (here.consortium == there.consortium and _at_home(here, there)):
+        return differs
+    return charter_difference(here, there)
 
 
 def protocol_difference(here: Hello, there: Hello) -> str:
@@ -34,6 +42,11 @@ def charter_difference(here: Hello, there: Hello) -> str:
     if here.charter_version != there.charter_version:
         mend = "give the newer to " + ("us" if here.charter_version < there.charter_version else "them")
     return f"charter differs: here {_charter(here)}, at {_who(there)} {_charter(there)}: {mend}"
+
+
+def _at_home(here: Hello, there: Hello) -> bool:
+    one, other = parse_name(here.name), parse_name(there.name)
+    return one.party == other.party and bool(one.user) != bool(other.user)
 
 
 def _who(hello: Hello) -> str:

@@ -471,6 +471,7 @@ class Status(Message, frozen=True):
     consortium: str
     charter_version: int
     charter_digest: Digest
+    charter_waiting: int  # the version that comes into force when the node is started again; 0 if there is none
     certificate_until: float
     certificate_renews: bool  # by itself; else the authority's key is kept elsewhere
     journal_entries: int

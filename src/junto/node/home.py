@@ -325,8 +325,10 @@ class Home:
 
     def _write_profile(self, identity: Identity, signed: SignedCharter) -> None:
         addresses = dict.fromkeys((*self.party.addresses, *_loopback(self.listen)))
-        profile = profiles.create(identity, signed, tuple(addresses))
-        write_whole(self._user(identity.name.user), profiles.encode(profile), private=True)
+        data = profiles.encode(profiles.create(identity, signed, tuple(addresses)))
+        place = self._user(identity.name.user)
+        if not place.exists() or place.read_bytes() != data:
+            write_whole(place, data, private=True)
 
     def _check_user(self, user: str) -> None:
         names = self.user_names()

@@ -131,6 +131,7 @@ class Node:
         except BaseException:
             self.journal.close()
             raise
+        home.write_profiles()  # users find us where we listen now, also if that has changed
         self._start(self._keep_certificate_fresh())
         self._start(self.triggers.run())
         self._start(self.clocks.run())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from junto import __version__
+from junto.errors import InvalidInput
 from junto.link import methods
 from junto.types import Digest
 
@@ -28,6 +29,7 @@ def status_of(node: "Node") -> methods.Status:
         consortium=node.charter.consortium,
         charter_version=node.charter.version,
         charter_digest=Digest(node.charter.digest),
+        charter_waiting=_waiting(node),
         certificate_until=node.identity.expires,
         certificate_renews=node.home.has_authority,
         journal_entries=size,
@@ -56,6 +58,14 @@ def status_of(node: "Node") -> methods.Status:
             for status in node.links.status()
         ),
     )
+
+
+def _waiting(node: "Node") -> int:
+    try:
+        kept = node.home.charter().version
+    except InvalidInput:
+        return 0
+    return kept if kept != node.charter.version else 0
 
 
 def _memory_bytes() -> int:
