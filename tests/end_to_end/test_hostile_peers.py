@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import pyarrow as pa
 import pytest
+import sqlglot
 from pooled import GROUPED, Pooled, statements
 from rogue import Rogue, offer_of, proposal_of
 
@@ -22,7 +23,7 @@ from junto.node.node import Node
 from junto.plan import steps
 from junto.plan.disclosure import digest_of, disclosures
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold
-from junto.tasks.bodies import Confirm, Contract, Finished, Offer, Receipt, Stop, Version
+from junto.tasks.bodies import Confirm, Contract, Finished, Offer, Receipt, Refusal, Stop, Version
 from junto.tasks.table import ENDED
 from junto.testing.until import until
 from junto.trust.grants import Grant, GrantId
@@ -57,6 +58,12 @@ class Scene:
     def state(self, task: str) -> str:
         """The state of one task at ann."""
         return self.tasks()[task][0]
+
+    def told(self, plan: Plan) -> str:
+        """The task that mal proposes with a plan."""
+        task = new_id(time.time())
+        self.mal.tell(self.mal.signed(proposal_of(plan), task))
+        return task
 
     def proposed(self, plan: Plan | None = None) -> "Case":
         """A task that mal proposed and ann offered for."""
@@ -98,6 +105,7 @@ class Case:
 def scene() -> Iterator[Scene]:
     with Pooled(["ann", "bea", "dan", "mal"]) as world:
         world.share("t", {"ann": _TABLE, "bea": _TABLE}, GROUPED, unit="id")
+        world.publish("ann", "own", _TABLE, [{"columns": ["*"], "allow": "aggregate", "to": ["dan"]}], unit="id")
         world.ask("mal", _QUESTION)
         until(lambda: not any(world.node(party).runner.open for party in world.parties), "everyone has the receipt")
         yield Scene(world, *(Rogue(world, party, "ann") for party in ("mal", "bea", "dan")))
@@ -109,6 +117,12 @@ def _refused(kind: type[JuntoError], match: str | None, act: Callable[[], object
     assert caught.value.code == kind.code
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def _fragment(plan: Plan, number: int, sql: str) -> Query:
+    """One more fragment at ann, by hand."""
+    query = next(step for step in plan.steps if isinstance(step, Query) and step.party == "ann")
+    return msgspec.structs.replace(query, id=StepId(f"more-{number}"), sql=sql)
 
 
 def _altered(envelope: bytes, part: str) -> bytes:
@@ -172,6 +186,46 @@ def test_a_proposal_that_contradicts_itself_is_refused(scene: Scene) -> None:
     stale = scene.mal.statement(proposal, task, at=time.time() - 3600)
     _refused(InvalidInput, "whose deadline has passed", lambda: scene.mal.tell(scene.mal.sign(stale)))
     assert scene.tasks() == before
+
+
+def test_a_plan_past_its_budget_is_refused_unread_and_unjournaled(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = scene.plan()
+    wide = " + ".join(f'CASE WHEN "t0"."v" > {i} THEN 1 ELSE 0 END' for i in range(900))
+    texts = [f'SELECT {wide} AS "x" FROM "t" AS "t0" LIMIT {i}' for i in range(15)]
+    fragments = (_fragment(plan, number, sql) for number, sql in enumerate(texts))
+    large = msgspec.structs.replace(plan, steps=(*fragments, *plan.steps))
+    assert len(steps.encode(large)) > 500_000
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("SQL was read")
+
+    monkeypatch.setattr(sqlglot, "parse", read)
+    before, size = scene.tasks(), scene.world["ann"].status().journal_entries
+    proposal = scene.mal.signed(proposal_of(large), new_id(time.time()))
+    _refused(InvalidInput, "at most 200,000 are read: ask in several smaller", lambda: scene.mal.tell(proposal))
+    assert (scene.tasks(), scene.world["ann"].status().journal_entries) == (before, size)
+
+
+def test_a_long_plan_of_a_party_that_no_rule_speaks_to_is_refused_unread(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = scene.world["ann"].datasets()
+    listed = ", ".join(map(str, range(3_000)))
+    plan = compile_sql(f"SELECT SUM(v) AS s FROM own WHERE v IN ({listed})", datasets, PartyId("mal"))
+    short = compile_sql("SELECT SUM(v) AS s FROM own", datasets, PartyId("mal"))
+    (told,) = (scene.mal.awaited("refusal", scene.told(one), Refusal)[1] for one in (short,))
+    assert "rule 1 allows it only to dan" in told.reason
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("SQL was read")
+
+    monkeypatch.setattr(sqlglot, "parse", read)
+    _, told = scene.mal.awaited("refusal", scene.told(plan), Refusal)
+    assert told.code == "refused"
+    assert "no rule and no grant of own lets mal learn anything of it" in told.reason
+    assert "ask ann for one" in told.reason
 
 
 def test_nobody_speaks_for_another(scene: Scene) -> None:

@@ -160,7 +160,6 @@ STRUCTURE: Mapping[str, Callable[[Plan], Plan]] = {
     "extremes released twice": lambda p: with_step(p, "release", moves=(StepId("extremes-delta"),) * 3),
     "no release": lambda p: msgspec.structs.replace(p, steps=p.steps[:-1]),
     "two releases": lambda p: with_steps(p, msgspec.structs.replace(p.steps[-1], id=StepId("release-2"))),
-    "too many steps": lambda p: msgspec.structs.replace(p, steps=p.steps * 60),
     "no steps": lambda p: msgspec.structs.replace(p, steps=()),
     "another format": lambda p: msgspec.structs.replace(p, format=1),
     "another asker": lambda p: msgspec.structs.replace(p, asker=UNITED),

@@ -6,12 +6,14 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pyarrow as pa
 import pytest
 from parties import OPEN, Parties, parties
 
 from junto.demo.consortium import is_alive
 from junto.link.methods import ChildStatus
+from junto.plan.steps import Query
 from junto.testing.until import until
 from junto.types import TaskId
 
@@ -36,9 +38,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
         yield two
 
 
-def _children(two: Parties, party: str, *, busy: bool) -> tuple[ChildStatus, ...]:
+def _children(two: Parties, party: str, *, busy: bool, kind: str = "fragments") -> tuple[ChildStatus, ...]:
     with two.desk(party) as desk:
-        return tuple(child for child in desk.status().children if child.busy == busy)
+        return tuple(child for child in desk.status().children if (child.kind, child.busy) == (kind, busy))
 
 
 def _computing(two: Parties, party: str) -> ChildStatus:
@@ -109,7 +111,24 @@ def test_fifty_questions_leave_neither_descriptors_nor_processes(two: Parties) -
         until(lambda: all(held()[party] <= before[party] + 2 for party in two.names), "descriptors are given back")
     for party in two.names:
         assert len(_children(two, party, busy=True)) == 0
+        assert len(_children(two, party, busy=False, kind="plans")) == 1
         assert len(_children(two, party, busy=False)) <= 2
+
+
+def test_a_node_answers_and_keeps_its_links_while_it_reads_a_plan_that_takes_long(two: Parties) -> None:
+    with two.desk("ann") as desk:
+        plan = desk.sql(_SHORT).plan
+        first = next(step for step in plan.steps if isinstance(step, Query) and step.party == "bea")
+        sums = ", ".join(f'SUM(CASE WHEN "t0"."v" > {i} THEN 1 ELSE 0 END) AS "m{i}"' for i in range(1_500))
+        large = msgspec.structs.replace(first, sql=f'SELECT {sums} FROM "t" AS "t0"')
+        steps = tuple(large if step.id == first.id else step for step in plan.steps)
+        task = desk.submit(msgspec.structs.replace(plan, steps=steps), seconds=60.0, purpose="", priority=0)
+        until(lambda: _children(two, "ann", busy=True, kind="plans"), "a child of ann reads the plan")
+        assert desk.task(task).state == "judging"  # the node answers meanwhile
+        assert two.ended("ann", task).state == "failed"
+        for party in two.names:
+            with two.desk(party) as other:
+                assert all(link.up for link in other.status().links)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

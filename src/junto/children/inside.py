@@ -38,6 +38,12 @@ def main(work: Callable[[Pipe], None]) -> None:
     os._exit(0)  # nothing of it is to be kept, and taking an engine apart takes time
 
 
+def limit_memory(size: int) -> None:
+    """Have the kernel give this process no more private memory than that."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+
+
 def _die_with(parent: int) -> None:
     with suppress(OSError, AttributeError):  # another system: the pipe's end is what is left
         libc = ctypes.CDLL(None)

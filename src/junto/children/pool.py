@@ -33,9 +33,13 @@ class ChildState:
 
 @dataclass(slots=True, eq=False)
 class Lent:
-    """A child, while somebody works with it. It goes back to the pool if `whole` was set: its answer has been read."""
+    """A child, while somebody works with it. `fresh`: it was started for this, and is about to load what it needs.
+
+    It goes back to the pool if `whole` was set: its answer has been read.
+    """
 
     child: Child
+    fresh: bool
     whole: bool = False
 
 
@@ -62,7 +66,7 @@ class Pool:
             child = self._resting.pop()[0] if self._resting else None
             if child is not None:
                 self._busy[child] = time.monotonic()
-        lent = Lent(child or self._started())
+        lent = Lent(child or self._started(), fresh=child is None)
         try:
             yield lent
         finally:

@@ -12,6 +12,7 @@ from junto.node.ground import Ground
 from junto.node.ids import new_task_id
 from junto.node.runner import Runner
 from junto.plan import steps
+from junto.plan.budget import check_budget
 from junto.plan.certify import signers
 from junto.plan.steps import Plan
 from junto.tasks.bodies import NO_TASK, Absent, Proposal
@@ -59,7 +60,8 @@ class Asking:
         self._rights = rights
 
     def check(self, plan: Plan, seconds: float, at_least: int = 0) -> None:
-        """Raises InvalidInput unless it is a question of ours, with limits that this node allows."""
+        """Raises InvalidInput unless it is a question of ours, of a size that is read, with limits that we allow."""
+        check_budget(plan)
         if plan.asker != self._me:
             raise InvalidInput(f"the plan is asked by {plan.asker}; this is the node of {self._me}")
         check_plan_length(plan)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from junto.children.pool import Pool
 from junto.journal.store import Journal
 from junto.link.links import Links
+from junto.node.reading import Reader, read_here
 from junto.node.spool import Files, SystemFiles
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Ground:
     """The machine's own by default.
 
     unix_time: the wall clock, which may be wrong and may jump. leads: whether no other node of our party can act now.
-    engine: in this process, as a notebook and a simulator want it; a node of its own process has children for fragments
-    (`process.py`), and lists them in `pools`.
+    engine, reader: in this process, as a notebook and a simulator want them; a node of its own process has children
+    that compute fragments and read plans (`process.py`), and lists them in `pools`.
     """
 
     unix_time: Callable[[], float] = time.time
@@ -42,4 +43,5 @@ class Ground:
     links: Callable[..., Links] = Links
     engine: "Callable[[], Engine]" = _duckdb
     leads: Callable[[], bool] = lambda: True
+    reader: Reader = read_here
     pools: tuple[Pool, ...] = ()

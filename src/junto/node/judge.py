@@ -11,25 +11,31 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from junto.catalog.dataset import Dataset
-from junto.errors import InvalidInput, JuntoError, Refused
+from junto.errors import Cancelled, InvalidInput, JuntoError, Refused
 from junto.journal.reading import Entry
 from junto.journal.statement import body_of
 from junto.node.facts import Facts, GrantUse
 from junto.node.ledger import Ledger
+from junto.node.reading import Found, Reader
 from junto.node.shelf import Shelf
-from junto.plan.disclosure import digest_of, disclosures
+from junto.node.turns import Turns
+from junto.plan.budget import check_budget, sql_characters
 from junto.plan.fragment import is_open
-from junto.plan.review import Review, review
+from junto.plan.review import Review
+from junto.plan.steps import Plan, Query
 from junto.tasks.bodies import Estimate, Proposal, Version
 from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
+from junto.tasks.table import ENDED
 from junto.trust.grants import GrantId
 from junto.trust.names import parse_name
 from junto.trust.rights import Rights
-from junto.trust.rules import Verdict, judge, refused_line
+from junto.trust.rules import Verdict, judge, may_learn, refused_line
 from junto.types import DatasetName, Digest, PartyId, TaskId
 
 _KNOWN_PLANS = 256
+_EXPLAINED_CHARACTERS = 8_000
+"""Of SQL that is read for the sake of the refusal, which then says what it would take."""
 _Key = tuple[Digest, tuple[tuple[DatasetName, Digest], ...]]
 
 
@@ -57,15 +63,22 @@ class Judgement:
         ledger: Ledger,
         unix_time: Callable[[], float],
         rights: Callable[[str], Rights],
+        reader: Reader,
+        turns: Turns,
     ) -> None:
-        """`rights` says what a user of ours may do now; our own proposals name the user whom the link authenticated."""
+        """`rights` says what a user of ours may do now; our own proposals name the user whom the link authenticated.
+
+        `turns` are those at reading plans.
+        """
+        self._reader = reader
+        self._turns = turns
         self._me = me
         self._facts = facts
         self._shelf = shelf
         self._ledger = ledger
         self._unix_time = unix_time
         self._rights = rights
-        self._known: dict[_Key, tuple[Review, Digest]] = {}
+        self._known: dict[_Key, Found] = {}
         self._resting: dict[TaskId, Decision] = {}
 
     async def of(self, task: Task) -> Permitted | Forbidden:
@@ -77,7 +90,8 @@ class Judgement:
         versions: tuple[Version, ...] = ()
         rows = size = home_units = 0
         try:
-            found, digest = self._read(proposal)
+            known = await self._read(task)
+            found, digest = known.review, known.disclosures
             versions = tuple(Version(self._me, name, version) for name, version in found.versions)
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
@@ -144,20 +158,49 @@ class Judgement:
         await asyncio.to_thread(self._shelf.check, version.dataset, version.version)
         return dataset
 
-    def _read(self, proposal: Proposal) -> tuple[Review, Digest]:
-        """What a plan asks of us and discloses; read once for the same plan over the same datasets.
+    async def _read(self, task: Task) -> Found:
+        """What a plan asks of us and discloses; read once for the same plan and datasets, in a turn of its asker.
 
-        Raises PeerFault, InvalidInput as `review` does.
+        What needs no SQL is looked at before. Raises what `review` does, and Refused, Busy, Cancelled.
         """
+        proposal = task.proposal
+        check_budget(proposal.plan)
         own = self._facts.view.of(self._me)
         # The digest was compared with the plan when the proposal came; rules are part of a version.
         key = (proposal.plan_digest, tuple((dataset.name, dataset.version) for dataset in own))
         if key not in self._known:
-            found = review(proposal.plan, self._me, own), digest_of(disclosures(proposal.plan))
-            if len(self._known) >= _KNOWN_PLANS:
-                self._known.pop(next(iter(self._known)))
-            self._known[key] = found
+            self._check_standing(proposal, task.asker)
+            async with self._turns.of(task.asker):
+                if task.state in ENDED:
+                    raise Cancelled(f"task {task.id} ended before its plan was read")
+                if key not in self._known:
+                    found = await self._reader(proposal.plan, self._me, _read_of(proposal.plan, self._me, own))
+                    if len(self._known) >= _KNOWN_PLANS:
+                        self._known.pop(next(iter(self._known)))
+                    self._known[key] = found
         return self._known[key]
+
+    def _check_standing(self, proposal: Proposal, asker: PartyId) -> None:
+        """Raises Refused if no rule and no grant could let the asker learn anything of a dataset that is read.
+
+        The SQL of a short plan is read all the same: the refusal then names column, rule and the grant that would do.
+        """
+        if asker == self._me or sql_characters(proposal.plan) <= _EXPLAINED_CHARACTERS:
+            return
+        for dataset in _read_of(proposal.plan, self._me, self._facts.view.of(self._me)):
+            if not may_learn(
+                dataset.rules,
+                [grant for grant in self._facts.grants if grant.dataset == dataset.name],
+                asker=asker,
+                purpose=proposal.purpose,
+                now=self._unix_time(),
+                used=self._facts.grant_uses,
+            ):
+                raise Refused(
+                    f"{self._me} refuses {asker}: no rule and no grant of {dataset.name} lets {asker} learn anything of"
+                    f" it for this purpose, so the plan's SQL was not read; ask {self._me} for one, or ask a shorter"
+                    " question to be told which it takes"
+                )
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], int]:
         """The verdicts, and how many units the groups of our own need to be shown to our own user."""
@@ -185,3 +228,11 @@ class Judgement:
             if not is_open(own[demand.dataset]):
                 home_units = max(home_units, verdict.home_units)
         return verdicts, home_units
+
+
+def _read_of(plan: Plan, party: PartyId, own: Sequence[Dataset]) -> list[Dataset]:
+    """The datasets of a party that a plan says it reads there."""
+    named = {
+        read.dataset for step in plan.steps if isinstance(step, Query) and step.party == party for read in step.reads
+    }
+    return [dataset for dataset in own if dataset.name in named]

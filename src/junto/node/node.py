@@ -60,6 +60,7 @@ from junto.node.spool import Spool
 from junto.node.spreading import Spreading
 from junto.node.trigger_routes import TriggerRoutes
 from junto.node.triggers import Triggers
+from junto.node.turns import Turns
 from junto.node.users import Users
 from junto.node.waits import first_error
 from junto.plan.fragment import is_open
@@ -199,7 +200,10 @@ class Node:
         )
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
-        self.judgement = Judgement(self.me, self.facts, self.shelf, self.ledger, self._unix_time, home.rights)
+        turns = Turns(self.me, "reading plans", clock=asyncio.get_running_loop().time)
+        self.judgement = Judgement(
+            self.me, self.facts, self.shelf, self.ledger, self._unix_time, home.rights, self.ground.reader, turns
+        )
         slots = settings.capacity.slots
         self.spreading = Spreading(identity.name.node, slots, self._slots_are, self._unix_time)
         self.admission = Admission(

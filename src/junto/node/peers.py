@@ -23,6 +23,7 @@ from junto.node.quotas import Quotas
 from junto.node.routes import Method
 from junto.node.runner import Live, Runner
 from junto.plan import steps
+from junto.plan.budget import check_budget
 from junto.tasks.bodies import BODIES, Attempt, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop
 from junto.tasks.checks import check_late
 from junto.tasks.events import (
@@ -251,6 +252,7 @@ class Peers:
             raise InvalidInput(
                 f"{sender} proposes task {statement.task}, whose deadline has passed{off and f' ({off})'}: ask again"
             )
+        check_budget(proposal.plan)  # before it is journaled, too
         if steps.digest(proposal.plan) != proposal.plan_digest:
             raise PeerFault(f"{sender} proposes task {statement.task} with another plan than its digest says")
         if proposal.plan.asker != sender or proposal.participants != proposal.plan.parties:

@@ -30,6 +30,7 @@ from junto.node.helping import Helping
 from junto.node.home import Home
 from junto.node.join import check_alone
 from junto.node.node import Node
+from junto.node.reading import ReadInChildren
 from junto.node.runner import Live
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.standby import Standby, clock
@@ -90,7 +91,7 @@ async def _serve(home: Home, settings: NodeSettings, ready: ReadyFile | None, ne
     ending = (signal.SIGTERM, signal.SIGINT)
     for number in ending:
         loop.add_signal_handler(number, stopping.set)
-    ground = _with_children()
+    ground = _with_children(settings)
     try:
         if settings.shared is None:
             check_alone(home)
@@ -146,16 +147,17 @@ def _open_more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _with_children() -> Ground:
-    """The machine's own ground, on which fragments run in children."""
+def _with_children(settings: NodeSettings) -> Ground:
+    """The machine's own ground, on which children compute fragments and read plans."""
     fragments = Pool("fragments", "junto.engines.child")
+    plans = Pool("plans", "junto.node.reading_child")
 
     def engine() -> Engine:
         from junto.engines.supervised import Supervised  # with the first fragment: an idle node stays small
 
         return Supervised(fragments)
 
-    return Ground(engine=engine, pools=(fragments,))
+    return Ground(engine=engine, reader=ReadInChildren(plans, settings.judging_seconds), pools=(fragments, plans))
 
 
 def _taken(home: Home) -> int:

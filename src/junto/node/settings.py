@@ -8,6 +8,7 @@ cache    = "4GB"       # of copies of other parties' open tables
 offers   = "10s"       # how long an asker waits for everyone's offer
 absence  = "5s"        # how long a participant's link may be down before its task ends, naming it
 longest  = "1h"        # the longest deadline a task may have
+judging  = "10s"       # how long a proposed plan may take to be read
 network  = "lan"       # or "wan": the link's patience
 log      = "info"      # or "debug", "warning", "error"
 data_folders = ["/srv/acme"]  # whose files operators may publish over the network; the home's data/, if left out
@@ -106,6 +107,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offers: str = "10s"
     absence: str = "5s"
     longest: str = "1h"
+    judging: str = "10s"
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
     data_folders: list[str] = []
@@ -133,6 +135,7 @@ class NodeSettings:
     cache_bytes: int
     patience: Patience
     longest_seconds: float
+    judging_seconds: float
     network: Literal["lan", "wan"]
     log: str
     webhooks: tuple[Webhook, ...] = ()
@@ -168,6 +171,7 @@ def read_settings(path: Path) -> NodeSettings:
             absence_seconds=_seconds(path, "absence", file.absence),
         ),
         longest_seconds=_seconds(path, "longest", file.longest),
+        judging_seconds=_seconds(path, "judging", file.judging),
         network=file.network,
         log=file.log,
         webhooks=_webhooks(path, file.webhook),

@@ -32,6 +32,7 @@ from junto.plan.fragment import is_open
 from junto.plan.graph import certifying, pruned, reached
 from junto.plan.placement import holders
 from junto.plan.steps import AnyStep, Move, Plan, Query, Read, Release
+from junto.plan.texts import Texts
 from junto.types import PartyId, StepId
 
 RELEASED = "released"
@@ -110,9 +111,9 @@ def in_order(sql: str) -> bool:
     return tree.args.get("order") is not None and _total(tree)
 
 
-def check_determined(sql: str) -> None:
-    """Raises InvalidInput if a SELECT may give different rows of the same data."""
-    for select in expressions.parse(sql).find_all(exp.Select):
+def check_determined(sql: str, texts: Texts | None = None) -> None:
+    """Raises InvalidInput if a SELECT may give different rows of the same data. texts: those of its plan."""
+    for select in (texts or Texts()).tree(sql).find_all(exp.Select):
         if (select.args.get("limit") or select.args.get("offset")) and not _total(select):
             raise InvalidInput(
                 "which rows LIMIT keeps is left open, so two parties may keep different ones:"
@@ -120,7 +121,7 @@ def check_determined(sql: str) -> None:
             )
 
 
-def check_certifying(plan: Plan) -> None:
+def check_certifying(plan: Plan, texts: Texts) -> None:
     """Raises PeerFault unless every certifying fragment computes what it says it certifies, and goes nowhere."""
     answer = reached(plan)
     by_id = {step.id: step for step in plan.steps}
@@ -142,7 +143,7 @@ def check_certifying(plan: Plan) -> None:
         there.append(query.party)
         _check_use(plan, query)
         try:
-            check_determined(query.sql)
+            check_determined(query.sql, texts)
         except InvalidInput as error:
             _fault(query, str(error))
 

@@ -24,6 +24,7 @@ from junto.errors import InvalidInput
 from junto.plan import expressions
 from junto.plan.fragment import is_open
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold
+from junto.plan.texts import Texts
 from junto.types import DatasetName, Digest, PartyId, StepId
 
 Form = Literal["rows", "matched", "groups", "masked", "shared", "noised", "open"]
@@ -40,14 +41,16 @@ class Disclosure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: tuple[str, ...] = ()
 
 
-def disclosures(plan: Plan, datasets: Iterable[Dataset] = ()) -> tuple[Disclosure, ...]:
+def disclosures(plan: Plan, datasets: Iterable[Dataset] = (), texts: Texts | None = None) -> tuple[Disclosure, ...]:
     """Everything that anybody learns when a plan runs, in the order of its steps.
 
     datasets: those published; rows of open ones are called `open` rather than `rows`. The list whose digest goes into
-    a contract is the one without them, which depends on nothing but the plan. The plan must have passed `review.check`.
+    a contract is the one without them, which depends on nothing but the plan. The plan must have passed `review.check`,
+    whose `texts` these may be.
     """
     opened = {(d.party, d.name, d.version) for d in datasets if is_open(d)}
-    return tuple(d for step in plan.steps for d in _of_step(plan, step, opened))
+    read = texts or Texts()
+    return tuple(d for step in plan.steps for d in _of_step(plan, step, opened, read))
 
 
 def digest_of(found: Sequence[Disclosure]) -> Digest:
@@ -58,22 +61,22 @@ def digest_of(found: Sequence[Disclosure]) -> Digest:
 _Opened = set[tuple[PartyId, DatasetName, Digest]]
 
 
-def _of_step(plan: Plan, step: object, opened: _Opened) -> Iterator[Disclosure]:
+def _of_step(plan: Plan, step: object, opened: _Opened, texts: Texts) -> Iterator[Disclosure]:
     match step:
         case Threshold():
-            yield from _of_threshold(plan, step)
+            yield from _of_threshold(plan, step, texts)
         case MaskedSum():
-            yield _of_sums(plan, step)
+            yield _of_sums(plan, step, texts)
         case Move():
-            yield from _of_move(plan, step, opened)
+            yield from _of_move(plan, step, opened, texts)
         case Query() | Release():
             pass  # these stay where they are
 
 
-def _of_threshold(plan: Plan, step: Threshold) -> Iterator[Disclosure]:
+def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclosure]:
     query = _query(plan, step.inputs[0])
-    keys = _spoken(query, query.keys or ())
-    columns = _columns(query, query.keys or ())
+    keys = _spoken(texts, query, query.keys or ())
+    columns = _columns(texts, query, query.keys or ())
     least = f"at least {step.units} units" + (f" of at least {step.parties} parties" if step.parties > 1 else "")
     what = f"the values of {keys} of groups with {least}" if keys else f"whether there are {least}"
     yield Disclosure(
@@ -95,27 +98,27 @@ def _of_threshold(plan: Plan, step: Threshold) -> Iterator[Disclosure]:
         yield Disclosure(party, others, "random shares of how many units each group has", "shared", step.id)
 
 
-def _of_sums(plan: Plan, step: MaskedSum) -> Disclosure:
+def _of_sums(plan: Plan, step: MaskedSum, texts: Texts) -> Disclosure:
     query = _query(plan, step.inputs[0])
     names = tuple(measure.name for measure in step.measures)
-    what = f"{_spoken(query, names)} of the groups that passed"
-    columns = _columns(query, names)
+    what = f"{_spoken(texts, query, names)} of the groups that passed"
+    columns = _columns(texts, query, names)
     if len(step.contributors) == 1:
         return Disclosure(step.receiver, step.contributors, what, "groups", step.id, columns)
     what += f", over {_people(step.contributors)} together"
     return Disclosure(step.receiver, step.contributors, what, "masked", step.id, columns)
 
 
-def _of_move(plan: Plan, step: Move, opened: _Opened) -> Iterator[Disclosure]:
+def _of_move(plan: Plan, step: Move, opened: _Opened, texts: Texts) -> Iterator[Disclosure]:
     query = _query(plan, step.input)
-    columns = _columns(query, step.columns)
+    columns = _columns(texts, query, step.columns)
     form: Form = "rows"
     if step.threshold is not None:
         names = tuple(m.name for m in query.measures if m.name in step.columns)
-        what, form = f"{_spoken(query, names)} of the groups that passed, of {step.sender} alone", "groups"
+        what, form = f"{_spoken(texts, query, names)} of the groups that passed, of {step.sender} alone", "groups"
     else:
         tables = ", ".join(sorted({read.dataset for read in query.reads if read.dataset is not None})) or "its tables"
-        what = f"rows of {tables}: {_spoken(query, step.columns)}"
+        what = f"rows of {tables}: {_spoken(texts, query, step.columns)}"
         if query.reads and all((query.party, r.dataset, r.version) in opened for r in query.reads):
             form = "open"
     for party in step.to:
@@ -129,13 +132,13 @@ def _query(plan: Plan, id: StepId) -> Query:
     return step
 
 
-def _outputs(query: Query) -> dict[str, exp.Expr]:
-    return {p.alias: p.this for p in expressions.parse(query.sql).expressions if isinstance(p, exp.Alias)}
+def _outputs(texts: Texts, query: Query) -> dict[str, exp.Expr]:
+    return {p.alias: p.this for p in texts.tree(query.sql).expressions if isinstance(p, exp.Alias)}
 
 
-def _spoken(query: Query, names: Sequence[str]) -> str:
+def _spoken(texts: Texts, query: Query, names: Sequence[str]) -> str:
     """Outputs of a fragment in words a person would use."""
-    outputs = _outputs(query)
+    outputs = _outputs(texts, query)
     words = [_plain(outputs[name]) if name in outputs else name for name in names]
     shown = list(dict.fromkeys(words))
     return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
@@ -154,8 +157,8 @@ def _plain(node: exp.Expr) -> str:
     return expressions.readable(inner)
 
 
-def _columns(query: Query, names: Sequence[str]) -> tuple[str, ...]:
-    outputs = _outputs(query)
+def _columns(texts: Texts, query: Query, names: Sequence[str]) -> tuple[str, ...]:
+    outputs = _outputs(texts, query)
     found = {c.name for name in names if name in outputs for c in outputs[name].find_all(exp.Column)}
     return tuple(sorted(found))
 

@@ -9,6 +9,7 @@ from junto.catalog.dataset import Dataset
 from junto.plan.disclosure import Disclosure, disclosures
 from junto.plan.review import Demand, review
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
+from junto.plan.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,9 @@ def explain(plan: Plan, datasets: Sequence[Dataset], *, at_home: bool = False) -
 
     at_home: whether the user who asks is bound by the rules of the asker's own datasets.
     """
-    demands = [(party, demand) for party in plan.parties for demand in review(plan, party, datasets).demands]
-    return Explanation(plan, disclosures(plan, datasets), tuple(demands), at_home)
+    texts = Texts()
+    demands = [(party, demand) for party in plan.parties for demand in review(plan, party, datasets, texts).demands]
+    return Explanation(plan, disclosures(plan, datasets, texts), tuple(demands), at_home)
 
 
 def _doing(step: AnyStep) -> tuple[str, str]:

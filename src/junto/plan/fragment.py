@@ -35,6 +35,7 @@ from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, PeerFault
 from junto.plan import expressions, scopes
 from junto.plan.steps import Combine, Encoding, Measure, Query
+from junto.plan.texts import Texts
 from junto.trust.allow import EVERY_COLUMN, Allow
 from junto.trust.rules import Need
 from junto.types import PartyId
@@ -73,13 +74,13 @@ def is_open(dataset: Dataset) -> bool:
     return len(open_columns(dataset)) == len(dataset.columns)
 
 
-def read(query: Query, tables: Mapping[str, Table]) -> Reading:
+def read(query: Query, tables: Mapping[str, Table], texts: Texts | None = None) -> Reading:
     """What the fragment needs of its party's datasets, and what it reads. Raises PeerFault if it is malformed.
 
-    tables: what stands behind each name in `query.reads`, with the columns it has.
+    tables: what stands behind each name in `query.reads`, with the columns it has. texts: those of its plan.
     """
     where = f"step {query.id}"
-    tree = _tree(query, where)
+    tree = _tree(query, where, texts or Texts())
     reader = _Reader(query.party, where, tables)
     if query.keys is not None:
         reader.groups(tree, query)
@@ -90,7 +91,7 @@ def read(query: Query, tables: Mapping[str, Table]) -> Reading:
     return reader.reading(tree)
 
 
-def same_question(one: Query, other: Query) -> bool:
+def same_question(one: Query, other: Query, texts: Texts) -> bool:
     """Whether two grouped fragments ask the same of their tables, leaving aside how units are counted."""
     if (one.keys, one.key_types, one.measures) != (other.keys, other.key_types, other.measures):
         return False
@@ -98,7 +99,7 @@ def same_question(one: Query, other: Query) -> bool:
         return False
     if one.sql == other.sql:
         return True
-    trees = [_tree(query, f"step {query.id}") for query in (one, other)]
+    trees = [_tree(query, f"step {query.id}", texts).copy() for query in (one, other)]
     for tree in trees:
         for projection in tree.expressions:
             if projection.alias == "units":
@@ -106,16 +107,14 @@ def same_question(one: Query, other: Query) -> bool:
     return bool(trees[0] == trees[1])
 
 
-def _tree(query: Query, where: str) -> exp.Select:
+def _tree(query: Query, where: str, texts: Texts) -> exp.Select:
     try:
-        tree = expressions.parse(query.sql)
-        expressions.check(tree, expressions.FRAGMENT_FUNCTIONS)
-        canonical = expressions.spelling(tree)
+        canonical = texts.canonical(query.sql, expressions.FRAGMENT_FUNCTIONS)
     except InvalidInput as error:
         raise PeerFault(f"{where}: the fragment is not SQL that Junto runs: {error}") from error
-    if canonical != query.sql:
+    if not canonical:
         raise PeerFault(f"{where}: the fragment is not in its one canonical spelling")
-    return tree
+    return texts.tree(query.sql)
 
 
 def _is_flat(tree: exp.Select) -> bool:

@@ -9,26 +9,28 @@ for whom: those demands are what its rules judge.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, assert_never
 
 from sqlglot import exp
 
 from junto.catalog.dataset import Dataset
 from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
-from junto.plan import expressions, fragment
+from junto.plan import fragment
+from junto.plan.budget import check_budget
 from junto.plan.certify import check_certifying, involved
 from junto.plan.computing import computing_nodes
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
 from junto.plan.scopes import distinct
 from junto.plan.steps import FORMAT, AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
+from junto.plan.texts import Texts
 from junto.trust.allow import MAX_UNITS, MIN_UNITS, check_parties
 from junto.trust.rules import Need, Verdict
 from junto.types import DatasetName, Digest, PartyId, StepId
 
-MOST_STEPS = 512
 MOST_COLUMNS = 2048
 MIN_DOMINANCE = 50
 _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
@@ -85,13 +87,15 @@ class Review:
         return tuple(sorted({(demand.dataset, demand.version) for demand in self.demands}))
 
 
-def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset]) -> Review:
+def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset], texts: Texts | None = None) -> Review:
     """What `plan` asks of `party`, whose own published datasets are given. Raises PeerFault if it is malformed,
-    DataChanged if it was compiled before a dataset's present version.
+    InvalidInput if it is too large to look at, DataChanged if it was compiled before a dataset's present version.
 
     What the party's own fragments give to itself alone, as the asker's do, is a demand with the party as recipient.
+    texts: the plan's, so that what else looks at it reads none of them again.
     """
-    check(plan)
+    texts = texts or Texts()
+    check(plan, texts)
     own = {dataset.name: dataset for dataset in datasets if dataset.party == party}
     demands: list[Demand] = []
     told = involved(plan)
@@ -101,16 +105,22 @@ def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset]) -> Review:
                 if step.id in told:
                     _check_open(step, own)
                 if step.certifies != plan.steps[-1].id:  # what the release is made of was looked at before
-                    demands += _demands(plan, step, own)
+                    demands += _demands(plan, step, own, texts)
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
     return Review(party, tuple(demands))
 
 
-def check(plan: Plan) -> None:
-    """Raises PeerFault unless the plan is of a shape Junto runs."""
+def check(plan: Plan, texts: Texts | None = None) -> None:
+    """Raises InvalidInput if the plan is too large to look at, PeerFault unless it is of a shape Junto runs.
+
+    Its steps are checked before a word of its SQL is read.
+    """
+    check_budget(plan)
+    structure = _Structure(plan, texts or Texts())
     try:
-        _Structure(plan).check()
+        structure.check()
+        structure.check_sql()
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
 
@@ -126,9 +136,9 @@ def _check_open(query: Query, own: Mapping[DatasetName, Dataset]) -> None:
             )
 
 
-def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset]) -> list[Demand]:
+def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset], texts: Texts) -> list[Demand]:
     tables = {read.name: _table(plan, query, read, own) for read in query.reads}
-    reading = fragment.read(query, tables)
+    reading = fragment.read(query, tables, texts)
     for read in query.reads:
         used = reading.used.get(read.name)
         if used is None:
@@ -203,18 +213,26 @@ def _fault(step: AnyStep, message: str) -> NoReturn:
 class _Structure:
     """A plan's shape, step by step."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, texts: Texts) -> None:
         self._plan = plan
+        self._texts = texts
         self._earlier: dict[StepId, AnyStep] = {}
+        self._in_sql: list[Callable[[], None]] = []  # what is to be looked at in SQL, once all steps fit together
+
+    def check_sql(self) -> None:
+        """Raises PeerFault unless the SQL of the steps is what they say. `check` comes first."""
+        for look in self._in_sql:
+            look()
 
     def check(self) -> None:
+        """Raises PeerFault unless the steps fit together."""
         plan = self._plan
         if plan.format != FORMAT:
             raise PeerFault(
                 f"the plan is of format {plan.format}; this node reads format {FORMAT}: run the same Junto everywhere"
             )
-        if not 1 <= len(plan.steps) <= MOST_STEPS or len(plan.question) > expressions.MAX_TEXT:
-            raise PeerFault(f"the plan has {len(plan.steps)} steps; from 1 to {MOST_STEPS} are run")
+        if not plan.steps:
+            raise PeerFault("the plan has no steps")
         try:
             check_parties(plan.parties)
         except InvalidInput as error:
@@ -250,7 +268,7 @@ class _Structure:
         if len(thresholds) > 1 or (thresholds and last.threshold != thresholds[0].id):
             raise PeerFault("a plan has one threshold at most, and releases what passed it")
         served = reached(self._plan, [last.id, *(query.id for query in certifying(self._plan))])
-        check_certifying(self._plan)
+        self._in_sql.append(partial(check_certifying, self._plan, self._texts))
         for step in before:
             if step.id not in served:
                 _fault(step, "nothing comes of it in the answer")
@@ -328,8 +346,7 @@ class _Structure:
         if not MIN_DOMINANCE <= step.dominance <= 100:
             _fault(step, f"one unit may be {step.dominance} % of a sum; from {MIN_DOMINANCE} to 100 can be asked for")
         for query in queries[1:]:
-            if not fragment.same_question(queries[0], query):
-                _fault(step, f"{query.party} is asked something else than {queries[0].party}")
+            self._same(step, queries[0], query, f"{query.party} is asked something else than {queries[0].party}")
 
     def _masked_sum(self, step: MaskedSum) -> None:
         threshold = self._threshold_of(step, step.threshold)
@@ -381,7 +398,7 @@ class _Structure:
             held = self._release_of_own_groups(step, own)
         else:
             held = self._release_of_rows(step, own, moves)
-        _check_release_sql(step, held)
+        self._in_sql.append(partial(_check_release_sql, step, held, self._texts))
 
     def _release_of_rows(self, step: Release, own: Query | None, moves: Sequence[Move]) -> tuple[str, ...]:
         if step.sums is not None or step.deviations:
@@ -404,8 +421,8 @@ class _Structure:
         self, step: Release, threshold: Threshold, own: Query | None, moves: Sequence[Move]
     ) -> tuple[str, ...]:
         first = self._grouped(step, threshold.inputs[0])
-        if own is not None and not fragment.same_question(first, own):
-            _fault(step, "the receiver's own fragment answers something else")
+        if own is not None:
+            self._same(step, first, own, "the receiver's own fragment answers something else")
         extremes = any(m.combine != "sum" for m in first.measures)
         senders = tuple(sorted(move.sender for move in moves))
         if senders != (tuple(sorted(threshold.contributors)) if extremes else ()):
@@ -417,6 +434,13 @@ class _Structure:
         if step.sums is not None and not isinstance(self._before(step, step.sums), MaskedSum):
             _fault(step, f"step {step.sums} gives no sums")
         return _released_columns(step, first)
+
+    def _same(self, step: AnyStep, one: Query, other: Query, otherwise: str) -> None:
+        def look() -> None:
+            if not fragment.same_question(one, other, self._texts):
+                _fault(step, otherwise)
+
+        self._in_sql.append(look)
 
     def _before(self, step: AnyStep, id: StepId) -> AnyStep:
         found = self._earlier.get(id)
@@ -469,15 +493,14 @@ def _check_measures(step: Query) -> None:
             _fault(step, f"measure {measure.name[:20]} cannot be combined by {measure.combine}")
 
 
-def _check_release_sql(step: Release, held: tuple[str, ...]) -> None:
+def _check_release_sql(step: Release, held: tuple[str, ...], texts: Texts) -> None:
     """The release reads `released` and nothing else, by columns that are there."""
     try:
-        tree = expressions.parse(step.sql)
-        expressions.check(tree)
-        canonical = expressions.spelling(tree)
+        canonical = texts.canonical(step.sql)
     except InvalidInput as error:
         raise PeerFault(f"step {step.id}: the release is not SQL that Junto runs: {error}") from error
-    if canonical != step.sql:
+    tree = texts.tree(step.sql)
+    if not canonical:
         _fault(step, "the release is not in its one canonical spelling")
     tables = list(tree.find_all(exp.Table))
     if len(tables) != 1 or tables[0].name != "released" or tables[0].args.get("db") or tables[0].args.get("alias"):

@@ -182,6 +182,22 @@ def judge(
     )
 
 
+def may_learn(
+    rules: Iterable[Rule],
+    grants: Iterable[Grant],
+    *,
+    asker: PartyId,
+    purpose: str,
+    now: float,
+    used: Mapping[GrantId, int],
+) -> bool:
+    """Whether any of a dataset's rules, or of the grants on it, speaks to the asker and the purpose at all."""
+    return any((not rule.to or asker in rule.to) and _purpose_serves(rule.purpose, purpose) for rule in rules) or any(
+        asker in grant.to and _purpose_serves(grant.purpose, purpose) and grant.in_force(now, used.get(grant.id, 0))
+        for grant in grants
+    )
+
+
 def refused_line(verdicts: Iterable[Verdict]) -> str:
     """The one line of a `Refused` by one owner: which columns, by which rules, and what it would type to allow them.
 

@@ -13,12 +13,10 @@ from unittest.mock import patch
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from junto.catalog.dataset import Dataset
 from junto.journal import statement as statements
-from junto.node import judge
-from junto.plan.disclosure import disclosures
-from junto.plan.review import Review, review
-from junto.plan.steps import Plan, encode
+from junto.node import reading
+from junto.node.reading import Found, Given, read_plan
+from junto.plan.steps import encode
 from junto.trust import certificates
 from junto.trust import envelope as dsse
 from junto.trust.envelope import Envelope, KeyId
@@ -76,9 +74,9 @@ def _parsed(data: bytes) -> tuple[Envelope, statements.Statement]:
     return _STATEMENTS.of(data, lambda: _parse(data))
 
 
-def _reviewed(plan: Plan, party: PartyId, datasets: list[Dataset]) -> Review:
-    key = encode(plan), party, tuple((dataset.name, dataset.version) for dataset in datasets)
-    return _PLANS.of(key, lambda: review(plan, party, datasets))
+def _read(given: Given) -> Found:
+    key = encode(given.plan), given.party, tuple((dataset.name, dataset.version) for dataset in given.datasets)
+    return _PLANS.of(key, lambda: read_plan(given))
 
 
 def _authority(party: PartyId, certificate_pem: str) -> x509.Certificate:
@@ -93,8 +91,5 @@ def remembering() -> Iterator[None]:
         stack.enter_context(patch.object(dsse, "add_signature", _signed))
         stack.enter_context(patch.object(statements, "_parse", _parsed))
         stack.enter_context(patch("junto.trust.identity.check_authority", _authority))
-        stack.enter_context(patch.object(judge, "review", _reviewed))
-        stack.enter_context(
-            patch.object(judge, "disclosures", lambda plan: _PLANS.of(encode(plan), lambda: disclosures(plan)))
-        )
+        stack.enter_context(patch.object(reading, "read_plan", _read))
         yield
