@@ -193,10 +193,10 @@ def test_a_plan_past_its_budget_is_refused_unread_and_unjournaled(
 ) -> None:
     plan = scene.plan()
     wide = " + ".join(f'CASE WHEN "t0"."v" > {i} THEN 1 ELSE 0 END' for i in range(900))
-    texts = [f'SELECT {wide} AS "x" FROM "t" AS "t0" LIMIT {i}' for i in range(15)]
+    texts = [f'SELECT {wide} AS "x" FROM "t" AS "t0" LIMIT {i}' for i in range(10)]
     fragments = (_fragment(plan, number, sql) for number, sql in enumerate(texts))
     large = msgspec.structs.replace(plan, steps=(*fragments, *plan.steps))
-    assert len(steps.encode(large)) > 500_000
+    assert 400_000 < len(steps.encode(large)) < 500_000
 
     def read(*_: object, **__: object) -> None:
         raise AssertionError("SQL was read")
