@@ -265,10 +265,12 @@ class Arithmetic:
     def _combined(self, coin: bytes) -> tuple[Field, Field]:
         """This node's shares of u and w, one of each for each check."""
         u, w = self._mask_macs.astype(np.uint64), self._masks.astype(np.uint64)
+        few = sum(wire.shape[1] for wire in self._wires) <= _BLOCK
+        wires = [np.concatenate(self._wires, axis=1)] if few else self._wires
         for check in range(CHECKS):
             draw = _coefficients(coin, f"wires {check}")
             totals = [int(u[check]), int(w[check])]
-            for wire in self._wires:
+            for wire in wires:
                 for start in range(0, wire.shape[1], _BLOCK):
                     block = wire[:, start : start + _BLOCK]
                     alpha = uniform((block.shape[1],), draw)
