@@ -7,6 +7,7 @@ the same instant a withdrawal wins, then the greater version. So every order of 
 
 from collections.abc import Sequence
 
+from junto.catalog.consent import Consent
 from junto.catalog.dataset import Column, Dataset, Withdrawal, version_of
 from junto.catalog.names import meant
 from junto.errors import InvalidInput, PeerFault
@@ -18,6 +19,7 @@ class CatalogView:
 
     def __init__(self) -> None:
         self._newest: dict[tuple[PartyId, DatasetName], Dataset | Withdrawal] = {}
+        self._consents: dict[PartyId, Consent] = {}
 
     def add(self, author: PartyId, dataset: Dataset) -> bool:
         """Whether the view changed by a dataset that `author` signed.
@@ -31,6 +33,21 @@ class CatalogView:
     def withdraw(self, author: PartyId, withdrawal: Withdrawal) -> bool:
         """Whether the view changed by a withdrawal that `author` signed. Raises PeerFault if it is another party's."""
         return self._take(author, withdrawal)
+
+    def consent(self, author: PartyId, consent: Consent) -> bool:
+        """Whether the view changed by a consent that `author` signed. Raises PeerFault if it is another party's."""
+        if consent.party != author:
+            raise PeerFault(f"{author} signed a statement about whom {consent.party} computes for: refused")
+        known = self._consents.get(author)
+        if known is not None and (consent.at, consent.to) <= (known.at, known.to):
+            return False
+        self._consents[author] = consent
+        return True
+
+    @property
+    def consents(self) -> dict[PartyId, tuple[PartyId, ...]]:
+        """For whom each party computes what reads none of its data; parties that do so for nobody are left out."""
+        return {party: consent.to for party, consent in sorted(self._consents.items()) if consent.to}
 
     def _take(self, author: PartyId, said: Dataset | Withdrawal) -> bool:
         if said.party != author:

@@ -70,6 +70,7 @@ def ls(
     """List the datasets of all parties."""
     with connect(home, user=user, profile=profile) as desk:
         datasets = [dataset for dataset in desk.datasets() if party in (None, dataset.party)]
+        consents = {who: to for who, to in desk.consents().items() if party in (None, who)}
     if json:
         print(msgspec.json.encode(datasets).decode())
         return
@@ -84,6 +85,8 @@ def ls(
         ),
     )
     _print_mismatches(datasets)
+    for who, to in consents.items():
+        print(f"computes  {who} also computes what reads none of its data, for {' and '.join(to)}")
 
 
 def _print_mismatches(datasets: Sequence[Dataset]) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from junto.plan.explain import Explanation
     from junto.plan.steps import Plan
     from junto.trust.rights import Rights
+    from junto.types import PartyId
 
 M = TypeVar("M", bound=methods.Message)
 _TOP_SECONDS = 86400.0
@@ -126,6 +127,12 @@ class Desk:
 
         reply = decoded(self.request(methods.USER_DATASETS), methods.Catalogue)
         return msgspec.json.decode(reply.datasets, type=list[Dataset]), msgspec.json.decode(reply.rights, type=Rights)
+
+    def consents(self) -> "dict[PartyId, tuple[PartyId, ...]]":
+        """For whom each party computes what reads none of its own data, as it has said in its `node.toml`."""
+        from junto.types import PartyId
+
+        return msgspec.json.decode(self.request(methods.USER_CONSENTS), type=dict[PartyId, tuple[PartyId, ...]])
 
     def explain(self, plan: "Plan") -> "Explanation":
         """Who will do what and who will learn what."""

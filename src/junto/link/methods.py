@@ -66,6 +66,7 @@ class Note(Message, frozen=True):
 
 USER_STATUS = "user.status"  # () → Status
 USER_DATASETS = "user.datasets"  # () → Catalogue
+USER_CONSENTS = "user.consents"  # () → for whom each party computes what reads none of its data, as JSON
 USER_ASK = "user.ask"  # Ask → Which
 USER_WATCH = "user.watch"  # Which → Progress, one a piece, streamed until the task has ended
 USER_WAIT = "user.wait"  # Which → Progress once the task has ended, then its answer if that is small and the caller's

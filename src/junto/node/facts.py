@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from junto.catalog.consent import Consent
 from junto.catalog.dataset import Dataset, Withdrawal
 from junto.catalog.view import CatalogView, compare
 from junto.errors import InvalidInput
@@ -21,7 +22,7 @@ from junto.types import PartyId
 
 _log = logger("junto.facts")
 
-FACTS = ("dataset", "withdrawal")
+FACTS = ("dataset", "withdrawal", "consent")
 """Statement kinds that every party may read; grants concern those they name, and stay with their owner."""
 
 
@@ -56,6 +57,8 @@ class Facts:
                 return self._mismatches(dataset)
             case "withdrawal":
                 self.view.withdraw(author, body_of(statement, Withdrawal))
+            case "consent":
+                self.view.consent(author, body_of(statement, Consent))
             case "grant" if author == self._me:
                 grant = body_of(statement, Grant)
                 self._grants[grant.id] = grant
@@ -88,13 +91,14 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: certificates by which the rest is checked, then our datasets.
+        """What a peer should know of us: certificates by which the rest is checked, then our datasets and whom we compute for.
 
         Of the certificates, those of keys that signed one of these datasets, and each node's last.
         """
         certificates: dict[KeyId, bytes] = {}
         last: dict[str, KeyId] = {}
         datasets: dict[str, bytes] = {}
+        consent: tuple[bytes, ...] = ()
         for entry in self._ledger.journal.entries(kinds=(CERTIFICATE, *FACTS)):
             if parse_name(entry.author).party != self._me:
                 continue
@@ -102,10 +106,13 @@ class Facts:
                 signer = signer_of(entry.envelope)  # each is signed with the key it certifies
                 certificates[signer] = entry.envelope
                 last[entry.author] = signer
+            elif entry.kind == "consent":
+                consent = (entry.envelope,)
             else:
                 datasets[_dataset_name(read_statement(entry.envelope))] = entry.envelope
-        needed = {*last.values(), *(signer_of(envelope) for envelope in datasets.values())}
-        return [*(found for signer, found in certificates.items() if signer in needed), *datasets.values()]
+        told = (*datasets.values(), *consent)
+        needed = {*last.values(), *map(signer_of, told)}
+        return [*(found for signer, found in certificates.items() if signer in needed), *told]
 
     def _mismatches(self, dataset: Dataset) -> list[str]:
         """How the dataset differs from ours of its name; if it is ours, from everybody's."""

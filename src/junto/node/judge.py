@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from junto.catalog.consent import refused
 from junto.catalog.dataset import Dataset
 from junto.errors import Cancelled, InvalidInput, JuntoError, Refused
 from junto.journal.reading import Entry
@@ -96,6 +97,7 @@ class Judgement:
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
             verdicts, home_units = self._judge(found, proposal, task.asker)
+            self._check_lent(found, task.asker)
         except JuntoError as refusal:
             error = refusal
         if any(not verdict.allowed for verdict in verdicts):
@@ -204,6 +206,7 @@ class Judgement:
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], int]:
         """The verdicts, and how many units the groups of our own need to be shown to our own user."""
+            self._check_lent(found, task.asker)
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
         now = self._unix_time()
         rights = self._rights(proposal.user) if asker == self._me else None

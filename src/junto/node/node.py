@@ -128,6 +128,7 @@ class Node:
             self._check_new_journal()
             await self._assemble(signed)
             self._take_up()
+            await self.publishing.consent(self.settings.compute)
             await self.links.__aenter__()
         except BaseException:
             self.journal.close()
@@ -253,7 +254,7 @@ class Node:
             self.quotas,
         )
         self._peers = peers
-        publishing = Publishing(
+        self.publishing = Publishing(
             self.me,
             self.charter,
             self.ledger,
@@ -268,7 +269,7 @@ class Node:
         asking = Asking(
             self.me, self.runner, self.journal, settings.longest_seconds, self.ground, placing.placed, home.rights
         )
-        users = Users(self, publishing, asking)
+        users = Users(self, self.publishing, asking)
         self.triggers = Triggers(
             self.ledger, self.facts, self.runner, asking, self.ground, self._has_user, self._tell_trigger
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from junto.catalog.check import check_grant, check_spec
+from junto.catalog.consent import Consent, named
 from junto.catalog.dataset import Column, Dataset, Statistics, Withdrawal, permitted, version_of
 from junto.catalog.spec import DatasetSpec, parse
 from junto.engines import files
@@ -84,6 +85,15 @@ class Publishing:
         self._facts.absorb(kept)
         self._shelf.remove(name)
         self._spread(kept.envelope)
+
+    async def consent(self, to: tuple[PartyId, ...]) -> None:
+        """Have everybody know for whom we compute what reads none of our data, if that has changed. Raises InvalidInput
+        if one of them is not in the charter."""
+        named(to, tuple(self._parties))
+        if self._facts.view.consents.get(self._me, ()) != to:
+            kept = await self._ledger.write("consent", Consent(self._me, to, self._unix_time()))
+            self._facts.absorb(kept)
+            self._spread(kept.envelope)
 
     async def grant(self, request: GrantRequest) -> GrantId:
         """Give a grant; its id."""

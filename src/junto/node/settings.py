@@ -12,6 +12,7 @@ judging  = "10s"       # how long a proposed plan may take to be read
 network  = "lan"       # or "wan": the link's patience
 log      = "info"      # or "debug", "warning", "error"
 data_folders = ["/srv/acme"]  # whose files operators may publish over the network; the home's data/, if left out
+compute  = ["hub"]     # parties for which this one computes what reads none of its own data; nobody, if left out
 
 [resources]            # of this node, for the tasks of all parties
 slots  = 8             # fragments that compute at once; the machine's processors, if left out
@@ -55,6 +56,7 @@ from junto.node.webhook import Webhook, checked_url, read_secret
 from junto.tasks.capacity import Cap, Capacity
 from junto.tasks.notices import KINDS, PROGRESS, Kind
 from junto.tasks.waiting import Patience
+from junto.trust.allow import check_parties
 from junto.types import PartyId, seconds_of
 
 _WEBHOOKS = 16
@@ -111,6 +113,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: Literal["lan", "wan"] = "lan"
     log: Literal["debug", "info", "warning", "error"] = "info"
     data_folders: list[str] = []
+    compute: list[str] = []
     resources: dict[str, object] = {}  # a `_Resources`; here as it is written, so that its default can be, too
     quota: dict[str, object] = {}  # a `_Quota`, likewise
     ha: dict[str, object] = {}  # an `_Ha`, or empty
@@ -143,6 +146,7 @@ class NodeSettings:
     shared: Shared | None = None
     quota: Quota = field(default_factory=Quota)
     data_folders: tuple[Path, ...] = ()  # empty: the home's data/
+    compute: tuple[PartyId, ...] = ()
 
     @property
     def cpu_seconds(self) -> int:
@@ -176,10 +180,19 @@ def read_settings(path: Path) -> NodeSettings:
         log=file.log,
         webhooks=_webhooks(path, file.webhook),
         shared=_shared(path, file.ha) if file.ha else None,
+        compute=_compute(path, file.compute),
         capacity=_capacity(path, file),
         quota=_quota(path, file.quota),
         data_folders=tuple(path.parent / folder for folder in file.data_folders),
     )
+
+
+def _compute(path: Path, parties: list[str]) -> tuple[PartyId, ...]:
+    try:
+        check_parties(tuple(parties))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: compute: {error}") from None
+    return tuple(sorted(PartyId(party) for party in parties))
 
 
 def _capacity(path: Path, file: _File) -> Capacity:

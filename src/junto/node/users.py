@@ -47,6 +47,7 @@ class Users:
         return {
             methods.USER_STATUS: self.status,
             methods.USER_DATASETS: self.datasets,
+            methods.USER_CONSENTS: self.consents,
             methods.OPERATOR_PUBLISH: self.publish,
             methods.OPERATOR_WITHDRAW: self.withdraw,
             methods.OPERATOR_GRANTS: self.grants,
@@ -70,6 +71,10 @@ class Users:
         datasets = msgspec.json.encode(self._node.facts.view.datasets)
         rights = msgspec.json.encode(self._node.home.rights(caller.name.user))
         return msgspec.json.encode(methods.Catalogue(msgspec.Raw(datasets), msgspec.Raw(rights)))
+
+    async def consents(self, caller: Caller, payload: bytes) -> Answer:
+        """For whom each party computes what reads none of its data."""
+        return msgspec.json.encode(self._node.facts.view.consents)
 
     async def publish(self, caller: Caller, payload: bytes) -> Answer:
         """Publish a file of datasets."""

@@ -9,7 +9,7 @@ for whom: those demands are what its rules judge.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, assert_never
@@ -80,6 +80,7 @@ class Review:
 
     party: PartyId
     demands: tuple[Demand, ...]
+    lent: tuple[StepId, ...] = ()  # its fragments that rest on no data of its own: work for the asker alone
 
     @property
     def versions(self) -> tuple[tuple[DatasetName, Digest], ...]:
@@ -98,17 +99,20 @@ def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset], texts: Texts
     check(plan, texts)
     own = {dataset.name: dataset for dataset in datasets if dataset.party == party}
     demands: list[Demand] = []
+    lent: list[StepId] = []
     told = involved(plan)
     try:
         for step in plan.steps:
             if isinstance(step, Query) and step.party == party:
                 if step.id in told:
                     _check_open(step, own)
+                if not _rests_on_own(plan, step):
+                    lent.append(step.id)
                 if step.certifies != plan.steps[-1].id:  # what the release is made of was looked at before
                     demands += _demands(plan, step, own, texts)
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
-    return Review(party, tuple(demands))
+    return Review(party, tuple(demands), tuple(lent))
 
 
 def check(plan: Plan, texts: Texts | None = None) -> None:
@@ -123,6 +127,20 @@ def check(plan: Plan, texts: Texts | None = None) -> None:
         structure.check_sql()
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
+
+
+def _rests_on_own(plan: Plan, query: Query) -> bool:
+    """Whether a fragment reads a dataset of its party, or what another fragment of the party made of one."""
+    return any(
+        read.dataset is not None or any(_rests_on_own(plan, source) for source in _at_home(plan, query, read))
+        for read in query.reads
+    )
+
+
+def _at_home(plan: Plan, query: Query, read: Read) -> Iterator[Query]:
+    step = plan.step(read.step) if read.step is not None else None
+    if isinstance(step, Query) and step.party == query.party:
+        yield step
 
 
 def _check_open(query: Query, own: Mapping[DatasetName, Dataset]) -> None:
