@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types sim soak mutants chaos bench docs clean
+.PHONY: help setup demo test lint types sim soak mutants chaos bench fuzz differential docs clean
 .DELETE_ON_ERROR:
 
 help: ## what can be made (this)
@@ -51,6 +51,14 @@ chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARG
 
 bench: $(VENV)/.dev ## measure beside the peers: a table, and benchmarks/results.json
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/.dev ## fuzz reviewer, frames, envelopes and settings, a minute each (ARGS=-max_total_time=7200)
+	@$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@for target in reviewer frames envelopes settings; do \
+	  $(BIN)/python tests/fuzz/coverage_guided.py $$target -max_total_time=60 $(ARGS) || exit 1; done
+
+differential: $(VENV)/.dev ## compare the reviewer with DuckDB's binder (ARGS='--count 1000000 --jobs 2')
+	@$(BIN)/python tests/fuzz/differential.py $(ARGS)
 
 docs: $(VENV)/.dev ## write docs/cli.md anew from the commands' own help
 	@$(BIN)/python scripts/cli_docs.py

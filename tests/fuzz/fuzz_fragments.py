@@ -107,16 +107,16 @@ class Maker:
         group = f" GROUP BY {', '.join(str(i + 1) for i in range(len(keys)))}" if keys else ""
         text = f"SELECT {', '.join(outputs)} {self._from(aliases)}{self._where(aliases)}{group}"
         names = tuple(f"k{i}" for i in range(len(keys)))
-        return text, _query("", names, ("VARCHAR",) * len(names), tuple(measures))
+        return text, bare_query("", names, ("VARCHAR",) * len(names), tuple(measures))
 
     def _rows(self) -> tuple[str, Query]:
         aliases = self._sources()
         outputs = [f'{self._expression(aliases, 1)} AS "c{i}"' for i in range(self._random.randrange(1, 4))]
         order = self._random.choice(("", "", " ORDER BY 1", f" ORDER BY {len(outputs)} DESC LIMIT 3", " LIMIT 2"))
-        return f"SELECT {', '.join(outputs)} {self._from(aliases)}{self._where(aliases)}{order}", _query("")
+        return f"SELECT {', '.join(outputs)} {self._from(aliases)}{self._where(aliases)}{order}", bare_query("")
 
     def _any(self) -> tuple[str, Query]:
-        return self._select(2, ()), _query("")
+        return self._select(2, ()), bare_query("")
 
     def _select(self, depth: int, withs: Sequence[str]) -> str:
         random = self._random
@@ -308,12 +308,13 @@ TYPES = {name: dict.fromkeys(table.columns, "BIGINT") for name, table in TABLES.
 """The types under which a fragment's tables are known to the engine."""
 
 
-def _query(
+def bare_query(
     sql: str,
     keys: tuple[str, ...] | None = None,
     key_types: tuple[str, ...] = (),
     measures: tuple[Measure, ...] = (),
 ) -> Query:
+    """A fragment over all tables."""
     reads = tuple(
         Read(name, table.dataset.name, table.dataset.version)
         if table.dataset is not None
@@ -338,17 +339,21 @@ class Bound:
     """What DuckDB's binder makes of a text: the columns read of each table; units read for more than to count them."""
 
     columns: Mapping[str, frozenset[str]]
-    uncounted: Mapping[str, frozenset[str]]  # columns that stand somewhere else than in COUNT(DISTINCT …)
+    uncounted: frozenset[str]  # columns that stand somewhere else than in COUNT(DISTINCT …)
 
 
 class Binder:
-    """A DuckDB with tables that hold every column, private and not, and no row."""
+    """A DuckDB with tables that hold every column, private and not, and no row.
 
-    def __init__(self) -> None:
+    lacking: columns that a step has not, though its plan says so.
+    """
+
+    def __init__(self, lacking: Sequence[tuple[str, str]] = ()) -> None:
         self._connection = duckdb.connect(":memory:", config={"threads": "1"})
         for name, table in {"people": _PEOPLE, "visits": _VISITS, **_STEPS}.items():
             # All of one type: what is tested is where names lead, and most texts should bind.
-            columns = ", ".join(f"{_quoted(column)} BIGINT" for column in table.column_names)
+            has = [column for column in table.column_names if (name, column) not in lacking]
+            columns = ", ".join(f"{_quoted(column)} BIGINT" for column in has)
             self._connection.execute(f"CREATE TABLE {_quoted(name)} ({columns})")
 
     def bound(self, sql: str) -> Bound | None:
@@ -357,23 +362,13 @@ class Binder:
         found: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
         if found["error"]:
             return None
-        scans: dict[int, tuple[str, list[str | None]]] = {}
         columns: dict[str, set[str]] = {}
         for node in _nodes(found["plans"]):
             if node.get("type") == "LOGICAL_GET":
-                function = node.get("function_data") or {}
-                name = str(function.get("table") or node.get("qname", {}).get("path", ["?"])[-1])
-                read = [_named(node["names"], index["index"]) for index in node.get("column_indexes", [])]
-                scans[node["table_index"]] = (name, read)
+                name, read = _scan(node)
                 columns.setdefault(name, set()).update(column for column in read if column is not None)
-        uncounted: dict[str, set[str]] = {}
-        for node, counted in _references(found["plans"], counted=False):
-            name, read = scans.get(node["binding"]["table_index"], ("", []))
-            index = node["binding"]["column_index"]
-            column = read[index] if index < len(read) else None
-            if column is not None and not counted:
-                uncounted.setdefault(name, set()).add(column)
-        return Bound(_frozen(columns), _frozen(uncounted))
+        uncounted = {name for plan in found["plans"] for name in _uncounted(plan)}
+        return Bound({name: frozenset(read) for name, read in columns.items()}, frozenset(uncounted))
 
     def admitted(self, sql: str, tables: Sequence[str]) -> bool:
         """Whether the engine's own wall lets the text through."""
@@ -384,12 +379,12 @@ class Binder:
         return True
 
 
-def _named(names: Sequence[str], index: int) -> str | None:
-    return names[index] if index < len(names) else None  # a row's number is no column
-
-
-def _frozen(found: Mapping[str, set[str]]) -> Mapping[str, frozenset[str]]:
-    return {name: frozenset(columns) for name, columns in found.items()}
+def _scan(node: Mapping[str, Any]) -> tuple[str, list[str | None]]:
+    """The table that a scan reads, and its columns in the order of its output; a row's number is None."""
+    function = node.get("function_data") or {}
+    name = str(function.get("table") or node.get("qname", {}).get("path", ["?"])[-1])
+    indices = [entry["index"] for entry in node.get("column_indexes", [])]
+    return name, [node["names"][index] if index < len(node["names"]) else None for index in indices]
 
 
 def _nodes(tree: object) -> Iterator[dict[str, Any]]:
@@ -403,19 +398,55 @@ def _nodes(tree: object) -> Iterator[dict[str, Any]]:
                 stack.extend(nodes)
 
 
-def _references(tree: object, *, counted: bool) -> Iterator[tuple[dict[str, Any], bool]]:
-    """References to columns, and whether each is what COUNT(DISTINCT …) is taken of."""
+def _outputs(node: Mapping[str, Any]) -> list[str | None]:
+    """The columns of tables that an operator hands on, by position, as far as they are none other's."""
+    children = [_outputs(child) for child in node.get("children", [])]
+    match node.get("type"):
+        case "LOGICAL_GET":
+            return _scan(node)[1]
+        case "LOGICAL_FILTER":
+            return children[0]
+        case str(kind) if "JOIN" in kind or "CROSS" in kind:
+            return [column for child in children for column in child]
+        case _:
+            return []
+
+
+def _uncounted(node: Mapping[str, Any]) -> Iterator[str]:
+    """The columns that an operator, or one below it, takes for something else than COUNT(DISTINCT …).
+
+    A reference has its place in what the operators below hand on, and the name of a column if no output renames it;
+    both count.
+    """
+    children = node.get("children", [])
+    below = [_outputs(child) for child in children]
+    for part, value in node.items():
+        if part == "conditions":
+            for condition in value:
+                yield from _named(condition.get("left"), below[0])
+                yield from _named(condition.get("right"), below[-1])
+        elif part != "children":
+            yield from _named(value, [column for child in below for column in child])
+    for child in children:
+        yield from _uncounted(child)
+
+
+def _named(tree: object, below: Sequence[str | None]) -> Iterator[str]:
     match tree:
         case list():
             for part in tree:
-                yield from _references(part, counted=counted)
-        case dict() if tree.get("expression_class") == "BOUND_COLUMN_REF":
-            yield tree, counted
+                yield from _named(part, below)
+        case dict() if tree.get("expression_class") == "BOUND_REF":
+            yield tree["alias"]
+            column = below[tree["index"]] if tree["index"] < len(below) else None
+            if column is not None:
+                yield column
         case dict():
-            counts = tree.get("expression_class") == "BOUND_AGGREGATE" and tree.get("name") == "count"
+            counts = tree.get("expression_class") == "BOUND_AGGREGATE" and tree["qname"]["path"][-1] == "count"
             counts = counts and tree.get("aggregate_type") == "DISTINCT"
             for name, part in tree.items():
-                yield from _references(part, counted=counts and name == "children")
+                if not counts or name != "children":
+                    yield from _named(part, below)
 
 
 # ── the comparison ──────────────────────────────────────────────────────────────────────────────────
@@ -430,7 +461,8 @@ def reading_of(made: Made) -> Reading | None:
 
 
 def check(made: Made, reading: Reading, binder: Binder, sql: str = "") -> str:
-    """How the engine reads more than was judged; empty if it does not. sql: another text that runs for the fragment."""
+    """How the engine reads more than was judged; empty if it does not. sql: another text that
+    the owner runs for the fragment, which may group by units."""
     bound = binder.bound(sql or made.sql)
     if bound is None:
         return ""
@@ -447,6 +479,6 @@ def check(made: Made, reading: Reading, binder: Binder, sql: str = "") -> str:
         judged = {need.column for need in reading.needs if need.dataset == dataset.name}
         judged |= fragment.open_columns(dataset)
         for column in read - judged:
-            if column != dataset.unit or column in bound.uncounted.get(name, ()):
+            if column != dataset.unit or (not sql and column in bound.uncounted):
                 return f"it reads {column} of {name}, for which there is no need"
     return ""

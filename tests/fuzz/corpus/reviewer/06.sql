@@ -1,0 +1,1 @@
+SELECT 7 AS "k0", COUNT(DISTINCT "t1"."id") AS "units", CAST(COALESCE(SUM("t1"."dept"), 0) AS DECIMAL(38, 2)) AS "m0" FROM "people" AS "t1" GROUP BY 1

@@ -1,0 +1,1 @@
+SELECT "t0"."Ärger" AS "k0", LEAST(COUNT(DISTINCT "t0"."id"), COUNT(DISTINCT "t1"."id")) AS "units", MAX("t1"."we""ird") AS "m0" FROM "people" AS "t0" INNER JOIN "people" AS "t1" ON CAST(LOWER(CAST(2 AS TEXT)) AS TEXT) LIKE 'a%' GROUP BY 1

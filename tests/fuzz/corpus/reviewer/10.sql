@@ -1,0 +1,1 @@
+SELECT FLOOR(2) AS "k0", ("t0"."phone" * -3) AS "k1", LEAST(COUNT(DISTINCT "t0"."id"), COUNT(DISTINCT "t1"."visit")) AS "units", CAST(COALESCE(SUM(0), 0) AS DECIMAL(38, 2)) AS "m0" FROM "people" AS "t0" LEFT JOIN "visits" AS "t1" ON TRUE GROUP BY 1, 2

@@ -1,0 +1,1 @@
+SELECT ("t0"."id" + "t0"."id") AS "k0", "t0"."f" AS "k1", COUNT(DISTINCT "t0"."id") AS "units", MAX("t0"."salary") AS "m0" FROM "people" AS "t0" GROUP BY 1, 2

@@ -1,0 +1,1 @@
+SELECT LOWER(CAST("t1"."salary" AS TEXT)) AS "k0", COUNT(DISTINCT "t2"."id") AS "units", CAST(COALESCE(SUM(-3), 0) AS DECIMAL(38, 0)) AS "m0" FROM "copy" AS "t1" INNER JOIN "people" AS "t2" ON TRUE WHERE (NOT "t1"."salary" IS NULL AND NULL > 1) GROUP BY 1

@@ -1,0 +1,1 @@
+SELECT ("t0"."phone" + "t0"."id") AS "k0", ('--' + "t0"."id") AS "k1", COUNT(DISTINCT "t0"."id") AS "units", MAX("t0"."id") AS "m0" FROM "people" AS "t0" WHERE "t0"."f" BETWEEN 1 AND CAST("t0"."Ärger" AS DECIMAL(9, 2)) GROUP BY 1, 2

@@ -1,0 +1,1 @@
+SELECT "t0"."id" AS "k0", COUNT(DISTINCT "t0"."visit") AS "units", MIN("t0"."day") AS "m0" FROM "visits" AS "t0" WHERE "t0"."id" BETWEEN 1 AND ("t0"."id" + "t0"."id") GROUP BY 1

@@ -1,0 +1,1 @@
+SELECT NULLIF("t0"."salary", '--') AS "k0", COUNT(DISTINCT "t0"."id") AS "units", COALESCE(FSUM(CAST("t0"."phone" AS DOUBLE)), 0) AS "m0" FROM "people" AS "t0" GROUP BY 1
