@@ -91,7 +91,7 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: certificates by which the rest is checked, then our datasets and whom we compute for.
+        """What a peer should know of us: certificates by which the rest is checked, our datasets, whom we compute for.
 
         Of the certificates, those of keys that signed one of these datasets, and each node's last.
         """

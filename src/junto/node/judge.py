@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
-from junto.catalog.consent import refused
 from junto.catalog.dataset import Dataset
 from junto.errors import Cancelled, InvalidInput, JuntoError, Refused
 from junto.journal.reading import Entry
@@ -204,9 +203,14 @@ class Judgement:
                     " question to be told which it takes"
                 )
 
+    def _check_lent(self, found: Review, asker: PartyId) -> None:
+        """Raises Refused if we are to compute what reads none of our data, for a party that we do not do that for."""
+        to = self._facts.view.consents.get(self._me, ())
+        if found.lent and asker != self._me and asker not in to:
+            raise Refused(refused(self._me, asker, f"step {found.lent[0]}", to))
+
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], int]:
         """The verdicts, and how many units the groups of our own need to be shown to our own user."""
-            self._check_lent(found, task.asker)
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
         now = self._unix_time()
         rights = self._rights(proposal.user) if asker == self._me else None
