@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from junto.catalog.consent import refused
 from junto.catalog.dataset import Dataset
 from junto.errors import Cancelled, InvalidInput, JuntoError, Refused
 from junto.journal.reading import Entry
