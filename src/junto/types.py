@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Callable
-from typing import NewType
+from typing import Literal, NewType
 
 PartyId = NewType("PartyId", str)
 """An organisation's name in its consortium: lower-case letters, digits and hyphens."""
@@ -19,6 +19,17 @@ StepId = NewType("StepId", str)
 
 DatasetName = NewType("DatasetName", str)
 """What owners call a dataset; the same name at several parties is one joint table."""
+
+Withheld = Literal["none", "some", "unknown"]
+"""The groups that were too small to show. `none`: the question has no threshold. `some`: enough units are behind them
+for this to be told. `unknown`: there may be none, or few."""
+
+Tokens = Literal["hmac", "oprf"]
+"""How contributors line up their groups. `hmac`: each can test any group it guesses, so the rules of all must let
+each learn of the groups. `oprf`: nobody can test a guess alone. See `secure/alignment.py`."""
+
+OWN_LEFT_OUT = b"junto.own_left_out"
+"""In the metadata of an answer: how many groups of the asker's own rows did not pass, a number in decimal digits."""
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""

@@ -151,7 +151,7 @@ RULE = "flights.toml: [dataset.d] rule 1"
         (
             dataset('source = "d.csv"\nrule = [3]'),
             f"{RULE}: is a whole number: write a table with the keys columns, allow, to, purpose, units, parties,"
-            " dominance, domain, name",
+            " owners, dominance, domain, name",
         ),
         (rule('allow = "group"'), f'{RULE}: columns is missing: add columns = ["…"], or ["*"] for all'),
         (

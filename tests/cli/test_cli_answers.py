@@ -113,7 +113,7 @@ def test_a_task_is_told_with_its_parts_its_waits_and_why_it_ended() -> None:
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_an_answer_says_who_is_missing_even_to_who_wants_no_receipt(quiet: bool) -> None:
-    receipt = ReceiptView(TASK, "01jreceipt", "01jcontract", DIGEST, DIGEST, 1, 0, (), 1.0, "bts")
+    receipt = ReceiptView(TASK, "01jreceipt", "01jcontract", DIGEST, DIGEST, 1, "none", (), 1.0, "bts")
     told = io.StringIO()
     show_receipt(Answer(pa.table({"n": [1]}), receipt, replace(_progress("done"), missing=(DELTA,))), told, quiet=quiet)
     assert "missing   delta: stayed away, their rows are not in the answer\n" in told.getvalue()
@@ -230,11 +230,11 @@ def test_a_file_that_was_there_stays_whole_when_the_answer_cannot_be_written(
 
 def test_a_receipt_says_what_was_computed_from_what() -> None:
     reading = Reading(DELTA, DatasetName("flights"), DIGEST)
-    receipt = ReceiptView(TASK, "r1", "c1", DIGEST, DIGEST, 36, 2, (reading,), 0.5, "bts")
+    receipt = ReceiptView(TASK, "r1", "c1", DIGEST, DIGEST, 36, "some", (reading,), 0.5, "bts")
     stream = io.StringIO()
     show_receipt(Answer(TABLE, receipt, _progress("done")), stream)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "36 rows, 2 withheld as too small, 0.500 s"
+    assert lines[0] == "36 rows, some withheld as too small, 0.500 s"
     assert lines[1] == "receipt   r1, signed by bts"
     assert any(line.startswith("read      delta.flights sha256:") for line in lines)
     assert lines[-1].endswith(f"junto journal ls --task {TASK}")

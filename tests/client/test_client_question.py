@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BTS, DELTA = PartyId("bts"), PartyId("delta")
 TASK = TaskId("01jtask")
 DIGEST = Digest("sha256:" + "a" * 64)
-RECEIPT = ReceiptView(TASK, "r1", "c1", DIGEST, DIGEST, 2, 3, (), 0.5, "bts")
+RECEIPT = ReceiptView(TASK, "r1", "c1", DIGEST, DIGEST, 2, "some", (), 0.5, "bts")
 
 
 def _progress(state: str, code: str = "", reason: str = "", receipt: ReceiptView | None = None) -> Progress:
@@ -91,7 +91,7 @@ def test_an_answer_is_a_table_with_its_receipt() -> None:
     seen: list[Progress] = []
     answer: Answer = _question(desk).run(deadline="2m", priority=3, watch=seen.append)
     assert answer.table.column("n").to_pylist() == [1, 2]
-    assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, 3)
+    assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, "some")
     assert seen == [desk.last]
     assert desk.did == ["submit 120 fleet-safety 3", "result"]
 

@@ -21,6 +21,7 @@ from junto.node.settings import NodeSettings
 T = TypeVar("T")
 
 GROUPED: list[dict[str, object]] = [{"columns": ["*"], "allow": kind} for kind in ("group", "aggregate", "extremes")]
+PARTS: list[dict[str, object]] = [{**rule, "owners": "any"} for rule in GROUPED]
 OPEN: list[dict[str, object]] = [{"columns": ["*"], "allow": "open"}]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, OPEN, Pooled
+from pooled import OPEN, PARTS, Pooled
 
 from junto.errors import InvalidInput, Unavailable
 from junto.node.settings import read_settings
@@ -42,7 +42,7 @@ class World(Pooled):
 def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "node.toml").write_text('offers = "2s"\nabsence = "300ms"\n')
     with World(("ann", "bea", "cyd", "dot", "eve"), read_settings(tmp_path / "node.toml")) as consortium:
-        consortium.share("t", {"bea": _rows(1), "cyd": _rows(100)}, GROUPED, unit="id")
+        consortium.share("t", {"bea": _rows(1), "cyd": _rows(100)}, PARTS, unit="id")
         for party in ("dot", "eve"):
             consortium.publish(party, "kinds", _KINDS, OPEN)
         yield consortium

@@ -82,7 +82,7 @@ def test_a_receipt_names_the_bytes_of_the_answer_and_the_versions_read(world: Po
     answer = world.ask("cyd", _QUESTION)
     data = b"".join(world["cyd"].stream(methods.USER_RESULT, methods.Which(answer.task), seconds=10.0))
     assert answer.receipt.result == "sha256:" + hashlib.sha256(data).hexdigest()
-    assert (answer.receipt.rows, answer.receipt.withheld, answer.receipt.signer) == (3, 0, "cyd")
+    assert (answer.receipt.rows, answer.receipt.withheld, answer.receipt.signer) == (3, "unknown", "cyd")
     published = {(d.party, d.name, d.version) for d in world["cyd"].datasets() if d.name == "t"}
     assert {(v.party, v.dataset, v.version) for v in answer.receipt.versions} == published
     for party in ("ann", "bea"):

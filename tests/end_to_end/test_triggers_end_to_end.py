@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, Pooled
+from pooled import GROUPED, PARTS, Pooled
 
 from junto.client import Desk, connect
 from junto.client.question import new_task_id
@@ -398,7 +398,7 @@ def test_an_ask_that_is_repeated_is_one_task_and_its_answer_is_there_later(world
 def test_a_task_that_goes_on_without_an_absent_party_is_one_firing_and_followed_once(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text('offers = "2s"\nabsence = "300ms"\n')
     with World(("ann", "bea", "cyd"), read_settings(tmp_path / "node.toml")) as three:
-        three.share("t", {party: _table(1) for party in three.parties}, GROUPED, unit="id")
+        three.share("t", {party: _table(1) for party in three.parties}, PARTS, unit="id")
         triggers, question = three["ann"].triggers, three["ann"].sql(_QUESTION)
         for name, when in (("first", {"cron": "0 3 * * *"}), ("then", {"after": "first", "ends": "done"})):
             triggers.create(name, question, absent="go-on", at_least=2, deadline="20s", **when)  # type: ignore[arg-type]  # words

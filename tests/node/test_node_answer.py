@@ -25,7 +25,7 @@ from junto.node.answer import SALT, Inputs, release
 from junto.node.spool import Spool, Spooled
 from junto.plan.steps import AnyStep, Deviation, MaskedSum, Measure, Move, Plan, Query, Release, Threshold
 from junto.secure.groupkeys import PassedKeys
-from junto.types import PartyId, StepId
+from junto.types import OWN_LEFT_OUT, PartyId, StepId, Withheld
 
 BTS, DELTA, UNITED = PartyId("bts"), PartyId("delta"), PartyId("united")
 COUNT = Measure("m0", "sum", "count", "BIGINT")
@@ -105,7 +105,7 @@ class _Receiver:
         self.spool = Spool(folder, bytes(32))
         self.limits = Limits(300_000_000, 1, folder)
 
-    def answer(self, inputs: Inputs) -> tuple[pa.Table, int]:
+    def answer(self, inputs: Inputs) -> tuple[pa.Table, Withheld]:
         engine = DuckDB()
         try:
             answered = asyncio.run(
@@ -128,9 +128,9 @@ def receiver(tmp_path: Path) -> _Receiver:
     return _Receiver(tmp_path)
 
 
-def _keys(values: Sequence[str | None], size: int) -> PassedKeys:
+def _keys(values: Sequence[str | None], some: bool) -> PassedKeys:
     table = pa.table({"k0": pa.array(values, pa.string())})
-    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), size, np.ones((1, len(values)), dtype=np.bool_))
+    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), some, np.ones((1, len(values)), dtype=np.bool_))
 
 
 def _lanes(table: pa.Table) -> Any:
@@ -143,7 +143,7 @@ def _joint(plan: Plan, passed: Sequence[str | None], owned: Sequence[pa.Table], 
     assert isinstance(release_step, Release)
     sums = sum((_lanes(table) for table in owned), np.zeros((10, len(passed)), dtype=np.uint64))
     moves = [table.select(["m4", "m5"]) for table in owned]
-    return Inputs(plan, release_step, own, _keys(passed, len(passed) + 2), sums, moves)
+    return Inputs(plan, release_step, own, _keys(passed, True), sums, moves)
 
 
 OWNED = [
@@ -155,7 +155,7 @@ PASSED = ("lga", "ewr", None)
 
 def test_sums_and_extremes_of_the_groups_that_passed_are_released(receiver: _Receiver) -> None:
     table, withheld = receiver.answer(_joint(_plan(own=False), PASSED, OWNED))
-    assert withheld == 2
+    assert withheld == "some"
     assert table.to_pylist() == [
         {"k0": "ewr", "m0": 5, "m1": Decimal("-2.00"), "m4": None, "m5": None},
         {"k0": "lga", "m0": 15, "m1": Decimal("1.75"), "m4": _day(1), "m5": _day(3)},
@@ -186,7 +186,7 @@ def test_without_others_our_own_groups_are_all_there_is(receiver: _Receiver) -> 
     assert isinstance(step, Release)
     own = _groups({"lga": (2, None, 3.0, 4), "ewr": (1, None, 1.0, None)})
     table, withheld = receiver.answer(Inputs(plan, step, own, None, None, []))
-    assert withheld == 0
+    assert withheld == "none"
     assert [row["k0"] for row in table.to_pylist()] == ["ewr", "lga"]
     assert table.column("m4").to_pylist() == [None, _day(4)]
 
@@ -200,7 +200,7 @@ def test_a_question_without_groups_has_one_row_if_it_passed(receiver: _Receiver)
         plan,
         step,
         None,
-        PassedKeys([b""], 1, np.ones((1, 1), dtype=np.bool_)),
+        PassedKeys([b""], False, np.ones((1, 1), dtype=np.bool_)),
         _lanes(one),
         [one.select(["m4", "m5"])] * 2,
     )
@@ -217,7 +217,7 @@ def test_a_question_without_groups_adds_our_own_row(receiver: _Receiver) -> None
         plan,
         step,
         own,
-        PassedKeys([b""], 1, np.ones((1, 1), dtype=np.bool_)),
+        PassedKeys([b""], False, np.ones((1, 1), dtype=np.bool_)),
         _lanes(one),
         [one.select(["m4", "m5"])] * 2,
     )
@@ -225,14 +225,15 @@ def test_a_question_without_groups_adds_our_own_row(receiver: _Receiver) -> None
 
 
 @pytest.mark.parametrize("own", [None, _groups({"jfk": (99, Decimal(5), 0.0, 0)}), _groups({})])
-@pytest.mark.parametrize("size", [0, 4])
-def test_if_nothing_passed_the_answer_is_empty_and_says_how_much_was_withheld(
-    receiver: _Receiver, own: pa.Table | None, size: int
+@pytest.mark.parametrize("some", [False, True])
+def test_if_nothing_passed_the_answer_is_empty_and_says_that_much_was_withheld_or_nothing(
+    receiver: _Receiver, own: pa.Table | None, some: bool
 ) -> None:
     inputs = _joint(_plan(own=own is not None), [], [_groups({}), _groups({})], own)
-    empty = Inputs(inputs.plan, inputs.step, own, _keys([], size), inputs.sums, inputs.moves)
+    empty = Inputs(inputs.plan, inputs.step, own, _keys([], some), inputs.sums, inputs.moves)
     table, withheld = receiver.answer(empty)
-    assert (table.num_rows, withheld) == (0, size)
+    assert (table.num_rows, withheld) == (0, "some" if some else "unknown")
+    assert int(table.schema.metadata[OWN_LEFT_OUT]) == (own.num_rows if own is not None else 0)
     assert table.column_names == ["k0", "m0", "m1", "m4", "m5"]
 
 

@@ -198,14 +198,14 @@ async def _at_once(data: bytes) -> AsyncIterator[bytes]:
 
 
 def test_fingerprints_differ_where_outputs_do() -> None:
-    keys = PassedKeys([b"a", b"bc"], 2, np.ones((1, 2), dtype=np.bool_))
+    keys = PassedKeys([b"a", b"bc"], False, np.ones((1, 2), dtype=np.bool_))
     outputs = [
         None,
         _table(),
         _table().slice(1),
         SELECTION,
         keys,
-        PassedKeys([b"ab", b"c"], 2, np.ones((1, 2), dtype=np.bool_)),
+        PassedKeys([b"ab", b"c"], False, np.ones((1, 2), dtype=np.bool_)),
         np.zeros((1, 2), dtype=np.uint64),
         np.ones((1, 2), dtype=np.uint64),
     ]

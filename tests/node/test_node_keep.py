@@ -119,7 +119,7 @@ def _same(a: Local, b: Local) -> bool:
                 and a.positions.tolist() == b.positions.tolist()
             )
         case PassedKeys(), PassedKeys():
-            return (a.keys, a.size, a.cells.tolist()) == (b.keys, b.size, b.cells.tolist())
+            return (a.keys, a.some, a.cells.tolist()) == (b.keys, b.some, b.cells.tolist())
         case np.ndarray(), np.ndarray():
             return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
         case _:
@@ -136,7 +136,7 @@ LOCALS: dict[str, Callable[[World, int], Local]] = {
         size, np.arange(2 * size).reshape(2, size) % 3 == 0, np.arange(size // 4, dtype=np.int64)[::-1].copy()
     ),
     "keys": lambda world, size: PassedKeys(
-        [b"key %d" % i for i in range(size // 8)], size, np.ones((1, size // 8), dtype=np.bool_)
+        [b"key %d" % i for i in range(size // 8)], size > 100, np.ones((1, size // 8), dtype=np.bool_)
     ),
     "words": lambda world, size: np.arange(2 * (size // 8), dtype=np.uint64).reshape(2, size // 8) + np.uint64(1 << 63),
 }
@@ -218,7 +218,7 @@ def test_a_step_whose_file_was_harmed_is_not_finished_nor_is_what_rests_on_it(
 ) -> None:
     async def claim(world: World) -> None:
         await world.save(QUERY, None)
-        await world.save(THRESHOLD, PassedKeys([b"k" * LARGE], 1, ONE))
+        await world.save(THRESHOLD, PassedKeys([b"k" * LARGE], True, ONE))
         await world.save(SUMS, None)
         assert world.recalled().keys() == {QUERY, THRESHOLD, SUMS}
         harm(world.files[0])
@@ -262,15 +262,20 @@ def test_a_step_is_finished_only_with_our_own_outputs_that_it_rests_on(tmp_path:
 @pytest.mark.parametrize("size", [8, LARGE])
 def test_the_end_leaves_the_answer_and_nothing_else(tmp_path: Path, size: int) -> None:
     async def claim(world: World) -> None:
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE), _message("a", b"m" * LARGE))
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], True, ONE), _message("a", b"m" * LARGE))
         result = world.keeper.hold(TASK, b"a" * size)
-        await world.keeper.save_answer(TASK, Answered(result, DIGEST, 3, 1))
+        await world.keeper.save_answer(TASK, Answered(result, DIGEST, 3, "some"))
         world.keeper.ended(TASK, result)
         await _settled(world, lambda: world.journal.kept(TASK).keys() == {"answer"})
         assert len(world.files) == (size > INLINE_BYTES)
         answer = world.started().recall_answer(TASK)
         assert answer is not None
-        assert (world.whole(answer.result), answer.digest, answer.rows, answer.withheld) == (b"a" * size, DIGEST, 3, 1)
+        assert (world.whole(answer.result), answer.digest, answer.rows, answer.withheld) == (
+            b"a" * size,
+            DIGEST,
+            3,
+            "some",
+        )
         world.keeper.let_go(TASK)
         await _settled(world, lambda: not world.journal.kept(TASK))
         assert world.files == []
@@ -281,7 +286,7 @@ def test_the_end_leaves_the_answer_and_nothing_else(tmp_path: Path, size: int) -
 
 def test_an_altered_answer_is_none(tmp_path: Path) -> None:
     async def claim(world: World) -> None:
-        await world.keeper.save_answer(TASK, Answered(b"answer", DIGEST, 3, 1))
+        await world.keeper.save_answer(TASK, Answered(b"answer", DIGEST, 3, "some"))
         await world.journal.keep(OTHER, "answer", world.journal.kept(TASK)["answer"])
         assert world.keeper.recall_answer(OTHER) is None
         assert world.keeper.recall_answer(TASK) is not None
@@ -295,7 +300,7 @@ def test_what_is_written_after_the_end_is_removed(tmp_path: Path) -> None:
         with pytest.raises(Cancelled):
             world.keeper.write(TASK, [b"too late"])
         with pytest.raises(Cancelled):
-            await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE))
+            await world.save(QUERY, PassedKeys([b"k" * LARGE], True, ONE))
         await world.save(QUERY, None)
         assert world.files == []
         assert world.journal.kept(TASK) == {}
@@ -305,8 +310,8 @@ def test_what_is_written_after_the_end_is_removed(tmp_path: Path) -> None:
 
 def test_at_start_what_belongs_to_no_task_goes(tmp_path: Path) -> None:
     async def claim(world: World) -> None:
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE))
-        await world.save(QUERY, PassedKeys([b"k" * LARGE], 1, ONE), task=OTHER)
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], True, ONE))
+        await world.save(QUERY, PassedKeys([b"k" * LARGE], True, ONE), task=OTHER)
         world.spool.write([b"never kept"])
         assert len(world.files) == 3
         assert world.recalled().keys() == {QUERY}

@@ -150,7 +150,7 @@ def test_an_asker_does_one_thing_after_the_other_each_durable_before_it_is_sent(
 
     async def claim(runner: Runner) -> None:
         live = await _running(runner, world)
-        runner.dispatch(live, Released(JUDGED, 1, 0, live.task.opened_at + 1))
+        runner.dispatch(live, Released(JUDGED, 1, "unknown", live.task.opened_at + 1))
         await _settled(live)
         assert live.task.state == "done"
         assert live.receipt_statement == "id of receipt"
@@ -289,7 +289,7 @@ def test_an_answer_whose_receipt_finds_no_room_is_not_called_done() -> None:
 
     async def claim(runner: Runner) -> None:
         live = await _running(runner, world)
-        runner.dispatch(live, Released(JUDGED, 1, 0, live.task.opened_at + 1))
+        runner.dispatch(live, Released(JUDGED, 1, "unknown", live.task.opened_at + 1))
         await _settled(live)
         assert (live.task.state, live.task.receipt) == ("failed", None)
 

@@ -322,15 +322,19 @@ def test_rows_passed_on_by_a_second_party_are_a_demand_for_all_who_hear_of_them(
 
 def test_groups_are_a_demand_for_the_asker_with_the_threshold_of_the_plan() -> None:
     plan = plan_of(GROUPED)
-    (demand,) = review(plan, DELTA, DATASETS).demands
+    demand, told = review(plan, DELTA, DATASETS).demands
     assert (demand.recipients, demand.units, demand.parties) == ((BTS,), 20, 2)
+    assert told.recipients == (JETBLUE, UNITED)  # they can test the groups that they guess
+    assert {need.allow for need in told.needs} <= {"group", "filter"}
+    joint = with_step(plan, "threshold", tokens="oprf")
+    assert [demand.recipients for demand in review(joint, DELTA, DATASETS).demands] == [(BTS,)]
     assert review(plan, DELTA, DATASETS).versions == ((DatasetName("flights"), DATASETS[0].version),)
 
 
 @pytest.mark.parametrize(("units", "parties"), [(19, 2), (20, 1)])
 def test_a_threshold_below_the_owners_rules_is_refused(units: int, parties: int) -> None:
     plan = with_step(plan_of(GROUPED), "threshold", units=units, parties=parties)
-    (demand,) = review(plan, DELTA, DATASETS).demands
+    demand, _ = review(plan, DELTA, DATASETS).demands
     verdict = judge(
         demand.dataset, RULES, (), demand.needs, recipients=demand.recipients, asker=BTS, purpose="", now=0.0
     )
@@ -340,7 +344,7 @@ def test_a_threshold_below_the_owners_rules_is_refused(units: int, parties: int)
 
 
 def test_extremes_show_one_owner_and_are_refused_where_rules_ask_for_several() -> None:
-    (demand,) = review(plan_of(GROUPED), DELTA, DATASETS).demands
+    demand, _ = review(plan_of(GROUPED), DELTA, DATASETS).demands
     several = Verdict(BTS, True, demand.units or 0, 2, (), (), ())
     assert demand.alone == any(isinstance(step, Move) for step in plan_of(GROUPED).steps)
     with pytest.raises(Refused, match="minima and maxima show each owner's own"):

@@ -100,7 +100,7 @@ def test_rungs_are_the_same_everywhere_and_span_what_numbers_can_be() -> None:
 
 
 def run(terms: Terms, inputs: dict[PartyId, GroupCounts], seed: int) -> Run:
-    machines = {p: contribute(p, terms, b"task/step", seeded(f"{seed} {p}")) for p in terms.contributors}
+    machines = {p: contribute(p, terms, b"task/step", seeded(f"{seed} {p}"), 0) for p in terms.contributors}
     receiver = receive_keys(terms, b"task/step", seeded(f"{seed} receiver"))
     return run_machines({**machines, R: receiver}, inputs, seed)
 

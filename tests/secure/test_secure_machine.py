@@ -150,7 +150,7 @@ def test_nothing_prints_what_it_carries() -> None:
         Done(secret),
         GroupCounts([secret], np.array([[4711]]), np.array([[4711.0]]), np.array([[4711.0]])),
         Selection(1, np.array([[True]]), np.array([4711])),
-        PassedKeys([secret], 1, np.array([[True]])),
+        PassedKeys([secret], True, np.array([[True]])),
         machine(),
         key,
     ]

@@ -36,7 +36,7 @@ def machine(party: PartyId, terms: Terms, seed: int = 0) -> AnyMachine:
     if party == terms.receiver:
         return receive_keys(terms, b"task/step", random_bytes)
     if party in terms.contributors:
-        return contribute(party, terms, b"task/step", random_bytes)
+        return contribute(party, terms, b"task/step", random_bytes, 0)
     return compute(party, terms, b"task/step", random_bytes)
 
 
@@ -279,10 +279,10 @@ def test_contributors_that_are_told_different_groups_do_not_add_them_up() -> Non
         def deviate(party: PartyId, send: Send) -> Send:
             if (party, send.to, send.name) != (C, B, "tokens"):
                 return send
-            rows, (width,) = codec.unpack_bytes(party, "tokens", send.payload, (None, 16), extras=1)
+            rows, _ = codec.unpack_bytes(party, "tokens", send.payload, (None, 16))
             other = rows.copy()
             other[0, 15] ^= 1
-            return replace(send, payload=codec.pack(other, (width,)))
+            return replace(send, payload=codec.pack(other))
 
         result = run(THREE, deviate, order)
         assert not opened_by(result, {C})

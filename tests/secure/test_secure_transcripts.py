@@ -9,19 +9,21 @@ import pytest
 
 from junto.secure import codec
 from junto.secure.groupkeys import GroupCounts, merge, tokens
+from junto.secure.padding import EPSILON, MEAN_DUMMIES, MOST_DUMMIES, dummies
 from junto.secure.shamir import P, rebuild
 from junto.secure.terms import Terms
 from junto.secure.threshold import contribute, receive_keys
 from junto.testing.secure import Run, run_machines, seeded
-from junto.types import PartyId
+from junto.types import PartyId, Tokens
 
 A, B, C, D, R = (PartyId(name) for name in ("a", "b", "c", "d", "receiver"))
 Groups = dict[bytes, int]
 
 
-def run(terms: Terms, groups: dict[PartyId, Groups], seed: int = 0) -> Run:
+def run(terms: Terms, groups: dict[PartyId, Groups], seed: int = 0, dummies: int = 0) -> Run:
     machines = {
-        party: contribute(party, terms, b"task/step", seeded(f"{seed} {party}")) for party in terms.contributors
+        party: contribute(party, terms, b"task/step", seeded(f"{seed} {party}"), dummies)
+        for party in terms.contributors
     }
     inputs = {party: counts(own) for party, own in groups.items()}
     receiver = receive_keys(terms, b"task/step", seeded(f"{seed} receiver"))
@@ -38,6 +40,8 @@ def size_of(dtype: str, *shape: int, extra: tuple[int, ...] = ()) -> int:
 
 
 KEY = size_of("u1", 32)
+GIVEN = size_of("u1", 0, 32)
+WITHHELD_NOTE = size_of("u1", 0, extra=(32, 0))
 
 # six groups in all: `both` and `alone a` and `alone c` pass, `small*` do not
 GROUPS: dict[PartyId, Groups] = {
@@ -66,7 +70,7 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
     }
 
     def tokens_of(count: int) -> int:
-        return size_of("u1", count, 16, extra=(WIDTH,))
+        return size_of("u1", count, 16)
 
     def from_nodes(*nodes: PartyId) -> list[tuple[PartyId, str, int]]:
         return [(node, name, size) for node in nodes for name, size in sizes.items()]
@@ -75,7 +79,13 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
         [
             *[(B, "key", KEY), (C, "key", KEY), (B, "tokens", tokens_of(3)), (C, "tokens", tokens_of(2))],
             *[(B, "share", share), (C, "share", share), *from_nodes(B, R)],
-            *[(B, "open", element), (R, "open", element)],
+            *[
+                (B, "open", element),
+                (R, "open", element),
+                (B, "withheld", WITHHELD_NOTE),
+                (C, "withheld", WITHHELD_NOTE),
+            ],
+            *[(B, "given", GIVEN), (C, "given", GIVEN)],
             # b holds nothing that a lacks and that passed; c holds one; two pads for a's own
             (B, "masked-keys", size_of("u1", 0, WIDTH)),
             (C, "masked-keys", size_of("u1", 1, WIDTH)),
@@ -87,36 +97,35 @@ def test_each_party_receives_exactly_the_stated_messages() -> None:
             *[(A, "key", KEY), (C, "key", KEY), (A, "tokens", tokens_of(3)), (C, "tokens", tokens_of(2))],
             *[(A, "share", share), (C, "share", share), *from_nodes(A, R)],
             *[(A, "open", element), (R, "open", element), (R, "pad", KEY)],
+            *[(A, "withheld", WITHHELD_NOTE), (C, "withheld", WITHHELD_NOTE), (A, "given", GIVEN), (C, "given", GIVEN)],
         ]
     )
     assert result.received_by(C) == sorted(  # no node: sees no share but of what is opened
         [
             *[(A, "key", KEY), (B, "key", KEY), (A, "tokens", tokens_of(3)), (B, "tokens", tokens_of(3))],
             *[(A, "open", element), (B, "open", element), (R, "open", element), (R, "pad", KEY)],
+            *[(A, "withheld", WITHHELD_NOTE), (B, "withheld", WITHHELD_NOTE), (A, "given", GIVEN), (B, "given", GIVEN)],
         ]
     )
     assert result.received_by(R) == sorted(  # no key, no token
         [
             *[(A, "share", share), (B, "share", share), (C, "share", share), *from_nodes(A, B)],
             *[(A, "open", element), (B, "open", element)],
-            (A, "keys", size_of("u1", 3, WIDTH, extra=(6,))),
+            (A, "keys", size_of("u1", 3, WIDTH, extra=(0,))),
         ]
     )
 
 
-def test_a_receiver_that_does_not_compute_receives_the_openings_and_the_keys_only() -> None:
+def test_a_receiver_that_does_not_compute_receives_the_keys_only() -> None:
     terms = Terms((A, B, C), R, (A, B, C), 10)
-    element = size_of("u4", 6)
-    assert run(terms, GROUPS).received_by(R) == [
-        (A, "keys", size_of("u1", 3, WIDTH, extra=(6,))),
-        *[(A, "open", element), (B, "open", element), (C, "open", element)],
-    ]
+    told = [(A, "cells", size_of("u1", 1, 3)), (A, "keys", size_of("u1", 3, WIDTH, extra=(0,)))]
+    assert run(terms, GROUPS).received_by(R) == told
 
 
 def test_a_single_contributor_sends_the_keys_that_passed_in_an_order_of_their_own() -> None:
     groups: Groups = {b"z": 10, b"secret-small-group": 9, b"a": 11}
     result = run(Terms((A,), R, (A,), 10), {A: groups})
-    assert result.received_by(R) == [(A, "cells", size_of("u1", 1, 2)), (A, "keys", size_of("u1", 2, 16, extra=(3,)))]
+    assert result.received_by(R) == [(A, "cells", size_of("u1", 1, 2)), (A, "keys", size_of("u1", 2, 16, extra=(0,)))]
     assert result.received_by(A) == []
     assert result.outputs[R].keys == [b"a", b"z"]
     assert b"secret" not in result.payloads(R)
@@ -124,8 +133,12 @@ def test_a_single_contributor_sends_the_keys_that_passed_in_an_order_of_their_ow
 
 def test_where_nothing_is_asked_only_keys_cross() -> None:
     result = run(Terms((A, B, C), R, (), 0), GROUPS)
-    assert {line.name for line in result.transcript} == {"key", "tokens", "pad", "masked-keys", "pads", "keys"}
-    assert result.received_by(R) == [(A, "keys", size_of("u1", 6, WIDTH, extra=(6,)))]
+    names = {"key", "tokens", "given", "withheld", "pad", "masked-keys", "pads", "cells", "keys"}
+    assert {line.name for line in result.transcript} == names
+    assert result.received_by(R) == [
+        (A, "cells", size_of("u1", 1, 6)),
+        (A, "keys", size_of("u1", 6, WIDTH, extra=(0,))),
+    ]
 
 
 def test_no_group_key_crosses_in_the_clear_withheld_or_not() -> None:
@@ -275,3 +288,68 @@ def test_shares_are_new_in_every_run() -> None:
         assert not {x.payload for x in first.transcript if x.name == name} & {
             x.payload for x in second.transcript if x.name == name
         }
+
+
+# --- how much was withheld ------------------------------------------------------------------------------------------
+
+
+def lines_of(result: Run) -> list[tuple[PartyId, PartyId, str, int]]:
+    return sorted((line.to, line.sender, line.name, len(line.payload)) for line in result.transcript)
+
+
+@pytest.mark.parametrize("tokens", ["hmac", "oprf"])
+def test_one_group_more_or_less_is_made_up_for_by_a_dummy_in_every_message(tokens: Tokens) -> None:
+    """All sizes are a function of the groups that passed and of the number of keys and dummies together."""
+    terms = Terms((A, B, C), R, (A, B, C), 10, tokens=tokens)
+    with_it: dict[PartyId, Groups] = {A: {b"shown": 20, b"a person of " + b"x" * 300: 1}, B: {b"shown": 1}, C: {}}
+    without: dict[PartyId, Groups] = {A: {b"shown": 20}, B: {b"shown": 1}, C: {}}
+    assert lines_of(run(terms, with_it, dummies=5)) == [
+        (to, sender, name, size) for to, sender, name, size in lines_of(run_with(terms, without, {A: 6, B: 5, C: 5}))
+    ]
+
+
+def run_with(terms: Terms, groups: dict[PartyId, Groups], dummies: dict[PartyId, int]) -> Run:
+    machines = {
+        party: contribute(party, terms, b"task/step", seeded(f"0 {party}"), dummies[party])
+        for party in terms.contributors
+    }
+    inputs = {party: counts(own) for party, own in groups.items()}
+    return run_machines({**machines, R: receive_keys(terms, b"task/step", seeded("0 receiver"))}, inputs)
+
+
+@pytest.mark.parametrize("units", [0, 9])
+@pytest.mark.parametrize("owners", [(A,), (A, B, C)])
+def test_a_receiver_is_told_the_same_of_no_group_and_of_groups_that_were_all_withheld(
+    owners: tuple[PartyId, ...], units: int
+) -> None:
+    terms = Terms(owners, R, owners, 10)
+    groups: dict[PartyId, Groups] = {party: {} for party in owners}
+    nothing = run(terms, groups, dummies=3)
+    groups[A] = {b"one person": units} if units else {}
+    found = run(terms, groups, dummies=3)
+    assert found.received_by(R) == nothing.received_by(R)
+    assert (found.outputs[R].keys, found.outputs[R].some) == (nothing.outputs[R].keys, nothing.outputs[R].some)
+
+
+def test_that_some_were_withheld_is_told_from_as_many_units_as_a_group_needs() -> None:
+    for parties, held, told in ((1, {A: 9}, False), (1, {A: 10}, True), (2, {A: 50}, False), (2, {A: 10, B: 10}, True)):
+        terms = Terms((A, B, C), R, (A, B, C), 10, parties)
+        groups = {party: {b"%s %d" % (party.encode(), n): 1 for n in range(held.get(party, 0))} for party in (A, B, C)}
+        assert run(terms, groups).outputs[R].some is told
+
+
+def test_dummies_are_drawn_as_stated() -> None:
+    drawn = [dummies(seeded(f"draw {n}")) for n in range(4000)]
+    assert 0 <= min(drawn) <= max(drawn) <= MOST_DUMMIES
+    assert abs(np.mean(drawn) - MEAN_DUMMIES) < 1
+    assert abs(np.std(drawn) - 7.06) < 0.5  # √(2 e^−ε) / (1 − e^−ε) with ε = 0.2
+    assert dummies(seeded("one")) == dummies(seeded("one"))
+
+
+def test_a_group_is_hidden_by_the_dummies_as_far_as_is_stated() -> None:
+    ratio = np.exp(-EPSILON)
+    chance = (1 - ratio) / (1 + ratio) * ratio ** np.abs(np.arange(MOST_DUMMIES + 1) - MEAN_DUMMIES)
+    chance[[0, -1]] += (1 - chance.sum()) / 2
+    one, other = np.append(chance, 0), np.append(0, chance)  # with a group more, the number seen is one greater
+    assert np.clip(one - np.exp(EPSILON) * other, 0, None).sum() < 1e-9
+    assert np.clip(other - np.exp(EPSILON) * one, 0, None).sum() < 1e-9

@@ -148,7 +148,7 @@ class Network:
         receiver = self.sides[BTS]
         if not self._undone and receiver.working and not receiver.ended and not receiver.lane:
             digest = Digest("sha256:" + "a" * 64)
-            ready.append(lambda: self.feed(receiver, Released(digest, 36, 2, self.now)))
+            ready.append(lambda: self.feed(receiver, Released(digest, 36, "some", self.now)))
         if ready and self._surprises and self.order.random() < 0.05:
             return [self._surprises.pop(self.order.randrange(len(self._surprises)))]
         return ready

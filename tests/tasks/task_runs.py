@@ -199,7 +199,7 @@ class Runs:
             case "finish":
                 self._finish(node, StepId(about))
             case _:
-                self.feed(node, Released(RESULT, 36, 2, self.now))
+                self.feed(node, Released(RESULT, 36, "some", self.now))
 
     def _begin(self, node: Node, step: StepId) -> None:
         run = node.task.run_of(step)

@@ -83,7 +83,7 @@ class Node:
         return self.task.handle(_confirmed(party, told, self.at, statement or f"of-{party}"))
 
     def released(self) -> list[Instruction]:
-        return self.task.handle(Released(SALTED, 1, 0, self.at))
+        return self.task.handle(Released(SALTED, 1, "unknown", self.at))
 
 
 def _proposal() -> Proposal:
@@ -321,7 +321,7 @@ def _entries(me: PartyId, confirms: dict[PartyId, dict[StepId, Digest]]) -> list
 def test_a_receiver_that_died_waiting_for_a_signature_waits_for_that_one_alone() -> None:
     task = replay(TASK, ANN, _entries(ANN, {p: told for p, told in HONEST.items() if p != DOT}), Patience())
     assert task.state == "running"
-    task.handle(Released(SALTED, 1, 0, 1020.0))
+    task.handle(Released(SALTED, 1, "unknown", 1020.0))
     assert {wait.party for wait in task.waits()} == {DOT}
     receipt = _receipt(task.handle(_confirmed(DOT, HONEST[DOT], 1021.0, "of-dot")))
     assert [s.statement for s in receipt.certificates[0].signed] == ["of-bea", "of-cyd", "of-dot", "of-ann"]

@@ -105,7 +105,7 @@ def _receipts(ordered: list[Instruction]) -> list[Receipt]:
 
 
 def _released(task: Task) -> list[Instruction]:
-    return task.handle(Released(SALTED, 1, 0, ANSWERED))
+    return task.handle(Released(SALTED, 1, "unknown", ANSWERED))
 
 
 def test_only_fragments_that_any_node_can_compute_are_doubled_and_only_if_the_task_says_so() -> None:

@@ -280,6 +280,6 @@ def test_a_body_with_a_field_we_do_not_know_is_refused() -> None:
 
 def test_a_receipt_names_versions_in_one_order() -> None:
     task = running_asker()
-    task.handle(replace(released(), withheld=0))
+    task.handle(replace(released(), withheld="unknown"))
     assert isinstance(task.receipt, Receipt)
     assert [version.party for version in task.receipt.versions] == [DELTA, UNITED]

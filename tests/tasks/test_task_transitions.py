@@ -288,7 +288,7 @@ def test_the_receiver_signs_what_came_out_of_which_versions() -> None:
     versions = (version_of(DELTA), version_of(UNITED))
     assert instructions == [
         Publish(Confirm(PLAN_DIGEST, (done_part("t"),)), (DELTA, UNITED)),
-        Publish(Receipt(PLAN_DIGEST, "contract-1", RESULT, 36, 2, versions, 2.0), (DELTA, UNITED)),
+        Publish(Receipt(PLAN_DIGEST, "contract-1", RESULT, 36, "some", versions, 2.0), (DELTA, UNITED)),
         Halt(),
         Conclude("done", "", BTS, ""),
     ]

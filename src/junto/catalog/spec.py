@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar, get_args
 
 from junto.catalog.names import meant
 from junto.errors import InvalidInput
 from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS, KINDS, check_name
-from junto.trust.rules import DomainValue, Rule
+from junto.trust.rules import DomainValue, Owners, Rule
 from junto.types import DatasetName, PartyId
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ def _source(table: "_Table", folder: PurePath) -> Source:
 
 
 def _rule(value: object, number: int, place: str) -> Rule:
-    keys = ("columns", "allow", "to", "purpose", "units", "parties", "dominance", "domain", "name")
+    keys = ("columns", "allow", "to", "purpose", "units", "parties", "owners", "dominance", "domain", "name")
     table = _Table(value, f"{place} rule {number}", keys)
     columns, allow = table.texts("columns"), table.text("allow")
     if columns is None:
@@ -138,6 +138,10 @@ def _rule(value: object, number: int, place: str) -> Rule:
     kind = next((kind for kind in KINDS if kind == allow), None)
     if kind is None:
         table.fault(f"allow = {allow[:40]!r} is none of {', '.join(KINDS)}: {meant(allow, KINDS)}")
+    owners = table.text("owners") or "all"
+    whose = next((one for one in get_args(Owners) if one == owners), None)
+    if whose is None:
+        table.fault(f'owners = {owners[:40]!r} is neither "all" nor "any"')
     name = table.text("name") or f"rule {number}"
     return table.attempt(
         lambda: Rule(
@@ -147,6 +151,7 @@ def _rule(value: object, number: int, place: str) -> Rule:
             purpose=table.texts("purpose") or (),
             units=table.integer("units", DEFAULT_UNITS),
             parties=table.integer("parties", 1),
+            owners=whose,
             dominance=table.number("dominance", DEFAULT_DOMINANCE),
             domain=table.domain("domain"),
             name=name,

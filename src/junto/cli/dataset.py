@@ -135,6 +135,7 @@ def in_words(rule: Rule) -> str:
     if rule.allow not in ("rows", "open", "match"):
         words += f", at least {rule.units} units"
         words += f" of {rule.parties} parties" if rule.parties > 1 else ""
+        words += ", with all owners of the name" if rule.owners == "all" else ", also without some owners of the name"
     if rule.allow == "aggregate" and rule.dominance != DEFAULT_DOMINANCE:
         words += f", none of them more than {rule.dominance:.0%} of a sum"
     if rule.domain is not None:

@@ -137,9 +137,11 @@ def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None
     """The receipt in a few lines: what was computed from what, and which journals prove it."""
     receipt = answer.receipt
     told = [f"missing   {missing_line(answer.missing)}"] if answer.missing else []
+    if answer.own_left_out:
+        told.append(f"left out  {answer.own_left_out} groups of your own rows, in which others have too few units")
     told += [f"deviation {deviation.line}" for deviation in answer.deviations]
     if not quiet:
-        groups = f", {receipt.withheld} withheld as too small" if receipt.withheld else ""
+        groups = ", some withheld as too small" if receipt.withheld == "some" else ""
         lines = [
             f"{receipt.rows:,} {'row' if receipt.rows == 1 else 'rows'}{groups}, {receipt.seconds:.3f} s",
             f"receipt   {receipt.statement}, signed by {receipt.signer}",

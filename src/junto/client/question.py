@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
 from junto.link.methods import Absent, Certificate, Deviation, Doubled, Progress, ReceiptView
-from junto.types import TaskId, seconds_of, spelled_id
+from junto.types import OWN_LEFT_OUT, TaskId, Withheld, seconds_of, spelled_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +74,14 @@ class Answer:
         return self.receipt.seconds
 
     @property
-    def withheld(self) -> int:
-        """How many groups were too small to show."""
+    def withheld(self) -> Withheld:
+        """Whether groups were too small to show, as far as that can be told: `none`, `some` or `unknown`."""
         return self.receipt.withheld
+
+    @property
+    def own_left_out(self) -> int:
+        """How many groups of the asker's own rows are not in the answer: the others have too few units there."""
+        return int((self.table.schema.metadata or {}).get(OWN_LEFT_OUT, b"0"))
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -194,7 +199,9 @@ def read(data: bytes) -> "pa.Table":
     import pyarrow as pa
 
     with pa.ipc.open_stream(data) as reader:
-        return reader.read_all().replace_schema_metadata(None)
+        table = reader.read_all()
+    left_out = (table.schema.metadata or {}).get(OWN_LEFT_OUT, b"0")
+    return table.replace_schema_metadata({OWN_LEFT_OUT: left_out} if left_out != b"0" else None)
 
 
 def ending(progress: Progress) -> JuntoError:

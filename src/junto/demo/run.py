@@ -15,6 +15,7 @@ from junto.demo.flights import CARRIERS, write_party_data
 from junto.demo.oracle import largest_difference, pooled
 from junto.errors import Refused, Unavailable
 from junto.link.methods import Progress, ReceiptView
+from junto.types import Withheld
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +63,9 @@ QUESTIONS = (
 )
 
 
+_WITHHELD: dict[Withheld, str] = {"none": "", "some": "some withheld as too small, ", "unknown": ""}
+
+
 class Asked(msgspec.Struct, frozen=True):
     """What came of one question."""
 
@@ -69,7 +73,7 @@ class Asked(msgspec.Struct, frozen=True):
     sql: str
     seconds: float
     groups: int = 0
-    withheld: int = 0
+    withheld: Withheld = "none"
     max_abs_error: float | None = None
     refused: str = ""
     receipt: str = ""
@@ -168,7 +172,7 @@ def _ask(stage: Stage, desk: Desk, question: Question) -> Asked:
     for line in _head(answer.table):
         stage.say(line)
     stage.say(
-        f"\n{answer.table.num_rows} groups, {answer.withheld} withheld as too small, {answer.seconds:.3f} s, "
+        f"\n{answer.table.num_rows} groups, {_WITHHELD[answer.withheld]}{answer.seconds:.3f} s, "
         f"largest difference to the pooled rows {error:.3g}"
     )
     _say_receipt(stage, answer.receipt)

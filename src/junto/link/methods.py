@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId
+from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId, Withheld
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -205,7 +205,7 @@ class ReceiptView(Message, frozen=True):
     plan: Digest
     result: Digest
     rows: int
-    withheld: int
+    withheld: Withheld
     versions: tuple[Reading, ...]
     seconds: float
     signer: str

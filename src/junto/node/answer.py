@@ -30,7 +30,7 @@ from junto.secure.deviations import deviations
 from junto.secure.encoding import LANES, decode, unit
 from junto.secure.groupkeys import PassedKeys
 from junto.secure.maskedsum import Words
-from junto.types import Digest
+from junto.types import OWN_LEFT_OUT, Digest, Withheld
 
 SALT = b"junto.salt"
 
@@ -68,24 +68,24 @@ async def release(
 ) -> Answered:
     """The answer, where `hold` put it. Raises what engine and `hold` raise, InvalidInput for an overflow, PeerFault."""
 
-    def answered(table: pa.Table) -> Answered:
-        data = _stream(table, random(32))
+    def answered(table: pa.Table, own_left_out: int) -> Answered:
+        data = _stream(table, random(32), own_left_out)
         digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
-        withheld = inputs.keys.withheld if inputs.keys is not None else 0
-        return Answered(hold(data), digest, table.num_rows, withheld)
+        return Answered(hold(data), digest, table.num_rows, _withheld(inputs))
 
     def work(stop: threading.Event) -> Answered:
-        released = _released(inputs, spool)
+        released, own_left_out = _released(inputs, spool)
         table = _plain(inputs.step.sql, released)
         if table is None:
             with engine.run(inputs.step.sql, {"released": TableSource(released)}, limits, stop) as rows:
                 table = rows.table()
-        return answered(table)
+        return answered(table, own_left_out)
 
     if _are_few(inputs):  # a thread would take longer to begin
-        table = _plain(inputs.step.sql, _released(inputs, spool))
+        released, own_left_out = _released(inputs, spool)
+        table = _plain(inputs.step.sql, released)
         if table is not None:
-            return answered(table)
+            return answered(table, own_left_out)
     return await groups.in_thread(work)
 
 
@@ -125,15 +125,22 @@ def _unquoted(name: str) -> str:
     return name[1:-1].replace('""', '"')
 
 
-def _stream(table: pa.Table, salt: bytes) -> bytes:
-    salted = table.replace_schema_metadata({SALT: salt.hex()})
+def _withheld(inputs: Inputs) -> Withheld:
+    if inputs.keys is None:
+        return "none"
+    return "some" if inputs.keys.some else "unknown"
+
+
+def _stream(table: pa.Table, salt: bytes, own_left_out: int) -> bytes:
+    salted = table.replace_schema_metadata({SALT: salt.hex(), OWN_LEFT_OUT: str(own_left_out)})
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, salted.schema) as writer:
         writer.write_table(salted)
     return sink.getvalue()
 
 
-def _released(inputs: Inputs, spool: Spool) -> pa.Table:
+def _released(inputs: Inputs, spool: Spool) -> tuple[pa.Table, int]:
+    """The table `released`, and how many groups of the receiver's own are not in it: the others let them not pass."""
     query = _grouped_query(inputs)
     step, plan = inputs.step, inputs.plan
     moves = [
@@ -143,14 +150,14 @@ def _released(inputs: Inputs, spool: Spool) -> pa.Table:
     if inputs.own is not None and step.own is not None:
         own = groups.read_table(inputs.own, spool, of_step(plan, step.own))
     if query is None:
-        return _stacked([*moves, *([own] if own is not None else [])])
+        return _stacked([*moves, *([own] if own is not None else [])]), 0
     if inputs.keys is None:
         if own is None:
             raise PeerFault(f"step {inputs.step.id} releases groups that no step gives")
         lanes = groups.lanes(query.measures, own)
         columns = {name: own.column(name) for name in query.keys or ()}
         extremes = {m.name: own.column(m.name) for m in query.measures if m.encoding == "value"}
-        return _table(inputs.step, query, columns, lanes, extremes, own.num_rows)
+        return _table(inputs.step, query, columns, lanes, extremes, own.num_rows), 0
     passed = inputs.keys.passed
     keys = key_bytes.decode(inputs.keys.keys, query.key_types, query.keys) if query.keys else None
     columns = {name: keys.column(name) for name in query.keys or ()} if keys is not None else {}
@@ -164,7 +171,8 @@ def _released(inputs: Inputs, spool: Spool) -> pa.Table:
         for m in query.measures
         if m.encoding == "value"
     }
-    return _table(inputs.step, query, columns, lanes, extremes, passed)
+    left_out = own.num_rows - int(np.count_nonzero(place >= 0)) if own is not None and place is not None else 0
+    return _table(inputs.step, query, columns, lanes, extremes, passed), left_out
 
 
 def _grouped_query(inputs: Inputs) -> Query | None:

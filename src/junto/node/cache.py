@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import msgspec
 
 from junto.errors import StorageFailed
 from junto.plan.steps import Query
+from junto.types import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class Copy:
     bytes: int
 
 
+_MOST_DIGESTS = 256
+
+
 class Cache:
     """The folder of copies. Files are whole or absent: each is written beside its place, then moved there."""
 
@@ -35,6 +39,7 @@ class Cache:
         self._folder = folder
         self._most_bytes = most_bytes
         self._found: dict[str, Copy] = {}  # by key, so that the folder is not listed for each
+        self._digests: dict[bytes, Digest] = {}  # of rows, by that of the file
 
     def get(self, key: str) -> Copy | None:
         """The copy of that key, now the most recently used."""
@@ -51,6 +56,16 @@ class Cache:
                 self._found[key] = copy
                 return copy
         return None
+
+    def digest(self, copy: Copy, make: Callable[[], Digest]) -> Digest:
+        """What `make` gave for a copy with these bytes, now or before."""
+        found = self._digests.get(copy.sha256)
+        if found is None:
+            found = make()
+            if len(self._digests) >= _MOST_DIGESTS:
+                self._digests.pop(next(iter(self._digests)))
+            self._digests[copy.sha256] = found
+        return found
 
     def put(self, key: str, pieces: Iterable[bytes]) -> Copy:
         """Keep a table under a key. Raises StorageFailed; then nothing is left behind."""

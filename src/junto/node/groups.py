@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,10 +22,12 @@ from junto.node.cache import Copy
 from junto.node.declared import Declared, of_query
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import to_the_end
-from junto.plan.steps import Measure, Query
+from junto.plan.steps import AnyStep, Measure, Query
 from junto.secure.encoding import LANES, encode
 from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
+from junto.secure.keystream import Keystream, derive
 from junto.secure.maskedsum import Words
+from junto.secure.padding import dummies
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -250,6 +253,15 @@ def counts_of(step: Query, table: pa.Table) -> GroupCounts:
     units = table.column("units").to_numpy().astype(np.int64)
     none = np.zeros((0, table.num_rows))
     return GroupCounts(keys_of(step, table), units[None], none, none)
+
+
+def dummies_of(salt: bytes, step: AnyStep) -> int:
+    """How many dummies hide the number of a fragment's groups: the same whenever the same is asked of the same data.
+
+    salt: a secret of this node.
+    """
+    asked = msgspec.json.encode((step.sql, step.reads)) if isinstance(step, Query) else b""
+    return dummies(Keystream(derive(salt, "dummies", asked, size=16)).take)
 
 
 def keys_of(step: Query, table: pa.Table) -> list[bytes]:

@@ -19,6 +19,7 @@ from junto.node.facts import Facts, GrantUse
 from junto.node.ledger import Ledger
 from junto.node.reading import Found, Reader
 from junto.node.shelf import Shelf
+from junto.node.shown import REMEMBERED_SECONDS, Remembered, Shown
 from junto.node.turns import Turns
 from junto.plan.budget import check_budget, sql_characters
 from junto.plan.fragment import is_open
@@ -51,6 +52,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: tuple[str, ...]
     grants: tuple[GrantId, ...]
     home_units: int = 0  # groups of our own data with fewer units stay hidden from our own user
+    shown: tuple[Shown, ...] = ()
 
 
 class Judgement:
@@ -81,6 +83,7 @@ class Judgement:
         self._rights = rights
         self._known: dict[_Key, Found] = {}
         self._resting: dict[TaskId, Decision] = {}
+        self._remembered = Remembered()
 
     async def of(self, task: Task) -> Permitted | Forbidden:
         """Whether we may take part; the decision is in the journal. Raises StorageFailed."""
@@ -89,6 +92,7 @@ class Judgement:
         digest: Digest | None = None
         error: JuntoError | None = None
         versions: tuple[Version, ...] = ()
+        shown: tuple[Shown, ...] = ()
         rows = size = home_units = 0
         try:
             known = await self._read(task)
@@ -98,6 +102,7 @@ class Judgement:
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
             verdicts, home_units = self._judge(found, proposal, task.asker)
             self._check_lent(found, task.asker)
+            shown = _shown(found, proposal)
         except JuntoError as refusal:
             error = refusal
         if any(not verdict.allowed for verdict in verdicts):
@@ -105,7 +110,10 @@ class Judgement:
         grants = tuple(sorted({grant for verdict in verdicts for grant in verdict.used_grants}))
         rules = tuple(sorted({rule for verdict in verdicts for rule in verdict.used_rules}))
         code, reason = (error.code, str(error)) if error is not None else ("", "")
-        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants, home_units)
+        if error is None:
+            self._remembered.judged(task.id, task.asker, shown)
+        shown = shown if error is None else ()
+        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants, home_units, shown)
         await self._ledger.write("decision", decision, task.id)
         if error is not None or digest is None:
             return Forbidden(code, reason, self._unix_time())
@@ -113,7 +121,11 @@ class Judgement:
         return Permitted(digest, versions, Estimate(rows, size), self._unix_time())
 
     async def begin(self, task: TaskId) -> None:
-        """Count the grants that a contracted task rests on. Raises Refused if one was used up or revoked meanwhile."""
+        """Count the grants that a contracted task rests on, and remember the owners that it takes together.
+
+        Raises Refused if a grant was used up or revoked meanwhile.
+        """
+        self._remembered.begun(task, self._unix_time())
         known = self._resting.pop(task, None)
         # A task that an earlier process of this node judged may have its grants counted already.
         grants = known.grants if known is not None else self._uncounted(task)
@@ -151,6 +163,28 @@ class Judgement:
     def forget(self, task: TaskId) -> None:
         """The task has ended."""
         self._resting.pop(task, None)
+        self._remembered.dropped(task)
+
+    def recall(self) -> None:
+        """At start: the sets of owners that our rows were released with, or may be by tasks that are still open."""
+        now = self._unix_time()
+        asked: dict[TaskId, tuple[PartyId, Entry]] = {}
+        decided: dict[TaskId, tuple[Shown, ...]] = {}
+        for entry in self._ledger.journal.entries(kinds=("proposal", "decision", "contract")):
+            if entry.at < now - REMEMBERED_SECONDS:
+                continue
+            author = parse_name(entry.author).party
+            if entry.kind == "proposal":
+                asked.setdefault(entry.task, (author, entry))
+            elif entry.kind == "decision" and author == self._me:
+                decided[entry.task] = body_of(entry.statement, Decision).shown
+            elif entry.kind == "contract" and entry.task in asked and asked[entry.task][0] == author:
+                self._remembered.remember(author, decided.pop(entry.task, ()), entry.at)
+        for task, shown in decided.items():
+            if shown and task in asked:
+                asker, entry = asked[task]
+                if now < entry.at + body_of(entry.statement, Proposal).seconds:
+                    self._remembered.judged(task, asker, shown)
 
     async def _unchanged(self, version: Version) -> Dataset:
         """Our dataset in that version, its files still what was published. Raises DataChanged, InvalidInput."""
@@ -232,6 +266,8 @@ class Judgement:
             )
             if verdict.allowed:
                 demand.check(verdict)
+                demand.check_owners(verdict, self._facts.view.datasets)
+                self._remembered.check(asker, demand, verdict, now)
             verdicts.append(verdict)
             if not is_open(own[demand.dataset]):
                 home_units = max(home_units, verdict.home_units)
@@ -244,3 +280,12 @@ def _read_of(plan: Plan, party: PartyId, own: Sequence[Dataset]) -> list[Dataset
         read.dataset for step in plan.steps if isinstance(step, Query) and step.party == party for read in step.reads
     }
     return [dataset for dataset in own if dataset.name in named]
+
+
+def _shown(found: Review, proposal: Proposal) -> tuple[Shown, ...]:
+    """The sets of owners that a plan shows our groups with; to us alone it shows nothing new."""
+    return tuple(
+        Shown(demand.dataset, demand.rows, demand.fragment, demand.owners, proposal.purpose)
+        for demand in found.demands
+        if demand.rows is not None and demand.fragment is not None and demand.recipients != (found.party,)
+    )

@@ -25,7 +25,7 @@ from junto.node.spool import Spool, Spooled
 from junto.plan.steps import Plan, parties_of
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished
-from junto.types import Digest, PartyId, StepId, TaskId
+from junto.types import Digest, PartyId, StepId, TaskId, Withheld
 
 if TYPE_CHECKING:
     from junto.node.locals import Local  # arrays and tables: loaded with the first piece of work
@@ -64,7 +64,7 @@ class Answered:
     result: Content
     digest: Digest
     rows: int
-    withheld: int
+    withheld: Withheld
 
 
 class File(msgspec.Struct, frozen=True, tag="file"):
@@ -111,7 +111,7 @@ class _Answer(msgspec.Struct, frozen=True):
     place: Place
     digest: Digest
     rows: int
-    withheld: int
+    withheld: Withheld
 
 
 class Keeper:

@@ -43,7 +43,7 @@ class _Selection(msgspec.Struct, frozen=True, tag="selection"):
 
 
 class _Keys(msgspec.Struct, frozen=True, tag="keys"):
-    size: int
+    some: bool
     keys: Place
     shape: tuple[int, int]
     cells: Place
@@ -69,9 +69,9 @@ def encode(local: Local, place: Callable[[Content], Place]) -> bytes:
             written = _Table(place(ipc_bytes(local)))
         case Selection(size, cells, positions):
             written = _Selection((len(cells), size), place(cells.tobytes()), place(positions.tobytes()))
-        case PassedKeys(keys, size, cells):
+        case PassedKeys(keys, some, cells):
             shape = (len(cells), len(keys))
-            written = _Keys(size, place(msgspec.msgpack.encode(keys)), shape, place(cells.tobytes()))
+            written = _Keys(some, place(msgspec.msgpack.encode(keys)), shape, place(cells.tobytes()))
         case np.ndarray():
             written = _Words(local.shape, place(np.ascontiguousarray(local).tobytes()))
         case _:
@@ -98,9 +98,9 @@ def decode(data: bytes, content: Callable[[Place], Content], whole: Callable[[Co
                 np.frombuffer(whole(content(cells)), dtype=np.bool_).reshape(shape),
                 np.frombuffer(whole(content(positions)), dtype=np.int64),
             )
-        case _Keys(size, keys, shape, cells):
+        case _Keys(some, keys, shape, cells):
             flags = np.frombuffer(whole(content(cells)), dtype=np.bool_).reshape(shape)
-            return PassedKeys(msgspec.msgpack.decode(whole(content(keys)), type=list[bytes]), size, flags)
+            return PassedKeys(msgspec.msgpack.decode(whole(content(keys)), type=list[bytes]), some, flags)
         case _Words(shape, place):
             return np.frombuffer(whole(content(place)), dtype=np.uint64).reshape(shape)
         case _:

@@ -324,9 +324,9 @@ class Node:
         return self.home.has_user(user)
 
     def _take_up(self) -> None:
-        """Go on with the tasks of the journal. What we had said of those whose time has not passed is said again to
-        whom it was for: who has it already, drops it."""
+        """Go on with the journal's tasks; what we had said of those whose time has not passed is said again to all."""
         live: dict[TaskId, Live] = {}
+        self.judgement.recall()
         found = list(tasks_in(self.journal, self.ledger, self.settings.patience, self._unix_time()))
         recalled = {
             task.id: (

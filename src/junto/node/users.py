@@ -259,7 +259,7 @@ def progress_of(live: Live, held_up: str) -> methods.Progress:
             plan=receipt.plan_digest,
             result=receipt.result,
             rows=receipt.rows,
-            withheld=receipt.withheld,
+            withheld=receipt.told,
             versions=tuple(methods.Reading(v.party, v.dataset, v.version) for v in receipt.versions),
             seconds=receipt.seconds,
             signer=task.receiver,

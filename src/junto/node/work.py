@@ -27,7 +27,7 @@ from junto.node import groups
 from junto.node.admission import Admission
 from junto.node.answer import Inputs, release
 from junto.node.cache import Cache, Copy, cache_key
-from junto.node.certifying import digest_of_answer, digest_of_rows
+from junto.node.certifying import digest_of_answer, digest_of_fragment, digest_of_rows
 from junto.node.comparing import Comparing, salted
 from junto.node.declared import Declared, of_query, of_step
 from junto.node.doubling import Doubling
@@ -44,7 +44,7 @@ from junto.node.wording import in_question_words
 from junto.plan.certify import depends_on_order, involved, one_thread
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
 from junto.secure import maskedsum, threshold
-from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
+from junto.secure.groupkeys import DIGEST_BYTES, GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
 from junto.secure.terms import Terms
 from junto.tasks.attempts import needs
@@ -291,7 +291,7 @@ class Work:
 
     async def _query(self, step: Query) -> Local:
         tools = self._tools
-        open_rows = step.keys is None and step.id not in self._anew and tools.is_open(step)
+        open_rows = step.keys is None and self._is_kept(step)
         key = cache_key(step)
         if open_rows and (copy := tools.cache.get(key)) is not None:
             return copy
@@ -383,10 +383,14 @@ class Work:
             return None if tools.me not in step.to else await self._local(step.input)
         query = self._plan.step(step.input)
         pull = Pull(self._task, step.id, "rows", self._runs[step.id])
-        if isinstance(query, Query) and step.threshold is None and query.id not in self._anew and tools.is_open(query):
+        if isinstance(query, Query) and step.threshold is None and self._is_kept(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
         return await self._bring(step.sender, pull, self._write)
+
+    def _is_kept(self, query: Query) -> bool:
+        """Whether rows serve the next question too: not sums, as all must be given the same, and runs may differ."""
+        return query.id not in self._anew and self._tools.is_open(query) and not depends_on_order(query.sql)
 
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
@@ -427,10 +431,11 @@ class Work:
 
     async def _threshold(self, step: Threshold) -> Local:
         tools = self._tools
-        terms = Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties)
+        terms = Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties, tokens=step.tokens)
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
-            contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random)
+            dummies = groups.dummies_of(tools.salt, self._plan.step(query))
+            contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random, dummies)
             return await drive(contribute, self._counts(query), self._sender(step.id), self._puller(step.id))
         if tools.me != step.receiver:
             compute = threshold.compute(tools.me, terms, self._context(step.id), tools.ground.random)
@@ -458,7 +463,21 @@ class Work:
         table = await self._local(query)
         if not isinstance(step, Query) or not isinstance(table, pa.Table):
             raise PeerFault(f"step {query} gives no groups")
-        return await asyncio.to_thread(groups.counts_of, step, table)
+        given = np.zeros((len(step.reads), DIGEST_BYTES), dtype=np.uint8)
+        for row, read in enumerate(sorted(step.reads, key=lambda read: read.name)):
+            if read.step is not None:
+                digest = await asyncio.to_thread(self._digest_of, read.step, await self._local(read.step))
+                given[row] = np.frombuffer(bytes.fromhex(digest.removeprefix("sha256:")), dtype=np.uint8)
+        return replace(await asyncio.to_thread(groups.counts_of, step, table), given=given)
+
+    def _digest_of(self, id: StepId, rows: Local) -> Digest:
+        """The digest of rows that a step gave to join. Blocks."""
+        step = self._plan.step(id)
+        query = self._plan.step(step.input) if isinstance(step, Move) else step
+        if not isinstance(query, Query):
+            raise PeerFault(f"step {id} gives no rows to join")
+        make = partial(digest_of_fragment, query, rows, self._tools.spool)
+        return self._tools.cache.digest(rows, make) if isinstance(rows, Copy) else make()
 
     async def _vector(self, step: MaskedSum, query: StepId) -> Words:
         table = await self._local(query)

@@ -58,6 +58,8 @@ def digest_of(found: Sequence[Disclosure]) -> Digest:
     return Digest("sha256:" + hashlib.sha256(msgspec.json.encode(tuple(found))).hexdigest())
 
 
+_TESTED = {"hmac": "any guessed group can be tested", "oprf": "no group that it does not bring can be tested"}
+
 _Opened = set[tuple[PartyId, DatasetName, Digest]]
 
 
@@ -80,7 +82,12 @@ def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclos
     least = f"at least {step.units} units" + (f" of at least {step.parties} parties" if step.parties > 1 else "")
     what = f"the values of {keys} of groups with {least}" if keys else f"whether there are {least}"
     yield Disclosure(
-        step.receiver, step.contributors, f"{what}; how many groups were withheld", "groups", step.id, columns
+        step.receiver,
+        step.contributors,
+        f"{what}; that some were withheld, where enough units are behind them",
+        "groups",
+        step.id,
+        columns,
     )
     if len(step.contributors) == 1:
         return
@@ -88,7 +95,7 @@ def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclos
         others = tuple(p for p in step.contributors if p != party)
         if query.keys:
             told = (
-                "which of its own groups the others have too (a guessed group can be tested), how many groups there are"
+                f"which of its own groups the others have too ({_TESTED[step.tokens]}), about how many groups there are"
             )
             yield Disclosure(party, others, f"{told}, which of them pass", "matched", step.id, columns)
         else:

@@ -91,7 +91,8 @@ def _doing(step: AnyStep) -> tuple[str, str]:
             least = f"{step.units} units" + (f" of {step.parties} parties" if step.parties > 1 else "")
             if len(step.contributors) == 1:
                 return step.contributors[0], f"keeps back groups of fewer than {least}"
-            return ", ".join(step.nodes), f"decide which groups have {least}, without showing how many"
+            way = "" if step.tokens == "hmac" else ", and line groups up so that nobody can test a guess alone"
+            return ", ".join(step.nodes), f"decide which groups have {least}, without showing how many{way}"
         case MaskedSum():
             if len(step.contributors) == 1:
                 return step.contributors[0], f"sends the sums of the groups that passed to {step.receiver}"

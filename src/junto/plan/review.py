@@ -8,9 +8,10 @@ reaches, and the answer is the asker's alone. `review` adds what the party's own
 for whom: those demands are what its rules judge.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn, assert_never
 
@@ -24,6 +25,7 @@ from junto.plan.certify import check_certifying, involved
 from junto.plan.computing import computing_nodes
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
+from junto.plan.owners import left_out, owners_together, rows_of, same_sources
 from junto.plan.scopes import distinct
 from junto.plan.steps import FORMAT, AnyStep, MaskedSum, Measure, Move, Plan, Query, Read, Release, Threshold
 from junto.plan.texts import Texts
@@ -49,6 +51,25 @@ class Demand:
     parties: int
     dominance: int  # sums of which one unit brings more per cent stay hidden
     alone: bool = False  # minima or maxima of groups show as this party's own
+    columns: tuple[str, ...] = ()  # of the dataset that are read
+    owners: tuple[PartyId, ...] = ()  # whose rows of the dataset's name are released together
+    rows: Digest | None = None  # which rows groups are made of: see `owners.py`
+    fragment: Digest | None = None  # and what is asked of them
+
+    def check_owners(self, verdict: Verdict, known: Iterable[Dataset]) -> None:
+        """Raises Refused if the plan leaves an owner out where the rules that served its needs ask for all of them.
+
+        known: the datasets that all parties have published.
+        """
+        if verdict.owners == "any" or self.rows is None:
+            return
+        missing = left_out(verdict.asker, self.dataset, self.columns, self.owners, known)
+        if missing:
+            raise Refused(
+                f"the plan leaves out {', '.join(missing)}, and the rules of {self.dataset} let it be seen only"
+                f" together with all who publish {self.dataset}: ask for all of them, or have its owners write"
+                ' owners = "any"'
+            )
 
     def check(self, verdict: Verdict) -> None:
         """Raises Refused if the plan's threshold is lower than the rules that served its needs ask for."""
@@ -170,6 +191,8 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset], texts
     beside = thresholds if query.keys is not None else []  # groups of the asker's own are shown with those that pass
     recipients = _recipients(plan, query)
     alone = any(isinstance(s, Move) and s.input == query.id and s.threshold is not None for s in plan.steps)
+    rows = rows_of(plan, query, texts) if threshold is not None else None
+    fragment_digest = Digest("sha256:" + hashlib.sha256(query.sql.encode()).hexdigest())
     found = []
     for read in query.reads:
         dataset = tables[read.name].dataset
@@ -185,9 +208,27 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset], texts
                     max((s.parties for s in beside), default=1),
                     threshold.dominance if threshold is not None else 100,
                     alone,
+                    read.columns,
+                    owners_together(plan, query, read),
+                    rows,
+                    fragment_digest,
                 )
             )
-    return found
+    if threshold is not None and threshold.tokens == "hmac" and query.keys:
+        found += [_of_contributors(demand, threshold) for demand in found]
+    return [demand for demand in found if demand.recipients]
+
+
+def _of_contributors(demand: Demand, threshold: Threshold) -> Demand:
+    """What contributors may learn who share the key of the tokens: they can test any group they guess."""
+    needs = guessed(demand.needs)
+    others = tuple(sorted(set(threshold.contributors) - {needs[0].party})) if needs else ()
+    return replace(demand, needs=needs, recipients=others, units=None, rows=None, alone=False)
+
+
+def guessed(needs: Iterable[Need]) -> tuple[Need, ...]:
+    """The needs of which a group's being there tells something: of its keys, and of the conditions on its rows."""
+    return tuple(need for need in needs if need.allow in ("group", "filter"))
 
 
 def _table(plan: Plan, query: Query, read: Read, own: Mapping[DatasetName, Dataset]) -> Table:
@@ -365,6 +406,7 @@ class _Structure:
             _fault(step, f"one unit may be {step.dominance} % of a sum; from {MIN_DOMINANCE} to 100 can be asked for")
         for query in queries[1:]:
             self._same(step, queries[0], query, f"{query.party} is asked something else than {queries[0].party}")
+            self._in_sql.append(partial(self._same_tables, step, queries[0], query))
 
     def _masked_sum(self, step: MaskedSum) -> None:
         threshold = self._threshold_of(step, step.threshold)
@@ -459,6 +501,10 @@ class _Structure:
                 _fault(step, otherwise)
 
         self._in_sql.append(look)
+
+    def _same_tables(self, step: AnyStep, one: Query, other: Query) -> None:
+        if not same_sources(self._plan, one, other, self._texts):
+            _fault(step, f"{other.party} is to read other tables than {one.party}")
 
     def _before(self, step: AnyStep, id: StepId) -> AnyStep:
         found = self._earlier.get(id)

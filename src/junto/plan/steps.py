@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from junto.types import DatasetName, Digest, PartyId, StepId
+from junto.types import DatasetName, Digest, PartyId, StepId, Tokens
 
 FORMAT = 2
 """Of a plan: what its steps mean. Since 2 each measure has a threshold of its own."""
@@ -98,6 +98,7 @@ class Threshold(Step, frozen=True, tag="threshold"):
     units: int
     parties: int = 1
     dominance: int = 80  # a sum of which one unit brings more per cent is not shown
+    tokens: Tokens = "hmac"
 
 
 class MaskedSum(Step, frozen=True, tag="masked_sum"):

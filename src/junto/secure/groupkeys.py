@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How contributors line up their groups, and how the keys of groups that passed reach the receiver.
+"""Tokens by which contributors line up their groups, and rows by which keys of groups that passed reach the receiver.
 
-Alignment. Contributors agree on a key of their own (each sends 32 random bytes to each other; HKDF over all of them),
-and exchange HMAC-SHA256 tokens of their group keys, cut to 128 bits and sorted. The union of the tokens, sorted, is the
-order of the groups. Two different keys among N share a token with probability below N² / 2¹²⁹: 2⁻⁸¹ for the most groups
-allowed. Sorting by token also hides the order in which a contributor's engine produced its groups.
+Alignment. See `alignment.py`.
 
-Release. Keys travel as rows of one width. Row i, of the i-th group that passed, is hidden by pad i: AES-CTR under a
-key which the receiver gave to every contributor but the designated one. The designated contributor puts the rows
-together without seeing through them, so the receiver sees one uniform list and not who holds what.
+Release. Keys travel as rows of one width, that of the longest key that passed. Row i, of the i-th group that passed,
+is hidden by pad i: AES-CTR under a key which the receiver gave to every contributor but the designated one. The
+designated contributor puts the rows together without seeing through them, so the receiver sees one uniform list and
+not who holds what.
 
-Leakage. A contributor can compute the token of a key it guesses, and so learn whether another contributor holds that
-group (not how many units). It learns how many groups each other contributor holds, and the width.
+Leakage. Contributors learn the width, and of each other contributor the width of its own keys that passed. Nothing
+rests on the keys that did not pass: a key that is too long to release counts as withheld, whatever its units.
 """
 
 import hashlib
@@ -24,9 +22,11 @@ from numpy.typing import NDArray
 from junto.errors import InvalidInput, PeerFault
 from junto.secure.codec import unpack_bytes
 from junto.secure.keystream import Keystream, derive
+from junto.secure.padding import MOST_DUMMIES
 from junto.types import PartyId
 
 TOKEN_BYTES = 16
+DIGEST_BYTES = 32
 GROUPS_MAX = 1 << 22
 """The most groups one contributor may bring."""
 KEY_BYTES_MAX = 1022
@@ -47,15 +47,17 @@ class GroupCounts:
 
     units: int64 of shape (guards, n), the units behind each count. totals, largest: float64 of shape (sums, n), of
     each sum the magnitudes of all units together, and that of the largest.
+    given: digests of the tables that the groups were joined with, in an order that all share; see `check_given`.
     """
 
     keys: list[bytes] = field(repr=False)
     units: NDArray[np.int64] = field(repr=False)
     totals: NDArray[np.float64] = field(repr=False)
     largest: NDArray[np.float64] = field(repr=False)
+    given: Rows = field(default_factory=lambda: np.zeros((0, DIGEST_BYTES), dtype=np.uint8), repr=False)
 
     def check(self, guards: int, sums: int) -> None:
-        """Raises InvalidInput unless the keys are few, short and unique, and the numbers as many and not negative."""
+        """Raises InvalidInput unless the keys are few and unique, and the numbers as many and not negative."""
         count = len(self.keys)
         if count > GROUPS_MAX:
             raise InvalidInput(f"{count} groups; at most {GROUPS_MAX} can be compared: group more coarsely")
@@ -74,11 +76,6 @@ class GroupCounts:
                 raise InvalidInput("a group has a negative magnitude")
         if len(set(self.keys)) != len(self.keys):
             raise InvalidInput("two groups have the same key")
-        longest = max(map(len, self.keys), default=0)
-        if longest > KEY_BYTES_MAX:
-            raise InvalidInput(
-                f"a group key takes {longest} bytes, at most {KEY_BYTES_MAX} are allowed: group by a shorter expression"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +112,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PassedKeys:
-    """What the receiver learns: the keys of groups that passed, in the union's order, and how many groups there are.
+    """What the receiver learns: the keys of groups that passed, in the union's order, and if others surely did not.
 
+    some: enough units of enough contributors are behind what was withheld for this to be told. False says nothing.
     cells: bool of shape (guards + sums, passed): which counts, then which sums, passed in each of those groups.
     """
 
     keys: list[bytes] = field(repr=False)
-    size: int
+    some: bool
     cells: Flags = field(repr=False)
 
     @property
@@ -129,10 +127,21 @@ class PassedKeys:
         """How many groups passed."""
         return len(self.keys)
 
-    @property
-    def withheld(self) -> int:
-        """How many did not."""
-        return self.size - len(self.keys)
+
+def read_given(count: int, sender: PartyId, payload: bytes) -> Rows:
+    """Another contributor's digests of the tables that it was given."""
+    return unpack_bytes(sender, "given", payload, (count, DIGEST_BYTES))[0]
+
+
+def check_given(party: PartyId, own: Rows, other: PartyId, theirs: Rows) -> None:
+    """Raises PeerFault where two contributors were given different rows of one table.
+
+    Whoever gives them rows to join decides by them whose groups are there at all: given none, an owner is left out. A
+    table that a contributor holds itself has zeros for a digest, and is compared with nothing.
+    """
+    both = own.any(axis=1) & theirs.any(axis=1)
+    if np.any(own[both] != theirs[both]):
+        raise PeerFault(f"{other} was given other rows to join than {party} was: their groups cannot be compared")
 
 
 def token_key(contributions: Mapping[PartyId, bytes], context: bytes) -> bytes:
@@ -142,22 +151,30 @@ def token_key(contributions: Mapping[PartyId, bytes], context: bytes) -> bytes:
     return derive(secret, "group-tokens", context, *(party.encode() for party, _ in parts))
 
 
-def tokens(key: bytes, group_keys: Sequence[bytes]) -> tuple[Rows, Positions]:
-    """The tokens in ascending order, shape (n, 16), and which group each is of."""
-    rows = np.frombuffer(b"".join(_hmacs(key, group_keys)), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
+def tokens(key: bytes, group_keys: Sequence[bytes], dummies: bytes = b"") -> tuple[Rows, Positions]:
+    """The tokens in ascending order, shape (n, 16), and which group each is of; beyond the last, a dummy.
+
+    dummies: random bytes, TOKEN_BYTES for each.
+    """
+    rows = np.frombuffer(b"".join((*_hmacs(key, group_keys), dummies)), dtype=np.uint8).reshape(-1, TOKEN_BYTES)
     order = _ascending(*_words(rows))
     return rows[order], order
 
 
-def read_tokens(sender: PartyId, payload: bytes) -> tuple[Rows, int]:
-    """Another contributor's tokens and the width its keys need. Raises PeerFault unless they ascend."""
-    rows, (width,) = unpack_bytes(sender, "tokens", payload, (None, TOKEN_BYTES), extras=1)
-    if len(rows) > GROUPS_MAX or not 16 <= width <= row_width(KEY_BYTES_MAX) or width % 16:
-        raise PeerFault(f"{sender} announces {len(rows)} groups of width {width}")
+def read_key(name: str, sender: PartyId, payload: bytes) -> bytes:
+    """The 32 random bytes that another party sent."""
+    return unpack_bytes(sender, name, payload, (32,))[0].tobytes()
+
+
+def read_tokens(sender: PartyId, payload: bytes) -> Rows:
+    """Another contributor's tokens. Raises PeerFault unless they ascend."""
+    rows, _ = unpack_bytes(sender, "tokens", payload, (None, TOKEN_BYTES))
+    if len(rows) > GROUPS_MAX + MOST_DUMMIES:
+        raise PeerFault(f"{sender} announces {len(rows)} groups")
     high, low = _words(rows)
     if not np.all((high[1:] > high[:-1]) | ((high[1:] == high[:-1]) & (low[1:] > low[:-1]))):
         raise PeerFault(f"{sender}'s {len(rows)} tokens are not in ascending order")
-    return rows, width
+    return rows
 
 
 def merge(sorted_tokens: Mapping[PartyId, Rows]) -> tuple[int, dict[PartyId, Positions]]:
@@ -185,6 +202,11 @@ def union_digest(key: bytes, sorted_tokens: Mapping[PartyId, Rows]) -> bytes:
 def row_width(longest_bytes: int) -> int:
     """The width that holds keys of that length: a multiple of 16, the finest detail of it that others learn."""
     return max(16, -(-(longest_bytes + 2) // 16) * 16)
+
+
+def is_width(width: int) -> bool:
+    """Whether rows of released keys can have that width."""
+    return 16 <= width <= row_width(KEY_BYTES_MAX) and width % 16 == 0
 
 
 def to_rows(group_keys: Sequence[bytes], width: int) -> Rows:

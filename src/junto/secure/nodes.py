@@ -85,7 +85,7 @@ def compute(
     result = yield from arithmetic.computed(_cells(arithmetic, terms, size, wires, rho, sigma), _rounds(terms))
     yield from arithmetic.prove({c: (g.numbers.reshape(-1), g.masks) for c, g in given.items()})
     opening: Shares = result[0]
-    for reader in (*terms.contributors, terms.receiver):
+    for reader in terms.readers:
         if reader != party:
             yield Send(reader, "open", pack(opening))
     return opening

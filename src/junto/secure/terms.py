@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from junto.errors import InvalidInput
 from junto.secure.shamir import P
-from junto.types import PartyId
+from junto.types import PartyId, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Terms:
 
     guards: how many counts each group has; the first is the group's own units, each further one those behind some
     measure. sums: for each sum whose dominance is tested, the index of the count that guards it. dominance: the most,
-    per cent, that one unit may carry of such a sum.
+    per cent, that one unit may carry of such a sum. tokens: how groups are lined up, see `alignment.py`.
     """
 
     contributors: tuple[PartyId, ...]
@@ -25,6 +25,7 @@ class Terms:
     guards: int = 1
     sums: tuple[int, ...] = ()
     dominance: int = 80
+    tokens: Tokens = "hmac"
 
     def __post_init__(self) -> None:
         everyone = {*self.contributors, self.receiver}
@@ -67,3 +68,8 @@ class Terms:
         if len(self.contributors) == 1 or not self.rows:
             return ()
         return self.nodes[: (len(self.nodes) - 1) // 2 * 2 + 1]
+
+    @property
+    def readers(self) -> tuple[PartyId, ...]:
+        """Whoever is told what is opened: contributors, and the receiver if it computes."""
+        return (*self.contributors, *((self.receiver,) if self.receiver in self.computing else ()))

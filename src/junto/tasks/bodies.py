@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from junto.plan.steps import Plan
-from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId
+from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId, Withheld
 
 End = Literal["done", "refused", "failed", "cancelled", "expired"]
 
@@ -161,12 +161,17 @@ class Receipt(Body, frozen=True):
     contract: str
     result: Digest  # of the answer as an Arrow IPC stream, which carries a salt
     rows: int
-    withheld: int
+    withheld: Withheld | int  # a number in journals of before 2026-12
     versions: tuple[Version, ...]
     seconds: float
     missing: tuple[PartyId, ...] = ()  # owners whose rows are not in the answer, because they stayed away
     certificates: tuple[Certified, ...] = ()
     doubled: tuple[Doubled, ...] = ()
+
+    @property
+    def told(self) -> Withheld:
+        """What may be told of the groups that were withheld."""
+        return self.withheld if isinstance(self.withheld, str) else "unknown"
 
 
 class Stop(Body, frozen=True):

@@ -16,7 +16,7 @@ from junto.tasks.bodies import (
     Stop,
     Version,
 )
-from junto.types import Digest, PartyId, StepId
+from junto.types import Digest, PartyId, StepId, Withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Released:
 
     result: Digest
     rows: int
-    withheld: int
+    withheld: Withheld
     at: float
     recorded: bool = False
 

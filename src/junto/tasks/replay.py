@@ -143,7 +143,7 @@ def _events(entry: Entry, me: PartyId, asker: PartyId) -> list[Event]:
         case Attempt() as attempt:
             return [AttemptArrived(entry.party, attempt, at)]
         case Receipt() as receipt if own:
-            return [Released(receipt.result, receipt.rows, receipt.withheld, at, recorded=True)]
+            return [Released(receipt.result, receipt.rows, receipt.told, at, recorded=True)]
         case Receipt() as receipt:
             return [ReceiptArrived(entry.party, receipt, at)]
         case Stop() as stop:

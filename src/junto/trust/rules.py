@@ -8,7 +8,7 @@ kind are collected, and the most permissive serves. A question keeps to the stri
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -31,7 +31,10 @@ from junto.trust.grants import Grant, GrantId, GrantRequest
 from junto.trust.rights import Rights
 from junto.types import DatasetName, PartyId
 
-__all__ = ["Allow", "Need", "Refusal", "Rule", "Verdict", "judge", "refused_line"]
+__all__ = ["Allow", "Need", "Owners", "Refusal", "Rule", "Verdict", "judge", "refused_line"]
+
+Owners = Literal["all", "any"]
+"""Of a table that several parties publish under one name: a question takes all of them in, or may leave some out."""
 
 DomainValue = str | int | float | bool
 
@@ -46,6 +49,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     units: int = DEFAULT_UNITS  # a group released holds at least so many
     parties: int = 1  # and so many contributors
     dominance: float = DEFAULT_DOMINANCE  # and no unit brings more than this share of a sum
+    owners: Owners = "all"  # of the table's name that a question of groups must take in
     domain: tuple[DomainValue, ...] | None = None  # the values a grouping key can take, when they are public
     name: str = ""
 
@@ -123,6 +127,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     used_grants: tuple[GrantId, ...] = ()  # sorted; one use of each if the question runs
     dominance: int = 100  # and sums of which one unit brings more per cent
     home_units: int = 0  # of the owner's own groups, for a user of its own who asks; 0: all of them show
+    owners: Owners = "any"  # of the dataset's name that the question must take in
 
 
 def judge(
@@ -175,6 +180,7 @@ def judge(
         units=max((_limits(s)[0] for s in served), default=MIN_UNITS),
         parties=max((_limits(s)[1] for s in served), default=1),
         home_units=0 if question.rights is None else max(map(_home_units, at_home), default=DEFAULT_UNITS),
+        owners="all" if any(_limits(s)[2] for s in served) else "any",
         refusals=tuple(refusals),
         used_rules=tuple(sorted({s.label for s in served if isinstance(s, Rule)})),
         used_grants=tuple(sorted({s.id for s in served if isinstance(s, Grant)})),
@@ -276,15 +282,15 @@ def _purpose_serves(purposes: tuple[str, ...], purpose: str) -> bool:
     return not purposes or purpose in purposes
 
 
-def _limits(permission: Rule | Grant) -> tuple[int, int]:
-    """Units and parties; what may be seen row by row is held to the least that every group is."""
+def _limits(permission: Rule | Grant) -> tuple[int, int, bool]:
+    """Units, parties, and if all owners are needed; of what may be seen row by row, the least that every group has."""
     match permission:
         case Rule(allow="rows" | "open"):
-            return MIN_UNITS, 1
+            return MIN_UNITS, 1, False
         case Rule():
-            return permission.units, permission.parties
+            return permission.units, permission.parties, permission.owners == "all"
         case Grant():
-            return permission.units, 1
+            return permission.units, 1, permission.allow not in ("rows", "open")
         case _:
             assert_never(permission)
 

@@ -16,7 +16,7 @@ one group of a question without GROUP BY); the same unit at two parties counts t
 reals keep the error bound of their encoding; rows that ORDER BY leaves equal come in a fixed order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -55,12 +55,13 @@ from junto.frontends.sql.typing import Describer
 from junto.plan import expressions
 from junto.plan.computing import computing_nodes
 from junto.plan.fragment import is_open
+from junto.plan.review import guessed
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.trust.allow import DEFAULT_DOMINANCE, DEFAULT_UNITS
 from junto.trust.grants import Grant
 from junto.trust.rights import OPERATOR, Rights
 from junto.trust.rules import Need, Verdict, judge
-from junto.types import PartyId, StepId
+from junto.types import PartyId, StepId, Tokens
 
 _KEY_TYPES = frozenset(
     (
@@ -114,14 +115,16 @@ class _Permissions:
     now: float
     rights: Rights
 
-    def verdict(self, dataset: Dataset, needs: Sequence[Need], asker: PartyId) -> Verdict:
-        """What the dataset's owner will decide, as far as its rules are known here."""
+    def verdict(
+        self, dataset: Dataset, needs: Sequence[Need], asker: PartyId, recipients: Iterable[PartyId] = ()
+    ) -> Verdict:
+        """What the owner will decide, as far as its rules are known, for the asker or the recipients given."""
         return judge(
             dataset.name,
             dataset.rules,
             self.grants,
             needs,
-            recipients=(asker,),
+            recipients=tuple(recipients) or (asker,),
             asker=asker,
             purpose=self.purpose,
             now=self.now,
@@ -276,7 +279,10 @@ class _Compiler:
         if not others:
             return [*queries, release]
         nodes = computing_nodes(contributors, self._asker)
-        threshold = Threshold(StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties, dominance)
+        tokens = self._tokens(fragments, others)
+        threshold = Threshold(
+            StepId("threshold"), inputs, contributors, self._asker, nodes, units, parties, dominance, tokens
+        )
         sums = tuple(m for m in measures.measures if m.combine == "sum")
         summed = [MaskedSum(StepId("sums"), threshold.id, inputs, contributors, self._asker, sums)] if sums else []
         extremes = tuple(m.name for m in measures.measures if m.combine != "sum")
@@ -329,6 +335,20 @@ class _Compiler:
         declare(self._describer, "fragment", tables)
         select = flat_select(flat, names, [(f"e{i}", node) for i, node in enumerate(nodes)])
         return tuple(c.type for c in self._describer.describe("fragment", expressions.spelling(select)))
+
+    def _tokens(self, fragments: Fragments, queries: Sequence[Query]) -> Tokens:
+        """How contributors line their groups up: jointly where a rule lets not each of them learn of the groups."""
+        contributors = {query.party for query in queries}
+        for query in queries if len(queries) > 1 else ():
+            needs = guessed(fragments.readings[query.id].needs)
+            for dataset in filter(None, (fragments.dataset(read.name, query.party) for read in query.reads)):
+                of_it = [need for need in needs if need.dataset == dataset.name]
+                if (
+                    query.keys
+                    and not self._permissions.verdict(dataset, of_it, self._asker, contributors - {query.party}).allowed
+                ):
+                    return "oprf"
+        return "hmac"
 
     def _limits(self, fragments: Fragments, queries: Sequence[Query]) -> tuple[int, int, int]:
         """The strictest units, parties and dominance that the rules serving the question ask for."""

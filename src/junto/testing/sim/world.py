@@ -390,7 +390,9 @@ async def _published(world: World, names: list[PartyId], plans: dict[tuple[Party
     everybody: list[dict[str, object]] = [
         {"columns": ["*"], "allow": kind, "to": list(names)} for kind in ("rows", "filter")
     ]
-    groups: list[dict[str, object]] = [{"columns": ["*"], "allow": kind} for kind in ("group", "aggregate")]
+    groups: list[dict[str, object]] = [
+        {"columns": ["*"], "allow": kind, "owners": "any"} for kind in ("group", "aggregate")
+    ]
     for number, party in enumerate(names):
         table = table_of(party, number)
         place = world.template.folder / f"{party}.parquet"
