@@ -302,3 +302,20 @@ def test_an_opening_that_differs_from_reader_to_reader_is_noticed_by_who_gets_th
     result = run(terms, deviate)
     assert isinstance(result.faults[A], PeerFault)
     assert A not in result.outputs
+
+
+@pytest.mark.parametrize("lie", [-10, -9, -5, 0, 1, 6, P // 2])
+def test_a_number_that_is_no_count_is_a_lie_about_ones_own_count_and_tells_one_bit_of_the_sum(lie: int) -> None:
+    terms = Terms((A, B), R, (A, H, R), 10)
+
+    def deviate(party: PartyId, send: Send) -> Send:
+        if (party, send.name) != (B, "share"):
+            return send
+        found = elements(send)
+        found[DIGEST_WORDS : DIGEST_WORDS + 3] = (found[DIGEST_WORDS : DIGEST_WORDS + 3] + lie % P) % P
+        return replace(send, payload=codec.pack(found.astype(np.uint32)))
+
+    result = run(terms, deviate)
+    assert not result.faults
+    sums = {key: min(a, 10) + min(b, 10) + lie for key, a, b in zip(KEYS, UNITS[A], UNITS[B], strict=True)}
+    assert set(result.outputs[R].keys) == {key for key, total in sums.items() if not 0 <= total % P < 10}
