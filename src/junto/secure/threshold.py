@@ -3,17 +3,20 @@
 
 Theory of operation
 -------------------
-Roles. The *contributors* hold groups: keys and, of each, a number of units. The *receiver* learns the keys of groups
-that pass; it holds no groups here (what it owns itself it adds later). The *nodes*, at least three of contributors and
-receiver, compute; of an even number the last is not needed. The first contributor is the *designated* one, the
-second its *helper*.
+Roles. The *contributors* hold groups: keys and, of each, numbers of units (`guards`: its own, and those behind each
+measure) and magnitudes (of each sum whose dominance is tested). The *receiver* learns the keys of groups that pass,
+and which counts and sums pass in them; it holds no groups here (what it owns itself it adds later). The *nodes*, an
+odd number of at least three parties, compute: contributors, a party that does so for others, or the receiver. The
+first contributor is the *designated* one, the second its *helper*.
 
 Rounds.
  1. and 2. Contributors come to one order of all their groups and of drawn dummies (`alignment.py`).
     "given": digests of the rows that each was given to join; where they differ, nothing is shared.
- 3. "share": each contributor clips its units to `units` and shares them, and a bit "holds a unit" if `parties` > 1,
-    with degree t = ⌊(nodes − 1) / 2⌋ among the nodes. A clipped sum reaches `units` exactly if the sum does.
- 4. "rho", "product-1", …: the nodes multiply (`product.py`); one product per group, over both conditions.
+ 3. "share": each contributor clips each count to `units` and shares it, and a bit "holds a unit" if `parties` > 1, with
+    degree t = ⌊(nodes − 1) / 2⌋ among the nodes. A clipped sum reaches `units` exactly if the sum does. For each sum it
+    shares two rungs of a ladder (`dominance.py`).
+ 4. "random", "mac", "product-1", …, "coin", "check": the nodes multiply, and prove to each other that they did
+    (`nodes.py`, `verified.py`); one product for each count and each sum of each group.
  5. "open": each node sends its shares of the products to contributors and computing nodes. Zero: too small. Else:
     passed.
     "withheld": each contributor tells the others how wide its keys that passed are, and if at least `units` of its
@@ -28,7 +31,20 @@ Rounds.
 A single contributor decides alone and sends "keys" in the clear, and no number of other groups. If nothing is asked
 (`units` = 0, `parties` ≤ 1) every group passes, and rounds 3 to 5 do not take place.
 
-Adversary. Semi-honest, static; links are authenticated and encrypted.
+Adversary. Malicious towards the data of others, static; links are authenticated and encrypted. At most t nodes
+deviate, and any number of contributors and the receiver do. What is opened is then right for the numbers that were
+shared, but for a chance below 2⁻⁵⁸ (`verified.py`); owners are free to lie about their own data, and answers are as
+right as they are.
+
+What a deviating party gains:
+- node: the end of the run, before anything is opened. If it opens a wrong share, its readers notice.
+- contributor: numbers that are no counts are lies about its counts: of each group, one bit for each lie and run,
+  whether the others' sum lies in a range that the liar chose; and a group of others that has too few units passes if
+  the liar says that it has the rest. Shares that lie on no polynomial, and a union that differs from contributor to
+  contributor (which would add one's group to another's), end the run before anything is computed of them or opened.
+  Wrong rows, pads or widths spoil the keys.
+- designated one: it can leave keys out, or put its own in. It cannot take pads off.
+- receiver: pads that differ from contributor to contributor spoil its own keys. It chooses no node and no group.
 
 Leakage, beyond what a party may know already:
 - receiver: the keys of groups that passed, their width, and if enough was withheld for this to be told. Not how many
