@@ -391,3 +391,17 @@ def test_a_mutated_plan_is_a_plan_or_a_peer_fault(question: str, data: st.DataOb
         thresholds = [s for s in altered.steps if isinstance(s, Threshold)]
         assert all(s.receiver == altered.asker and s.units >= 5 for s in thresholds)
         assert all(s.receiver == altered.asker for s in altered.steps if isinstance(s, Release | MaskedSum))
+
+
+def test_an_owner_that_is_given_nothing_to_join_is_left_out_and_noticed() -> None:
+    plan = plan_of(GROUPED)
+    move = next(step for step in plan.steps if isinstance(step, Move) and step.threshold is None)
+    source = query(plan, move.input)
+    nothing = msgspec.structs.replace(source, id=StepId("nothing"), sql=f"{source.sql} WHERE FALSE")
+    moved = msgspec.structs.replace(move, id=StepId("moved"), input=nothing.id, to=(UNITED,))
+    united = query(plan, "query-united")
+    reads = tuple(msgspec.structs.replace(r, step=moved.id) if r.step == move.id else r for r in united.reads)
+    crafted = with_step(with_step(plan, move.id, to=(DELTA, JETBLUE)), united.id, reads=reads)
+    crafted = msgspec.structs.replace(crafted, steps=(nothing, moved, *crafted.steps))
+    with pytest.raises(PeerFault, match="united is to read other tables than delta"):
+        check(crafted)
