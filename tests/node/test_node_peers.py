@@ -30,7 +30,9 @@ _DELTA = Name("air", PartyId("delta"), NodeId("node-1"))
 def _peers(ledger: Ledger, facts: Facts, runner: Runner, leads: Callable[[], bool] = lambda: True) -> Peers:
     quotas = Quotas(PartyId("united"), Quota(), lambda: 0.0, lambda _: 0, lambda *_: None)
     outbox, clocks = cast(Outbox, None), cast(Clocks, None)
-    return Peers(ledger, facts, runner, outbox, 60.0, lambda: 0.0, lambda *_: None, leads, clocks, quotas)
+    return Peers(
+        ledger, facts, runner, outbox, 60.0, lambda: 0.0, lambda *_: None, leads, clocks, quotas, lambda _: None
+    )
 
 
 class _Desk:

@@ -40,7 +40,7 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     party: PartyId
     name: DatasetName
     version: Digest
-    content: Digest  # of the source's bytes
+    content: Digest  # of the source's bytes; keyed, so that only its owner can compare it, unless all of it is open
     columns: tuple[Column, ...]
     rows: int
     bytes: int

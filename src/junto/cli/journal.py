@@ -12,6 +12,7 @@ from junto.cli.grid import print_grid
 from junto.cli.options import AsJson, Home
 from junto.errors import InvalidInput, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
+from junto.journal.against import Against, verify_against
 from junto.journal.reading import Entry, Reader
 from junto.journal.statement import signer_of
 from junto.journal.storage import Rows
@@ -119,6 +120,10 @@ def verify(
     charter: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The charter as you know it; the journal's must be the same.")
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Another party's journal, which holds heads of this one. May be repeated."),
+    ] = None,
     json: AsJson = False,
     home: Home = None,
     file: FileOption = None,
@@ -127,11 +132,16 @@ def verify(
     path = given or _path(home, file)
     known = _charter(charter) if charter is not None else None
     report = verify_journal(path, known)
-    if json:
+    compared = [verify_against(path, other) for other in against or ()]
+    if json and against:
+        print(msgspec.json.encode({"journal": report, "against": compared}).decode())
+    elif json:
         print(msgspec.json.encode(report).decode())
     else:
         _describe(path if isinstance(path, Path) else path.where, report)
-    if report.problems:
+        for one in compared:
+            _compare(one)
+    if report.problems or any(one.problems for one in compared):
         raise typer.Exit(1)
 
 
@@ -148,6 +158,16 @@ def _describe(path: Path | str, report: Report) -> None:
         print(f"PROBLEM      {problem}")
     if not report.problems:
         print("No problem: every signature, certificate, hash and checkpoint holds.")
+
+
+def _compare(found: Against) -> None:
+    print(f"against      the journal of {found.owner}: {found.statements} statements of this one, {found.heads} heads")
+    for line in found.declared:
+        print(f"DECLARED     {line}")
+    for problem in found.problems:
+        print(f"PROBLEM      {problem}")
+    if not found.problems:
+        print("No problem: this journal holds all of them, and leads to every head that it does not say it lost.")
 
 
 def _path(home: Path | None, file: Path | None) -> Path | Rows:

@@ -15,7 +15,7 @@ from typing import Any
 from junto.errors import InvalidInput, StorageFailed
 from junto.journal import tree
 from junto.journal.sqlite import SqliteRows
-from junto.journal.statement import Statement, read_statement
+from junto.journal.statement import CERTIFICATE, Statement, read_statement
 from junto.journal.storage import Rows
 from junto.types import TaskId
 
@@ -154,6 +154,24 @@ class Reader:
             low, high = (low, middle) if dated >= at else (middle + 1, high)
         query = "SELECT author, count(*), sum(length(envelope)) FROM entry WHERE position >= ? GROUP BY author"
         return {author: (int(entries), int(size)) for author, entries, size in self._rows(query, low)}
+
+    def authors(self, party: str) -> list[str]:
+        """The nodes whose certificates are here, of the party that their names begin with."""
+        query = "SELECT DISTINCT author FROM entry WHERE kind = ? AND substr(author, 1, ?) = ? ORDER BY author"
+        return [author for (author,) in self._rows(query, CERTIFICATE, len(party), party)]
+
+    def said(self, authors: Collection[str], kinds: Collection[str], before: int, most: int) -> list[Entry]:
+        """The last entries before a place that these authors made, of these kinds, `most` of them, the latest first."""
+        if not authors:
+            return []
+        chosen = f"kind IN ({', '.join('?' * len(kinds))}) AND author IN ({', '.join('?' * len(authors))})"
+        inner = f"SELECT position FROM entry WHERE {chosen} AND position < ? ORDER BY position DESC LIMIT ?"
+        query = f"SELECT {_COLUMNS} FROM entry WHERE position IN ({inner}) ORDER BY position DESC"
+        return [_entry(row) for row in self._rows(query, *kinds, *authors, before, most)]
+
+    def root_at(self, size: int) -> bytes:
+        """The root of the first `size` entries. Raises StorageFailed if the place does not hold so many."""
+        return tree.root_at(size, self.node)
 
     def checkpoints(self, last: bool = False) -> list[tuple[int, str]]:
         """The signed tree heads kept in the file, `(size, note)`, largest first; with `last` only that one."""

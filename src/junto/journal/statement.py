@@ -43,6 +43,14 @@ _T = TypeVar("_T")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)  # a RecursionError: nested too deep
 
 
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An author's journal right before a statement: its entries, their root, and which start of a node writes it."""
+
+    size: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+    root: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    start: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]  # 0: before this process said so; see `heads.py`
+
+
 class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fact and its author. `body` is a JSON object whose shape belongs to the kind."""
 
@@ -51,6 +59,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     id: Identifier
     at: UnixSeconds  # the author's clock
     task: OptionalIdentifier = TaskId("")
+    head: Head | msgspec.UnsetType = msgspec.UNSET  # certificates, charters, and what earlier versions wrote have none
     body: msgspec.Raw
 
 

@@ -238,6 +238,18 @@ class Journal:
         """See `Reader.ended_tasks`."""
         return self.reader.ended_tasks(party, most)
 
+    def authors(self, party: str) -> list[str]:
+        """See `Reader.authors`."""
+        return self.reader.authors(party)
+
+    def said(self, authors: Collection[str], kinds: Collection[str], before: int, most: int) -> list[Entry]:
+        """See `Reader.said`."""
+        return self.reader.said(authors, kinds, before, most)
+
+    def root_at(self, size: int) -> bytes:
+        """See `Reader.root_at`."""
+        return self.reader.root_at(size)
+
     def kept_since(self, at: float) -> dict[str, tuple[int, int]]:
         """See `Reader.kept_since`."""
         return self.reader.kept_since(at)

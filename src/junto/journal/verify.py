@@ -5,8 +5,9 @@ The walk trusts nothing in the file but the charter in its first entry, and that
 auditor who has the charter from elsewhere passes it in. From the charter follow the certificates, from these the keys,
 from the keys the signatures of entries and checkpoints; from the entries follow the tree and its roots.
 
-What it cannot show: that a journal was cut back to an earlier checkpoint together with all later ones, or entries cut
-off that no checkpoint covers yet. For that a checkpoint kept by somebody else is needed.
+What it cannot show: that a journal was cut back to an earlier checkpoint together with all later ones, that entries
+were cut off that no checkpoint covers yet, or that its own party wrote it anew and signed it again. For that the
+journal of another party is needed: see `against.py`.
 """
 
 from collections import Counter
@@ -16,12 +17,14 @@ from pathlib import Path
 
 from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
 from junto.journal import checkpoint, tree
+from junto.journal.heads import GAP
 from junto.journal.reading import Entry, Reader
 from junto.journal.statement import (
     CERTIFICATE,
     CHARTER,
     SKEW_SECONDS,
     CharterBody,
+    Head,
     KeyRing,
     Statement,
     body_of,
@@ -35,6 +38,7 @@ from junto.trust.charter import Charter
 from junto.trust.names import Name, parse_name
 from junto.types import Digest
 
+_FRONTIERS = 8192  # a statement is written at most so many entries after the head that it holds
 _UNREADABLE_ENTRIES = 100  # after so many the walk ends
 
 
@@ -80,6 +84,8 @@ class _Walk:
     roots: dict[int, bytes] = field(default_factory=dict)  # at the sizes that have a checkpoint
     grown: bool = True  # no entry was found whose tree nodes do not follow
     first: bytes | None = None  # the first entry, until its author's certificate is seen
+    frontiers: dict[int, tree.Frontier] = field(default_factory=lambda: {0: tree.Frontier()})  # of late, by size
+    strange: dict[int, Head] = field(default_factory=dict)  # own entries whose heads are of another history
     last_own: dict[str, tuple[int, float]] = field(default_factory=dict)  # by node of the owner's party
 
     def note(self, index: int | None, what: str | JuntoError) -> None:
@@ -104,6 +110,8 @@ def verify_journal(
         _walk_entries(walk, reader, progress)
     if walk.first is not None and walk.entries:
         walk.note(0, "nothing shows its signature good: the certificate of its author is not in the journal")
+    for index, head in walk.strange.items():
+        walk.note(index, f"it was written after {head.size} entries that are not those before it here")
     covered = _check_marks(walk, marks)
     _check_charter(walk, charter)
     return Report(
@@ -178,6 +186,9 @@ def _check_tree(walk: _Walk, entry: Entry, reader: Reader) -> None:
             entry.index, "its tree nodes do not follow from the entries up to it: some were moved, put in or removed"
         )
         walk.grown = False
+    walk.frontiers[walk.frontier.size] = walk.frontier
+    if len(walk.frontiers) > _FRONTIERS:
+        walk.frontiers.pop(next(iter(walk.frontiers)))
     if walk.frontier.size in walk.roots:
         walk.roots[walk.frontier.size] = walk.frontier.root
 
@@ -201,6 +212,7 @@ def _check_statement(walk: _Walk, entry: Entry) -> None:
             walk.note(entry.index, f"it is a {statement.kind}; a journal begins with its charter")
     if _is_own(walk, statement):
         _check_order(walk, entry.index, statement)
+        _check_head(walk, entry.index, statement)
     _check_signature(walk, entry, statement)
 
 
@@ -218,6 +230,17 @@ def _check_order(walk: _Walk, index: int, statement: Statement) -> None:
         what = f"it is dated {at - statement.at:.0f} s before entry {place}: the clock of node {node} was set back"
         walk.oddities.append(Problem(index, what))
     walk.last_own[statement.author] = (index, statement.at)
+
+
+def _check_head(walk: _Walk, index: int, statement: Statement) -> None:
+    """Each of the owner's statements holds the head of the journal that it was written into."""
+    if statement.kind == GAP:  # what was lost and came back was written into another history, and that is said here
+        walk.strange.clear()
+    head = statement.head
+    if isinstance(head, Head):
+        frontier = walk.frontiers.get(head.size)
+        if head.size > index or (frontier is not None and frontier.root.hex() != head.root):
+            walk.strange[index] = head
 
 
 def _check_signature(walk: _Walk, entry: Entry, statement: Statement) -> None:

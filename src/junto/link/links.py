@@ -36,6 +36,8 @@ from junto.trust.names import Address, Name, parse_address
 from junto.types import NodeId, PartyId
 
 _log = logger("junto.link")
+COPY = "another process runs as"
+"""How the refusal begins that a process hears whose place another one has taken that was started later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class _Party:
     all: set[Link] = field(default_factory=set)
     up: asyncio.Event = field(default_factory=asyncio.Event)
     down: asyncio.Event = field(default_factory=asyncio.Event)
+    tried: asyncio.Event = field(default_factory=asyncio.Event)  # once: it was reached, or an attempt has failed
+    replaced: set[str] = field(default_factory=set)  # instances that gave way to one that was started later
     bytes_in: int = 0
     bytes_out: int = 0
 
@@ -96,6 +100,7 @@ class Links:
         self._listen = listen
         self._jitter = jitter
         self._watchers: list[tuple[Callable[[PartyId], None], Callable[[PartyId, str], None]]] = []
+        self._copies: list[Callable[[PartyId], None]] = []
         self._members = {member.name: member for member in members}
         self._parties: dict[PartyId, _Party] = {}
         self._others: set[Link] = set()
@@ -109,6 +114,8 @@ class Links:
                 error = "not reached yet" if addresses else "has no address: waiting for it to dial us"
                 self._parties[member.name] = party = _Party(member.name, addresses, now, error)
                 party.down.set()
+                if not addresses:
+                    party.tried.set()
         self._listener = Listener(
             self.settings,
             server_context(here.identity, here.authorities),
@@ -169,6 +176,14 @@ class Links:
             ) from None
         return link
 
+    async def tried(self, party: PartyId, timeout_seconds: float) -> Link | None:
+        """The open link to a party; None as soon as an attempt to reach it has failed, or the time has passed."""
+        state = self._state(party)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await state.tried.wait()
+        return state.link
+
     def now_to(self, party: PartyId) -> Link | None:
         """The open link to a party, if there is one at this moment. Raises InvalidInput."""
         return self._state(party).link
@@ -180,6 +195,10 @@ class Links:
     def watch(self, on_up: Callable[[PartyId], None], on_down: Callable[[PartyId, str], None]) -> None:
         """Be told when a party can be reached, and when it no longer can, with the reason."""
         self._watchers.append((on_up, on_down))
+
+    def watch_copies(self, on_copy: Callable[[PartyId], None]) -> None:
+        """Be told when a process of a party comes back whose place another one took that was started later."""
+        self._copies.append(on_copy)
 
     def status(self) -> list[PartyStatus]:
         """How each other party is reached, by name."""
@@ -238,6 +257,7 @@ class Links:
             if await self._dial_once(party):
                 failures = 0
                 continue
+            party.tried.set()
             limit = min(settings.longest_retry_seconds, settings.first_retry_seconds * 2.0 ** min(failures, 30))
             failures += 1
             with suppress(TimeoutError):
@@ -295,6 +315,11 @@ class Links:
     def _choose(self, party: _Party, link: Link) -> None:
         node = link.peer.node
         current = party.links.get(node)
+        if _instance(link) in party.replaced:
+            self._start(link.close(f"{COPY} {link.peer}, started later: is one of them a copy of the other's home?"))
+            for on_copy in self._copies:
+                on_copy(party.name)
+            return
         party.all.add(link)
         link.gone.add_done_callback(lambda _: self._gone(party, link))
         self._install(party, link)
@@ -304,6 +329,7 @@ class Links:
         if current is None or current.closed.done():
             return
         if _instance(current) != _instance(link):
+            party.replaced.add(_instance(current))
             current.abort("the peer has restarted")
         elif current.dialled == link.dialled or self._is_preferred(link):
             current.retire(link)
@@ -329,6 +355,7 @@ class Links:
             party.since = self.here.unix_time()
             party.down.clear()
             party.up.set()
+            party.tried.set()
             _log.info("link up", party=party.name, address=link.address, dialled=link.dialled)
             for on_up, _ in self._watchers:
                 on_up(party.name)

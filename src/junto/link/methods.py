@@ -24,6 +24,8 @@ PEER_CLOCK = "peer.clock"  # () → the clock of this node, unix seconds
 PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed
+PEER_SEEN = "peer.seen"  # () → Seen: the last head that this node has seen of the caller's journal
+PEER_SAID = "peer.said"  # Before → Said: the caller's own statements that this node holds, the latest first
 PEER_NOTE = "peer.note"  # Note → (): a lapse that ends nothing; no statement, it changes nothing
 
 
@@ -51,6 +53,30 @@ class Envelopes(Message, frozen=True):
     """Signed statements, oldest first."""
 
     envelopes: tuple[bytes, ...]
+
+
+class Seen(Message, frozen=True):
+    """A head of a journal, the id of the statement that told it (empty if none has), and its party's latest start."""
+
+    size: int
+    root: str
+    start: int
+    statement: str
+    latest: int
+    instance: str
+
+
+class Before(Message, frozen=True):
+    """A place in the answering node's journal."""
+
+    position: int
+
+
+class Said(Message, frozen=True):
+    """Signed statements, the latest first, and the place of the last of them, to go on from."""
+
+    envelopes: tuple[bytes, ...]
+    last: int
 
 
 class Note(Message, frozen=True):

@@ -11,7 +11,8 @@ import msgspec
 from junto.catalog.consent import Consent
 from junto.catalog.dataset import Dataset, Withdrawal
 from junto.catalog.view import CatalogView, compare
-from junto.errors import InvalidInput
+from junto.errors import InvalidInput, JuntoError
+from junto.journal.heads import GAP, START
 from junto.journal.statement import CERTIFICATE, Statement, body_of, read_statement, signer_of
 from junto.logs import logger
 from junto.node.ledger import Kept, Ledger
@@ -22,8 +23,13 @@ from junto.types import PartyId
 
 _log = logger("junto.facts")
 
+_KEPT_FOR_US = 64  # of revocations, starts and gaps; a peer that is up hears of each at once
 FACTS = ("dataset", "withdrawal", "consent")
 """Statement kinds that every party may read; grants concern those they name, and stay with their owner."""
+
+
+TOLD = (*FACTS, "revocation", START, GAP)
+"""Kinds that are told to every party: facts, and what it keeps for us, so that we cannot lose it in silence."""
 
 
 class GrantUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +49,15 @@ class Facts:
         self._revocations: dict[GrantId, Revocation] = {}
         self._used: dict[GrantId, int] = {}
         self._ledger = ledger
+
+    def recall(self) -> None:
+        """Take in what the journal holds."""
+        for entry in self._ledger.journal.entries(kinds=(*FACTS, "grant", "revocation", "grant-use")):
+            statement = read_statement(entry.envelope)
+            try:
+                self.absorb(Kept(statement, entry.envelope, parse_name(statement.author)))
+            except JuntoError as error:
+                _log.info("a fact of an earlier version", kind=entry.kind, reason=str(error))
 
     def absorb(self, kept: Kept) -> list[str]:
         """Take in a journaled statement; how a new dataset differs from ours of the same name, in words."""
@@ -91,15 +106,17 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: certificates by which the rest is checked, our datasets, whom we compute for.
+        """What a peer should know of us: certificates by which the rest is checked, our datasets, whom we compute for,
+        then the latest of what it keeps for us.
 
-        Of the certificates, those of keys that signed one of these datasets, and each node's last.
+        Of the certificates, those of keys that signed one of these, and each node's last.
         """
         certificates: dict[KeyId, bytes] = {}
         last: dict[str, KeyId] = {}
         datasets: dict[str, bytes] = {}
         consent: tuple[bytes, ...] = ()
-        for entry in self._ledger.journal.entries(kinds=(CERTIFICATE, *FACTS)):
+        kept: list[bytes] = []
+        for entry in self._ledger.journal.entries(kinds=(CERTIFICATE, *TOLD)):
             if parse_name(entry.author).party != self._me:
                 continue
             if entry.kind == CERTIFICATE:
@@ -108,9 +125,11 @@ class Facts:
                 last[entry.author] = signer
             elif entry.kind == "consent":
                 consent = (entry.envelope,)
+            elif entry.kind not in FACTS:
+                kept.append(entry.envelope)
             else:
                 datasets[_dataset_name(read_statement(entry.envelope))] = entry.envelope
-        told = (*datasets.values(), *consent)
+        told = (*datasets.values(), *consent, *kept[-_KEPT_FOR_US:])
         needed = {*last.values(), *map(signer_of, told)}
         return [*(found for signer, found in certificates.items() if signer in needed), *told]
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from junto.errors import PeerFault
 from junto.journal import statement as statements
-from junto.journal.statement import KeyRing, Statement
+from junto.journal.statement import Head, KeyRing, Statement
 from junto.journal.store import Journal
 from junto.logs import logger
 from junto.node.ground import Ground
@@ -56,6 +56,7 @@ class Ledger:
         self._charter = charter
         self._unix_time = ground.unix_time
         self._random = ground.random
+        self.start = 0  # the number of this process's start, once it has said so
 
     @property
     def party_prefix(self) -> str:
@@ -66,9 +67,23 @@ class Ledger:
         """A statement of ours, signed and durable. Raises StorageFailed."""
         now = self._unix_time()
         raw = msgspec.Raw(msgspec.json.encode(body))
+        size, root = self.journal.head()
         return await self._append(
-            Statement(kind=kind, author=self.name.uri, id=new_id(now, self._random), at=now, task=task, body=raw)
+            Statement(
+                kind=kind,
+                author=self.name.uri,
+                id=new_id(now, self._random),
+                at=now,
+                task=task,
+                head=Head(size, root.hex(), self.start),
+                body=raw,
+            )
         )
+
+    def nodes_of(self, party: PartyId) -> list[str]:
+        """The names of a party's nodes whose certificates we have."""
+        prefix = self.name.uri.removesuffix(str(self.name))
+        return self.journal.authors(f"{prefix}{party}/")
 
     async def certify(self, leaf_pem: str, key: Ed25519PrivateKey | None = None) -> Kept | None:
         """Say in the journal which certificate is ours now; None if it is the last thing it says of it.

@@ -20,7 +20,7 @@ import msgspec
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
 from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault, StorageFailed
-from junto.journal.statement import CERTIFICATE, read_statement
+from junto.journal.statement import CERTIFICATE
 from junto.link import methods
 from junto.link.connection import Handler
 from junto.link.dial import Proxies, here_of
@@ -35,17 +35,18 @@ from junto.node.courier import Courier
 from junto.node.diskwatch import free_bytes, watch_disk
 from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
-from junto.node.facts import FACTS, Facts
+from junto.node.facts import Facts
 from junto.node.files import in_words, read_private, write_whole
 from junto.node.folders import Folders
 from junto.node.ground import Ground
+from junto.node.heads import Heads
 from junto.node.history import tasks_in
 from junto.node.home import Home
 from junto.node.hooks import hooks_of
 from junto.node.ids import new_task_id
 from junto.node.judge import Judgement
 from junto.node.keep import Keeper
-from junto.node.ledger import Kept, Ledger
+from junto.node.ledger import Ledger
 from junto.node.notes import Notes
 from junto.node.notices import Notices
 from junto.node.peers import Peers
@@ -107,6 +108,7 @@ class Node:
         self.started_at = self._unix_time()
         self._on_fatal = on_fatal
         self._jobs: set[asyncio.Task[None]] = set()
+        self._serving = asyncio.Event()
 
     @property
     def me(self) -> PartyId:
@@ -130,10 +132,17 @@ class Node:
             self._take_up()
             await self.publishing.consent(self.settings.compute)
             await self.links.__aenter__()
+            try:
+                await self.heads.begin(self._new_journal)
+                self._take_up()
+            except BaseException:
+                await self.links.close()
+                raise
         except BaseException:
             self.journal.close()
             raise
         home.write_profiles()  # users find us where we listen now, also if that has changed
+        self._serving.set()
         self._start(self._keep_certificate_fresh())
         self._start(self.triggers.run())
         self._start(self.clocks.run())
@@ -177,7 +186,7 @@ class Node:
         self.ledger.learn_known_keys()
         await self.ledger.begin(signed, pem(identity.certificate))
         self.facts = Facts(self.ledger)
-        self._recall_facts()
+        self.facts.recall()
         self.shelf = Shelf(home.data_path / "sources.json")
         self.shelf.load()
         spool_key = _spool_key(home.path / "keys" / "spool.key", self.ground.random)
@@ -188,9 +197,10 @@ class Node:
         memory, threads, spill = settings.memory_bytes, settings.threads, settings.spill_bytes
         self.limits = Limits(memory, threads, home.spool_path, spill, settings.cpu_seconds)
         handlers: dict[str, Handler] = {}
+        instance = self.ground.random(8).hex()
         self.links = self.ground.links(
             replace(
-                here_of(identity, self.charter, self.ground.random(8).hex(), self._unix_time),
+                here_of(identity, self.charter, instance, self._unix_time),
                 verify_peer=self._verify_peer,
             ),
             self.charter.members,
@@ -234,8 +244,7 @@ class Node:
         self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
-        self.quotas = Quotas(self.me, settings.quota, self._unix_time, self._open_tasks_of, self._tell_quota)
-        self.quotas.recall(self.journal.kept_since(self.quotas.day_began))
+        self._bound(instance)
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
@@ -252,6 +261,7 @@ class Node:
             self.ground.leads,
             self.clocks,
             self.quotas,
+            self.heads.heard,
         )
         self._peers = peers
         self.publishing = Publishing(
@@ -264,6 +274,7 @@ class Node:
             self._spread,
             self.ground,
             Folders(settings.data_folders, home.data_path),
+            spool_key,
         )
         doctor = Doctor(self.me, self.links)
         asking = Asking(
@@ -276,6 +287,7 @@ class Node:
         triggers = TriggerRoutes(self.triggers, self._has_user, home.is_operator)
         routes = {
             **peers.routes,
+            **self.heads.routes,
             **users.routes,
             **doctor.routes,
             **triggers.routes,
@@ -286,7 +298,16 @@ class Node:
             **self.hooks.routes,
             **self.clocks.routes,
         }
-        handlers.update(guarded(self.me, routes, self._admits, lambda name: home.is_operator(name.user)))
+        handlers.update(guarded(self.me, routes, self._admits, self._operates, self._serving))
+
+    def _bound(self, instance: str) -> None:
+        """What other parties may put in, and what they have seen of our journal."""
+        teller, open_of = self.notices.teller, self.runner.open_of
+        self.quotas = Quotas(self.me, self.settings.quota, self._unix_time, open_of, teller("quota", "warning"))
+        self.quotas.recall(self.journal.kept_since(self.quotas.day_began))
+        self.heads = Heads(
+            self.ledger, self.facts, self.links, instance, self._others, self._spread, teller("journal", "error")
+        )
 
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
 
@@ -302,17 +323,18 @@ class Node:
     def _admits(self, name: Name) -> bool:
         return self._has_user(name.user)
 
+    def _operates(self, name: Name) -> bool:
+        return self.home.is_operator(name.user)
+
     def _slots_are(self, slots: int) -> None:
         self.admission.slots_are(slots)
 
     def _tell_trigger(self, about: str, text: str, task: TaskId) -> None:
         self.notices.of_node("trigger", about, text, "warning", task)
 
-    def _tell_quota(self, about: str, text: str) -> None:
-        self.notices.of_node("quota", about, text, "warning")
-
-    def _open_tasks_of(self, party: PartyId) -> int:
-        return sum(live.task.asker == party for live in self.runner.open)
+    @property
+    def _others(self) -> list[PartyId]:
+        return [member.name for member in self.charter.members if member.name != self.me]
 
     def may_see(self, user: str, task: TaskId) -> bool:
         """Whether a user of ours may see a task: an operator may see all, everybody else what they asked."""
@@ -361,20 +383,11 @@ class Node:
 
     def _introduce(self, identity: Identity, to: tuple[PartyId, ...] = ()) -> None:
         """Tell everyone our certificate before anything else: another key, or node of ours, signed until now."""
-        everyone = tuple(member.name for member in self.charter.members if member.name != self.me)
         entry = self.journal.latest(CERTIFICATE, identity.name.uri)
         if entry is not None:
-            self.courier.send(entry.envelope, to or everyone, self.settings.longest_seconds)
+            self.courier.send(entry.envelope, to or tuple(self._others), self.settings.longest_seconds)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _recall_facts(self) -> None:
-        for entry in self.journal.entries(kinds=(*FACTS, "grant", "revocation", "grant-use")):
-            statement = read_statement(entry.envelope)
-            try:
-                self.facts.absorb(Kept(statement, entry.envelope, parse_name(statement.author)))
-            except JuntoError as error:
-                _log.info("a fact of an earlier version", kind=entry.kind, reason=str(error))
 
     def _spread(self, envelope: bytes) -> None:
         """Tell everyone we can reach; the others ask when they come up."""
@@ -388,6 +401,7 @@ class Node:
         self._start(self._learn_facts(party))
 
     def _link_down(self, party: PartyId, reason: str) -> None:
+        self.heads.turned_away(party, reason)
         self.runner.link_changed(party, f"its link went down at {_clock(self._unix_time())} UTC: {reason}")
 
     def _unreachable(self, party: PartyId) -> str | None:
@@ -405,6 +419,8 @@ class Node:
             reply = await link.call(methods.PEER_FACTS, timeout_seconds=30.0)
             await self._peers.take_in(party, reply)
             self.triggers.met(party)
+            await self._serving.wait()
+            await self.heads.ask(party, link)
         except JuntoError as error:
             _log.warning("a party's facts were not learnt", party=party, reason=str(error))
 

@@ -116,6 +116,10 @@ class Notices:
         id = notice_id(self._me, kind, task, about)
         self.tell(Notice(id, kind, task, self._me, self._me, text, self._unix_time(), severity))
 
+    def teller(self, kind: Kind, severity: Severity) -> Callable[[str, str], None]:
+        """Raises notices of one kind that no task's state shows: see `of_node`."""
+        return lambda about, text: self.of_node(kind, about, text, severity)
+
     async def watch(self, caller: Caller, payload: bytes) -> Answer:
         """Notices as they are raised, without end."""
         try:

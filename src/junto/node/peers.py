@@ -5,6 +5,7 @@ Every statement is checked and durable before it has an effect, and before its s
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ from junto.link.connection import Answer, Caller
 from junto.logs import logger
 from junto.node.clocks import Clocks
 from junto.node.exchange import Outbox, Pull, check_pull, decode_pull
-from junto.node.facts import FACTS, Facts
+from junto.node.facts import TOLD, Facts
+from junto.node.heads import check_told
 from junto.node.ledger import Kept, Ledger
 from junto.node.quotas import Quotas
 from junto.node.routes import Method
@@ -44,6 +46,7 @@ from junto.types import PartyId
 _log = logger("junto.peers")
 _STATEMENTS = 256
 _STALE_SECONDS = 60.0
+_SMALL_BYTES = 32 << 10
 _MOST_REPEATED = 64  # confirmations, or new attempts, of one party about one task; beside them eight for each step
 
 
@@ -72,8 +75,10 @@ class Peers:
         leads: Callable[[], bool],
         clocks: Clocks,
         quotas: Quotas,
+        heard: Callable[[Kept], None],
     ) -> None:
-        """`offered` hears in how many seconds a party says that it can start. `leads`: see `Ground`."""
+        """`heard` is told of every statement that is new. `offered` hears in how many seconds a party says that it can
+        start. `leads`: see `Ground`."""
         self._ledger = ledger
         self._facts = facts
         self._runner = runner
@@ -84,6 +89,8 @@ class Peers:
         self._leads = leads
         self._clocks = clocks
         self._quotas = quotas
+        self._heard = heard
+        self._turns: dict[PartyId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._taking: set[asyncio.Task[None]] = set()
 
     @property
@@ -126,6 +133,10 @@ class Peers:
             raise PeerFault(f"{sender} brought something that is no list of statements") from error
         if len(brought) > _STATEMENTS:
             raise InvalidInput(f"{sender} brought {len(brought)} statements at once; at most {_STATEMENTS}")
+        async with self._turns[sender]:  # or a statement overtakes the certificate that it is checked by
+            await self._in_order(sender, brought)
+
+    async def _in_order(self, sender: PartyId, brought: tuple[bytes, ...]) -> None:
         refusals: list[JuntoError] = []
         judged: list[_Brought] = []
         for envelope in brought:
@@ -152,6 +163,7 @@ class Peers:
                     raise kept
                 if kept.new:
                     self._quotas.took(sender, len(one.envelope))
+                    self._heard(kept)
                     self._act(sender, kept, one)
             except (InvalidInput, PeerFault) as error:
                 _log.warning("a statement had no effect", party=sender, reason=str(error))
@@ -205,8 +217,11 @@ class Peers:
         """
         shape = BODIES.get(statement.kind)
         if shape is None:
-            if statement.kind not in (CERTIFICATE, *FACTS):
+            if statement.kind not in (CERTIFICATE, *TOLD):
                 raise PeerFault(f"{sender} brought a statement of kind {statement.kind}, which is not for us")
+            if statement.kind != "dataset" and len(envelope) > _SMALL_BYTES:
+                raise InvalidInput(f"{sender} brought a {statement.kind} of {len(envelope):,} bytes: too long")
+            check_told(statement)
             return _Brought(envelope, statement)
         body = body_of(statement, shape)
         check_lengths(body)

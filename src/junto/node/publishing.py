@@ -2,8 +2,12 @@
 """Publishing and withdrawing datasets, giving and revoking grants: a user's wish becomes a signed statement."""
 
 import asyncio
+import hashlib
+import hmac
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from junto.catalog.check import check_grant, check_spec
 from junto.catalog.consent import Consent, named
@@ -21,9 +25,10 @@ from junto.node.ground import Ground
 from junto.node.ids import new_id
 from junto.node.ledger import Ledger
 from junto.node.shelf import Shelf
+from junto.plan.fragment import is_open
 from junto.trust.charter import Charter
 from junto.trust.grants import GrantId, GrantRequest, Revocation
-from junto.types import DatasetName, PartyId
+from junto.types import DatasetName, Digest, PartyId
 
 _SPEC_BYTES = 1 << 20
 
@@ -42,7 +47,9 @@ class Publishing:
         spread: Callable[[bytes], None],
         ground: Ground,
         folders: Folders,
+        secret: bytes,
     ) -> None:
+        """secret: keys the digests of what private datasets hold."""
         self._me = me
         self._folders = folders
         self._parties = [member.name for member in charter.members]
@@ -53,6 +60,7 @@ class Publishing:
         self._spread = spread
         self._unix_time = ground.unix_time
         self._random = ground.random
+        self._secret = secret
 
     async def publish(self, file: Path, proof: str = "") -> methods.Published:
         """Publish every dataset of a file, or none: all are inspected before the first is signed.
@@ -68,7 +76,7 @@ class Publishing:
         published: list[methods.PublishedDataset] = []
         mismatches: list[str] = []
         for spec, inspection in inspected:
-            dataset = _described(self._me, spec, inspection, self._unix_time())
+            dataset = _published(_described(self._me, spec, inspection, self._unix_time()), self._secret)
             self._shelf.place(dataset.name, dataset.version, inspection)
             kept = await self._ledger.write("dataset", dataset)
             mismatches += self._facts.absorb(kept)
@@ -107,7 +115,9 @@ class Publishing:
         """Take a grant back. Raises InvalidInput if there is none of that id that stands."""
         if id not in {grant.id for grant in self._facts.grants}:
             raise InvalidInput(f"no grant {id} stands; `junto grant ls` lists them")
-        self._facts.absorb(await self._ledger.write("revocation", Revocation(id, self._me, self._unix_time())))
+        kept = await self._ledger.write("revocation", Revocation(id, self._me, self._unix_time()))
+        self._facts.absorb(kept)
+        self._spread(kept.envelope)
 
     def _inspect(self, spec: DatasetSpec, held: bool) -> Inspection:
         from junto.engines import sources  # an engine is loaded when it is used
@@ -145,4 +155,23 @@ def _described(me: PartyId, spec: DatasetSpec, inspection: Inspection, now: floa
         rules=spec.rules,
         statistics=statistics,
         published_at=now,
+    )
+
+
+def _published(dataset: Dataset, secret: bytes) -> Dataset:
+    """The dataset as all may see it. Open data is told by the digest of its bytes, so that copies of one table are
+    known as such. A digest of private data is keyed: whoever knows all of a file but one cell could try values
+    otherwise. The same content still has the same digest at its owner. The size in bytes, which moves with one cell,
+    is rounded up.
+    """
+    if is_open(dataset):
+        return dataset
+    named = b"junto dataset content\0" + dataset.name.encode() + b"\0" + dataset.content.encode()
+    content = Digest("sha256:" + hmac.new(secret, named, hashlib.sha256).hexdigest())
+    step = 1 << max(dataset.bytes.bit_length() - 2, 0)
+    return msgspec.structs.replace(
+        dataset,
+        content=content,
+        version=version_of(dataset.columns, dataset.unit, content, dataset.rules),
+        bytes=-(-dataset.bytes // step) * step,
     )

@@ -6,18 +6,22 @@ users of our own party whom the home still lists, `operator.` methods those user
 Whatever is not in the table is not there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import msgspec
 
 from junto.errors import InvalidInput, Refused, StorageFailed
+from junto.link import methods
 from junto.link.connection import Answer, Caller, Handler
 from junto.logs import logger
 from junto.trust.names import Name
 from junto.types import PartyId
 
 _log = logger("junto.routes")
+
+_AT_ONCE = frozenset((methods.PEER_SEEN, methods.PEER_SAID))
 
 T = TypeVar("T")
 Method = Callable[[Caller, bytes], Awaitable[Answer]]
@@ -34,12 +38,30 @@ def decoded(payload: bytes, shape: type[T]) -> T:
         raise InvalidInput(f"the request is no {shape.__name__}: {error}") from None
 
 
-def guarded(me: PartyId, routes: Mapping[str, Method], admits: Admits, operates: Admits) -> dict[str, Handler]:
+def guarded(
+    me: PartyId, routes: Mapping[str, Method], admits: Admits, operates: Admits, serving: asyncio.Event | None = None
+) -> dict[str, Handler]:
     """The handlers of a node. Raises ValueError for a method that is neither for peers nor for users.
 
-    admits: whether a name is a user of ours now. operates: whether it is one who may act for the party.
+    admits: whether a name is a user of ours now. operates: whether it is one who may act for the party. serving: set
+    once the node knows its own past; until then only what others ask of theirs is answered, and the rest waits.
     """
-    return {method: _guard(me, method, handler, admits, operates) for method, handler in routes.items()}
+    return {
+        method: _guard(me, method, handler if serving is None else _waiting(method, handler, serving), admits, operates)
+        for method, handler in routes.items()
+    }
+
+
+def _waiting(method: str, handler: Method, serving: asyncio.Event) -> Method:
+    if method in _AT_ONCE:
+        return handler
+
+    async def answer(caller: Caller, payload: bytes) -> Answer:
+        if not serving.is_set():
+            await serving.wait()
+        return await handler(caller, payload)
+
+    return answer
 
 
 def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: Admits) -> Handler:

@@ -116,6 +116,10 @@ class Runner:
         """Tasks that have not ended."""
         return [live for live in self.live.values() if live.task.state not in ENDED]
 
+    def open_of(self, party: PartyId) -> int:
+        """How many tasks that a party asked have not ended."""
+        return sum(live.task.asker == party for live in self.open)
+
     def ask(self, id: TaskId, proposal: Proposal) -> Live:
         """Begin a task of ours."""
         live = self._admit(Task(id, self._me, self._me, proposal, self._patience))

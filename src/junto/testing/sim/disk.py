@@ -129,6 +129,7 @@ class SimJournal:
         self._timer: asyncio.TimerHandle | None = None
         self._ids: dict[str, Entry] = {}
         self._frontier = tree.Frontier()
+        self._roots = [self._frontier.root]
         self._process = PROCESS.get() or Process("harness")
         self._by_task: dict[str, list[Entry]] = {}
         self._by_kind: dict[str, list[Entry]] = {}
@@ -219,6 +220,19 @@ class SimJournal:
         found = self.entries(kinds=("receipt", "stop", "refusal"))
         return dict.fromkeys(e.task for e in found if e.kind != "refusal" or e.author.startswith(party))
 
+    def authors(self, party: str) -> list[str]:
+        """See `Reader.authors`."""
+        return sorted({e.author for e in self._by_kind.get("certificate", []) if e.author.startswith(party)})
+
+    def said(self, authors: Collection[str], kinds: Collection[str], before: int, most: int) -> list[Entry]:
+        """See `Reader.said`."""
+        found = [e for e in self.entries(stop=before, kinds=kinds) if e.author in authors]
+        return found[-most:][::-1]
+
+    def root_at(self, size: int) -> bytes:
+        """See `Reader.root_at`."""
+        return self._roots[size]
+
     def kept_since(self, at: float) -> dict[str, tuple[int, int]]:
         """See `Reader.kept_since`."""
         return {}
@@ -295,6 +309,7 @@ class SimJournal:
 
     def _take(self, entry: Entry) -> None:
         self._frontier, _ = self._frontier.appended(entry.leaf)
+        self._roots.append(self._frontier.root)
         self._ids[entry.id] = entry
         self._by_kind.setdefault(entry.kind, []).append(entry)
         if entry.task:

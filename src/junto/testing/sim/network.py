@@ -6,6 +6,7 @@ the way there, or done and its answer lost. Between attempts the network may als
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextvars import copy_context
@@ -31,6 +32,7 @@ from junto.trust.names import Address, Name
 from junto.types import PartyId, TaskId
 
 _SILENT_SECONDS = 15.0
+_TRIED_SECONDS = 0.6  # after which a first attempt to reach a party has failed
 
 
 @dataclass(slots=True)
@@ -234,6 +236,18 @@ class SimLinks:
     def listening(self) -> list[Address]:
         """Nowhere."""
         return []
+
+    async def tried(self, party: PartyId, timeout_seconds: float) -> "SimLink | None":
+        """See `Links.tried`."""
+        way = self._way(party)
+        if way.link is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(timeout_seconds, _TRIED_SECONDS)):
+                    await way.up.wait()
+        return way.link
+
+    def watch_copies(self, on_copy: object) -> None:
+        """No home is copied here."""
 
     async def to(self, party: PartyId, timeout_seconds: float) -> "SimLink":
         """See `Links.to`."""
