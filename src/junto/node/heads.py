@@ -72,7 +72,8 @@ class Heads:
         spread: Callable[[bytes], None],
         tell: Tell,
     ) -> None:
-        """instance: what tells this process from others of its home. parties: the others. spread: tells a statement to everyone up now."""
+        """instance: what tells this process from others of its home. parties: the others. spread: tells a statement to
+        everyone up now."""
         self._ledger = ledger
         self._journal = ledger.journal
         self._me: PartyId = ledger.name.party

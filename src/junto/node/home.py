@@ -108,6 +108,14 @@ class Home:
         pem = read_bounded(self._key("authority.pem"), _SMALL_BYTES, "authority certificate")
         return _text(pem, "authority certificate")
 
+    def check_new_journal(self, entries: int) -> None:
+        """Raise InvalidInput if there is a journal, of so many entries, in whose place another is to be begun."""
+        if entries:
+            raise InvalidInput(
+                f"the journal of {self.path} is there and holds {entries} entries: start without --new-journal; one "
+                f"that is damaged has to be moved away first"
+            )
+
     def authority(self) -> Authority:
         """The party's certificate authority. Raises InvalidInput if its key is elsewhere, or its files are damaged."""
         if not self.has_authority:

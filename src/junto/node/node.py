@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +27,7 @@ from junto.link.settings import LinkSettings
 from junto.logs import logger
 from junto.node.admission import Admission
 from junto.node.asking import Asking
+from junto.node.bounds import bounds_of
 from junto.node.busy import AskingAgain
 from junto.node.cache import Cache
 from junto.node.clocks import Clocks
@@ -36,10 +36,9 @@ from junto.node.diskwatch import free_bytes, watch_disk
 from junto.node.doctor import Doctor
 from junto.node.exchange import Outbox
 from junto.node.facts import Facts
-from junto.node.files import in_words, read_private, write_whole
+from junto.node.files import in_words
 from junto.node.folders import Folders
 from junto.node.ground import Ground
-from junto.node.heads import Heads
 from junto.node.history import tasks_in
 from junto.node.home import Home
 from junto.node.hooks import hooks_of
@@ -52,12 +51,11 @@ from junto.node.notices import Notices
 from junto.node.peers import Peers
 from junto.node.placing import Placing
 from junto.node.publishing import Publishing
-from junto.node.quotas import Quotas
 from junto.node.routes import guarded
 from junto.node.runner import Live, Runner
 from junto.node.settings import NodeSettings, read_settings
 from junto.node.shelf import Shelf
-from junto.node.spool import Spool
+from junto.node.spool import Spool, spool_key_of
 from junto.node.spreading import Spreading
 from junto.node.trigger_routes import TriggerRoutes
 from junto.node.triggers import Triggers
@@ -115,6 +113,11 @@ class Node:
         """Our party."""
         return self.home.party.name
 
+    @property
+    def others(self) -> list[PartyId]:
+        """The other parties of the charter."""
+        return [member.name for member in self.charter.members if member.name != self.me]
+
     async def __aenter__(self) -> Self:
         """Start. Raises InvalidInput, StorageFailed or Unavailable with one line; then nothing is left running."""
         home = self.home
@@ -127,7 +130,8 @@ class Node:
         self.journal = self.ground.journal(home.journal_path, origin=origin, key=identity.key, on_fatal=self._on_fatal)
         self.journal.open(begun=begun)
         try:
-            self._check_new_journal()
+            if self._new_journal:
+                home.check_new_journal(self.journal.head()[0])
             await self._assemble(signed)
             self._take_up()
             await self.publishing.consent(self.settings.compute)
@@ -172,14 +176,6 @@ class Node:
         self.journal.close()
         _log.info("node stopped", party=self.me)
 
-    def _check_new_journal(self) -> None:
-        size, _ = self.journal.head()
-        if self._new_journal and size:
-            raise InvalidInput(
-                f"the journal of {self.home.path} is there and holds {size} entries: start without --new-journal; "
-                f"one that is damaged has to be moved away first"
-            )
-
     async def _assemble(self, signed: SignedCharter) -> None:
         home, settings, identity = self.home, self.settings, self.identity
         self.ledger = Ledger(identity.name, identity.key, self.journal, self.charter, self.ground)
@@ -189,7 +185,7 @@ class Node:
         self.facts.recall()
         self.shelf = Shelf(home.data_path / "sources.json")
         self.shelf.load()
-        spool_key = _spool_key(home.path / "keys" / "spool.key", self.ground.random)
+        spool_key = spool_key_of(home.path / "keys" / "spool.key", self.ground.random)
         self.spool = Spool(home.spool_path, spool_key, self.ground.files, self.ground.random)
         self.keeper = Keeper(self.journal, self.spool)
         remove_leftovers(home.spool_path)
@@ -244,7 +240,7 @@ class Node:
         self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
-        self._bound(instance)
+        self.quotas, self.heads = bounds_of(self, instance)
         self.notes = Notes(self.me, self.notices, self.runner, self.links, self._unix_time)
         self._salt = spool_key
         self.tools: Tools | None = None
@@ -271,7 +267,7 @@ class Node:
             self.facts,
             self.shelf,
             self.limits,
-            self._spread,
+            self.spread,
             self.ground,
             Folders(settings.data_folders, home.data_path),
             spool_key,
@@ -300,15 +296,6 @@ class Node:
         }
         handlers.update(guarded(self.me, routes, self._admits, self._operates, self._serving))
 
-    def _bound(self, instance: str) -> None:
-        """What other parties may put in, and what they have seen of our journal."""
-        teller, open_of = self.notices.teller, self.runner.open_of
-        self.quotas = Quotas(self.me, self.settings.quota, self._unix_time, open_of, teller("quota", "warning"))
-        self.quotas.recall(self.journal.kept_since(self.quotas.day_began))
-        self.heads = Heads(
-            self.ledger, self.facts, self.links, instance, self._others, self._spread, teller("journal", "error")
-        )
-
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
 
     def _verify_peer(self, leaf: bytes) -> Name:
@@ -331,10 +318,6 @@ class Node:
 
     def _tell_trigger(self, about: str, text: str, task: TaskId) -> None:
         self.notices.of_node("trigger", about, text, "warning", task)
-
-    @property
-    def _others(self) -> list[PartyId]:
-        return [member.name for member in self.charter.members if member.name != self.me]
 
     def may_see(self, user: str, task: TaskId) -> bool:
         """Whether a user of ours may see a task: an operator may see all, everybody else what they asked."""
@@ -385,11 +368,11 @@ class Node:
         """Tell everyone our certificate before anything else: another key, or node of ours, signed until now."""
         entry = self.journal.latest(CERTIFICATE, identity.name.uri)
         if entry is not None:
-            self.courier.send(entry.envelope, to or tuple(self._others), self.settings.longest_seconds)
+            self.courier.send(entry.envelope, to or tuple(self.others), self.settings.longest_seconds)
 
     # ── facts ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _spread(self, envelope: bytes) -> None:
+    def spread(self, envelope: bytes) -> None:
         """Tell everyone we can reach; the others ask when they come up."""
         up = tuple(status.party for status in self.links.status() if status.up)
         self.courier.send(envelope, up, 30.0)
@@ -608,9 +591,3 @@ class Node:
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(at))
-
-
-def _spool_key(path: Path, random: Callable[[int], bytes]) -> bytes:
-    if not path.exists():
-        write_whole(path, random(32), private=True)
-    return read_private(path, 64, "spool key")

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from junto.errors import StorageFailed
+from junto.node.files import read_private, write_whole
 
 CHUNK_BYTES = 1 << 20
 _TAG_BYTES = 16
@@ -227,3 +228,10 @@ def _why(error: OSError, folder: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left for outputs in {folder.name}/; free some and ask again"
     return f"outputs cannot be written in {folder.name}/: {os.strerror(error.errno or 0)}"
+
+
+def spool_key_of(path: Path, random: Callable[[int], bytes]) -> bytes:
+    """The key in a file, drawn and written if there is none yet."""
+    if not path.exists():
+        write_whole(path, random(32), private=True)
+    return read_private(path, 64, "spool key")
