@@ -133,12 +133,11 @@ class Node:
             if self._new_journal:
                 home.check_new_journal(self.journal.head()[0])
             await self._assemble(signed)
-            self._take_up()
-            await self.publishing.consent(self.settings.compute)
             await self.links.__aenter__()
             try:
                 await self.heads.begin(self._new_journal)
                 self._take_up()
+                await self.publishing.consent(self.settings.compute)
             except BaseException:
                 await self.links.close()
                 raise
