@@ -29,7 +29,7 @@ NORTH = PartyId("north")
 _PEOPLE = pa.table(
     {"id": [1], "dept": ["a"], "salary": [2], "phone": ["x"], "pub": [3], 'we"ird': [4], "Ärger": ["y"], "f": [1.5]}
 )
-_VISITS = pa.table({"visit": [1], "id": [1], "day": ["d"], "cost": [2], "hidden": [3]})
+_VISITS = pa.table({"visit": [1], "person": [1], "day": ["d"], "cost": [2], "hidden": [3]})
 _COPY = pa.table({"dept": ["a"], "x": [1], "salary": [9]})
 _LIST = pa.table({"c0": ["a"], "phone": ["x"], "c1": [1]})
 _DATASETS = {
@@ -416,7 +416,7 @@ def _uncounted(node: Mapping[str, Any]) -> Iterator[str]:
     """The columns that an operator, or one below it, takes for something else than COUNT(DISTINCT …).
 
     A reference has its place in what the operators below hand on, and the name of a column if no output renames it;
-    both count.
+    both count. So no table has a column of the name of another's unit.
     """
     children = node.get("children", [])
     below = [_outputs(child) for child in children]

@@ -172,6 +172,10 @@ def test_a_fragment_reads_tables_copies_and_what_lies_encrypted_and_nothing_else
         pa.table({"phone": ["x"], "more": [1]}),
         pa.table([["x"], ["y"]], names=["phone", "phone"]),
         pa.table({"phone": pa.array(["x"], pa.large_string())}),
+        pa.table(
+            [pa.array(["x"])],
+            schema=pa.schema([pa.field("phone", pa.string(), metadata={"ARROW:extension:name": "geoarrow.wkt"})]),
+        ),
         pa.table({}),
     ],
 )

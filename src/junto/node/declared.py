@@ -25,6 +25,8 @@ _ROW_TYPES = {
 }
 """Types that rows may have and keys may not."""
 
+_EXTENSION = b"ARROW:extension:name"
+
 _MEASURE_TYPES: dict[Encoding, str] = {"count": "BIGINT", "real": "DOUBLE"}
 """Of a measure whose encoding fixes it."""
 
@@ -46,7 +48,8 @@ class Declared:
                 " the plan declares, by name and in order"
             )
         for field, (name, type) in zip(schema, self.columns, strict=True):
-            if field.type != _arrow_type(type):
+            # A type that Arrow's own metadata puts on another is read as that by an engine which knows it.
+            if field.type != _arrow_type(type) or _EXTENSION in (field.metadata or {}):
                 raise PeerFault(
                     f"step {self.step}: {self.sender} gives column {name[:60]!r} in another type than {type[:60]},"
                     " which the plan declares"
