@@ -28,6 +28,9 @@ Tokens = Literal["hmac", "oprf"]
 """How contributors line up their groups. `hmac`: each can test any group it guesses, so the rules of all must let
 each learn of the groups. `oprf`: nobody can test a guess alone. See `secure/alignment.py`."""
 
+HIDDEN = b"junto.hidden"
+"""Of the schema of an answer: in how many of its groups a figure is NULL because its own threshold did not pass."""
+
 OWN_LEFT_OUT = b"junto.own_left_out"
 """In the metadata of an answer: how many groups of the asker's own rows did not pass, a number in decimal digits."""
 

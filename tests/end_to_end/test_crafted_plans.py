@@ -195,6 +195,7 @@ def believed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(_Reader, "reading", reading)
     monkeypatch.setattr(_Reader, "any_select", any_select)
+    monkeypatch.setattr(_Reader, "_all_joined", lambda reader, tree: None)
     monkeypatch.setattr(scopes, "distinct", lambda names: True)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from junto.errors import FragmentFailed, InvalidInput, JuntoError, PeerFault
 from junto.node import groups
 from junto.node.answer import SALT, Inputs, release
 from junto.node.spool import Spool, Spooled
+from junto.plan.guards import further_columns, guards
 from junto.plan.steps import AnyStep, Deviation, MaskedSum, Measure, Move, Plan, Query, Release, Threshold
 from junto.secure.groupkeys import PassedKeys
-from junto.types import OWN_LEFT_OUT, PartyId, StepId, Withheld
+from junto.types import HIDDEN, OWN_LEFT_OUT, PartyId, StepId, Withheld
 
 BTS, DELTA, UNITED = PartyId("bts"), PartyId("delta"), PartyId("united")
 COUNT = Measure("m0", "sum", "count", "BIGINT")
@@ -36,6 +38,11 @@ LEAST = Measure("m4", "min", "value", "DATE")
 MOST = Measure("m5", "max", "value", "DATE")
 MEASURES = (COUNT, SUM, REAL, SQUARES, LEAST, MOST)
 SQL = "SELECT k0, m0, m1, m4, m5 FROM released ORDER BY k0 NULLS LAST"
+FRAGMENT = (
+    'SELECT {keys}COUNT(*) AS "units", COUNT(*) AS "m0", CAST(COALESCE(SUM("t0"."a"), 0) AS DECIMAL(38, 2)) AS "m1",'
+    ' COALESCE(FSUM(CAST("t0"."b" AS DOUBLE)), 0) AS "m2", COALESCE(FSUM(CAST("t0"."b" AS DOUBLE) * CAST("t0"."b" AS'
+    ' DOUBLE)), 0) AS "m3", MIN("t0"."c") AS "m4", MAX("t0"."c") AS "m5" FROM "d" AS "t0"'
+)
 DAY = dt.date(2013, 1, 1)
 
 
@@ -47,6 +54,8 @@ def _groups(rows: dict[str | None, tuple[int, Any, float, int | None]]) -> pa.Ta
     """Groups as a fragment gives them: key → (units, sum, value whose square is summed too, day)."""
     reals = [row[2] for row in rows.values()]
     days = pa.array([_day(row[3]) for row in rows.values()], pa.date32())
+    types = {"BIGINT": pa.int64(), "DOUBLE": pa.float64()}
+    further = {name: pa.array([0] * len(rows), types[type_]) for name, type_ in further_columns(_query(DELTA))}
     return pa.table(
         {
             "k0": pa.array(list(rows), pa.string()),
@@ -57,13 +66,15 @@ def _groups(rows: dict[str | None, tuple[int, Any, float, int | None]]) -> pa.Ta
             "m3": pa.array([real * real for real in reals], pa.float64()),
             "m4": days,
             "m5": days,
+            **further,
         }
     )
 
 
 def _query(party: PartyId, keys: tuple[str, ...] | None = ("k0",)) -> Query:
     types = ("VARCHAR",) * len(keys or ())
-    return Query(StepId(f"q-{party}"), party, "", (), keys=keys, key_types=types, measures=MEASURES)
+    sql = FRAGMENT.format(keys='"t0"."k" AS "k0", ' if keys else "")
+    return Query(StepId(f"q-{party}"), party, sql, (), keys=keys, key_types=types, measures=MEASURES)
 
 
 def _plan(keys: tuple[str, ...] | None = ("k0",), *, own: bool = True, others: bool = True, sql: str = SQL) -> Plan:
@@ -100,6 +111,9 @@ def _rows(columns: Sequence[tuple[str, str]], sql: str, movers: Sequence[PartyId
     return Plan("", BTS, (*queries, *moves, last))
 
 
+GUARDS = guards((_query(DELTA),))
+
+
 class _Receiver:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder, bytes(32))
@@ -130,7 +144,7 @@ def receiver(tmp_path: Path) -> _Receiver:
 
 def _keys(values: Sequence[str | None], some: bool) -> PassedKeys:
     table = pa.table({"k0": pa.array(values, pa.string())})
-    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), some, np.ones((1, len(values)), dtype=np.bool_))
+    return PassedKeys(key_bytes.encode(table, ("VARCHAR",)), some, np.ones((GUARDS.cells, len(values)), dtype=np.bool_))
 
 
 def _lanes(table: pa.Table) -> Any:
@@ -151,6 +165,22 @@ OWNED = [
     _groups({"lga": (8, Decimal("0.25"), 1e9 + 1, 1), "ewr": (0, None, 0.0, None), None: (3, Decimal(1), 0.0, 9)}),
 ]
 PASSED = ("lga", "ewr", None)
+
+
+def test_a_figure_whose_own_threshold_did_not_pass_is_null_with_what_rests_on_it(receiver: _Receiver) -> None:
+    own = _groups({"lga": (6, Decimal("2.00"), 7.0, 2)})
+    inputs = _joint(_plan(sql="SELECT k0, m0, m1, m2, m4, d0 FROM released ORDER BY k0 NULLS LAST"), PASSED, OWNED, own)
+    assert inputs.keys is not None
+    cells = inputs.keys.cells.copy()
+    cells[GUARDS.of["m1"], 0] = cells[GUARDS.of["m4"], 1] = False
+    cells[len(GUARDS.counts) + GUARDS.sums.index("m3"), 2] = False
+    inputs = replace(inputs, keys=replace(inputs.keys, cells=cells))
+    table, _ = receiver.answer(inputs)
+    ewr, lga, none = table.to_pylist()
+    assert (lga["m1"], lga["m0"], lga["m4"] is None) == (None, 21, False)
+    assert (ewr["m1"] is None, ewr["m4"]) == (False, None)
+    assert (none["d0"], none["m2"]) == (None, 0.0)
+    assert table.schema.metadata[HIDDEN] == b"3"
 
 
 def test_sums_and_extremes_of_the_groups_that_passed_are_released(receiver: _Receiver) -> None:
@@ -200,7 +230,7 @@ def test_a_question_without_groups_has_one_row_if_it_passed(receiver: _Receiver)
         plan,
         step,
         None,
-        PassedKeys([b""], False, np.ones((1, 1), dtype=np.bool_)),
+        PassedKeys([b""], False, np.ones((GUARDS.cells, 1), dtype=np.bool_)),
         _lanes(one),
         [one.select(["m4", "m5"])] * 2,
     )
@@ -217,7 +247,7 @@ def test_a_question_without_groups_adds_our_own_row(receiver: _Receiver) -> None
         plan,
         step,
         own,
-        PassedKeys([b""], False, np.ones((1, 1), dtype=np.bool_)),
+        PassedKeys([b""], False, np.ones((GUARDS.cells, 1), dtype=np.bool_)),
         _lanes(one),
         [one.select(["m4", "m5"])] * 2,
     )

@@ -19,6 +19,7 @@ from junto.node import groups
 from junto.node.cache import Cache
 from junto.node.declared import Declared
 from junto.node.spool import Spool
+from junto.plan.guards import Guards, guards
 from junto.plan.steps import Measure, Query
 from junto.secure.encoding import decode
 from junto.secure.groupkeys import PassedKeys, Selection
@@ -29,11 +30,25 @@ WHOLE = Measure("m1", "sum", "integer", "DECIMAL(38,2)", 2)
 REAL = Measure("m2", "sum", "real", "DOUBLE")
 LEAST = Measure("m3", "min", "value", "DATE")
 MEASURES = (COUNT, WHOLE, REAL, LEAST)
+SQL = (
+    'SELECT {keys}COUNT(*) AS "units", COUNT(*) AS "m0", CAST(COALESCE(SUM("t0"."a"), 0) AS DECIMAL(38, 2)) AS "m1",'
+    ' COALESCE(FSUM(CAST("t0"."b" AS DOUBLE)), 0) AS "m2", MIN("t0"."c") AS "m3" FROM "d" AS "t0"'
+)
+OPEN = Guards(("",), {m.name: 0 for m in MEASURES}, ())
+"""Guards of a question of which every figure has the group's own."""
 
 
 def _query(keys: tuple[str, ...] = ("k0",)) -> Query:
     types = ("VARCHAR",) * len(keys)
-    return Query(StepId("q"), PartyId("delta"), "", (), keys=keys, key_types=types, measures=MEASURES)
+    return Query(
+        StepId("q"),
+        PartyId("delta"),
+        SQL.format(keys='"t0"."k" AS "k0", ' if keys else ""),
+        (),
+        keys=keys,
+        key_types=types,
+        measures=MEASURES,
+    )
 
 
 def declared(table: pa.Table) -> Declared:
@@ -60,9 +75,17 @@ SELECTION = Selection(5, np.array([[True, False, True, True, False]]), np.array(
 
 
 def test_groups_are_keyed_and_counted() -> None:
-    counts = groups.counts_of(_query(), _table())
+    table = _table()
+    for name, column in {"u1": [29, 1, 11], "u2": [28, 0, 10], "u3": [1, 1, 1]}.items():
+        table = table.append_column(name, pa.array(column, pa.int64()))
+    shares = {"t0": [9.0, 0.0, 3.0], "x0": [1.0, 0.0, 3.0], "t1": [2.5, 0.0, 1.0], "x1": [2.0, 0.0, 1.0]}
+    for name, share in shares.items():
+        table = table.append_column(name, pa.array(share, pa.float64()))
+    counts = groups.counts_of(_query(), table, guards((_query(),)))
     assert len(set(counts.keys)) == 3
-    assert counts.units.tolist() == [[30, 2, 11]]
+    assert counts.units.tolist() == [[30, 2, 11], [29, 1, 11], [28, 0, 10], [1, 1, 1]]
+    assert counts.totals.tolist() == [[9.0, 0.0, 3.0], [2.5, 0.0, 1.0]]
+    assert counts.largest.tolist() == [[1.0, 0.0, 3.0], [2.0, 0.0, 1.0]]
     assert groups.keys_of(_query(()), _table().slice(0, 1)) == [b""]
 
 
@@ -79,12 +102,12 @@ def test_without_measures_there_are_no_lanes() -> None:
 
 
 def test_selected_lanes_stand_in_the_unions_order_with_zero_where_we_have_none() -> None:
-    placed = groups.lanes_of(MEASURES, _table(), SELECTION)
+    placed = groups.lanes_of(MEASURES, _table(), SELECTION, OPEN)
     assert placed[0].tolist() == [11, 0, 30]
 
 
 def test_aligned_rows_stand_in_the_unions_order_with_null_where_we_have_none() -> None:
-    aligned = groups.aligned(_table().select(["m3", "k0"]), SELECTION)
+    aligned = groups.aligned(_table().select(["m3", "k0"]), SELECTION, OPEN)
     assert aligned.column("k0").to_pylist() == ["jfk", None, "ewr"]
     assert [None if day is None else day.toordinal() for day in aligned.column("m3").to_pylist()] == [
         None,
@@ -102,9 +125,23 @@ def test_a_row_lands_where_its_key_does_whatever_passed(data: st.DataObject) -> 
     selection = Selection(size, passed[None], np.array(own, dtype=np.int64))
     table = pa.table({"m0": pa.array(own, pa.int64())})
     expected = [place if place in own else None for place in np.flatnonzero(passed).tolist()]
-    assert groups.aligned(table, selection).column("m0").to_pylist() == expected
-    lanes = groups.lanes_of((COUNT,), table, selection)
+    assert groups.aligned(table, selection, OPEN).column("m0").to_pylist() == expected
+    lanes = groups.lanes_of((COUNT,), table, selection, OPEN)
     assert lanes[0].tolist() == [place or 0 for place in expected]
+
+
+def test_a_figure_that_did_not_pass_is_nothing_and_what_did_not_pass_is_not_looked_at() -> None:
+    found = guards((_query(),))
+    cells = np.ones((found.cells, 5), dtype=np.bool_)
+    cells[0] = [True, False, True, True, False]
+    cells[found.of["m1"], 0] = cells[len(found.counts) + found.sums.index("m2"), 3] = cells[found.of["m3"], 3] = False
+    table = _table().set_column(4, "m2", pa.array([1e300, 1e300, 1.0]))  # no lane holds the first two
+    selection = Selection(5, cells, SELECTION.positions)
+    placed = groups.lanes_of(MEASURES, table, selection, found)
+    assert decode("m0", "count", placed[:1]).to_pylist() == [11, 0, 30]
+    assert [float(v) for v in decode("m1", "integer", placed[1:4], 2).to_pylist()] == [0.0, 0.0, 1.0]
+    assert decode("m2", "real", placed[4:]).to_pylist() == [1.0, 0.0, 0.0]
+    assert groups.aligned(table.select(["k0", "m3"]), selection, found).column("m3").to_pylist() == [None, None, None]
 
 
 def test_a_value_no_lane_can_hold_is_refused_by_name_and_not_shown() -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pyarrow as pa
 import pytest
 
@@ -25,6 +26,27 @@ DATASETS = [
     *(published(p, "d", COLUMNS, RULES, "id") for p in ("delta", "jetblue", "united")),
     published("bts", "w", pa.table({"a": [1], "x": [2], "y": [3]}), OPEN),
 ]
+
+BENT = (
+    "b + 0 * ABS(b)",
+    "ABS(b)",
+    "SIGN(b - 3)",
+    "LEAST(GREATEST(b - 3, 0), 1)",
+    "ROUND(b)",
+    "FLOOR(b / 3)",
+    "b // 2",
+    "b % 2",
+    "b ** 2",
+    "EXP(b)",
+    "SQRT(b - 3)",
+    "LN(b)",
+    "NULLIF(b, 7)",
+    "1 / b",
+    "CAST(b AS INTEGER)",
+    "LENGTH(CAST(b AS VARCHAR))",
+    "ABS(b + 1e16)",
+)
+"""Operands that tell more of `b` than its sum does."""
 
 NEEDS: Mapping[str, set[tuple[str, str]]] = {
     # places
@@ -52,7 +74,27 @@ NEEDS: Mapping[str, set[tuple[str, str]]] = {
     "SELECT SUM(NULLIF(b, 7)) FROM d": {("b", "aggregate"), ("b", "filter")},
     "SELECT SUM(COALESCE(b, c)) FROM d": {("b", "aggregate"), ("c", "aggregate")},
     "SELECT SUM(CASE b WHEN 1 THEN c END) FROM d": {("b", "filter"), ("c", "aggregate")},
-    "SELECT MAX(CASE WHEN a > 3 THEN b ELSE c END) FROM d": {("a", "extremes"), ("b", "extremes"), ("c", "extremes")},
+    "SELECT MAX(CASE WHEN a > 3 THEN b ELSE c END) FROM d": {("a", "filter"), ("b", "extremes"), ("c", "extremes")},
+    "SELECT MIN(-b) FROM d": {("b", "extremes")},
+    "SELECT MAX(-ABS(b - 7)) FROM d": {("b", "extremes"), ("b", "filter")},
+    "SELECT MAX(LEAST(b, c)) FROM d": {(c, a) for c in "bc" for a in ("extremes", "group")},
+    # constants, sums and products of two leave a column as it is
+    "SELECT SUM(2 * b - c / 4 + 3), AVG(-b * 1e9), COUNT(b + c) FROM d": {("b", "aggregate"), ("c", "aggregate")},
+    "SELECT SUM(b * c), SUM((b + 1) * (c - 2)), SUM(b * b) FROM d": {("b", "aggregate"), ("c", "aggregate")},
+    "SELECT STDDEV(2 * b + 7), VAR_POP(f), SUM(CAST(b AS DOUBLE) * f) FROM d": {("b", "aggregate"), ("f", "aggregate")},
+    "SELECT SUM(CASE WHEN a > 3 THEN b WHEN s = 1 THEN 2 * c ELSE 0 END) FROM d": {
+        ("a", "filter"),
+        ("s", "filter"),
+        ("b", "aggregate"),
+        ("c", "aggregate"),
+    },
+    "SELECT SUM(COALESCE(b, 0)), AVG(COALESCE(c, 7)) FROM d": {("b", "aggregate"), ("c", "aggregate")},
+    "SELECT SUM(b * CAST(a = 1 AS INTEGER)) FROM d": {("a", "filter"), ("b", "aggregate")},
+    # whatever can select or bend it needs more
+    **{f"SELECT SUM({bent}) FROM d": {("b", "aggregate"), ("b", "filter")} for bent in BENT},
+    "SELECT SUM(GREATEST(b, c)) FROM d": {(c, a) for c in "bc" for a in ("aggregate", "group")},
+    "SELECT SUM(b * c * s) FROM d": {(c, a) for c in "bcs" for a in ("aggregate", "filter")},
+    "SELECT SUM(b * ABS(a)) FROM d": {("a", "aggregate"), ("a", "filter"), ("b", "aggregate")},
     "SELECT MIN(b) FILTER (WHERE a > 3) FROM d": {("a", "filter"), ("b", "extremes")},
     "SELECT a, SUM(a) FROM d WHERE a > 1 GROUP BY a": {("a", "group"), ("a", "aggregate")},
     "SELECT a, SUM(b) FROM d GROUP BY a HAVING MAX(c) > 1 ORDER BY AVG(s)": {
@@ -70,18 +112,25 @@ NEEDS: Mapping[str, set[tuple[str, str]]] = {
     "SELECT COUNT(*) FROM d WHERE a IN (SELECT a FROM w WHERE x > 1)": {("a", "filter")},
     # joins
     "SELECT COUNT(*) FROM d JOIN w ON d.a = w.a": {("a", "filter")},
-    "SELECT SUM(w.x) FROM d JOIN w ON d.a = w.a AND d.b > 3": {("a", "filter"), ("b", "filter")},
+    "SELECT SUM(w.x) FROM d JOIN w ON d.a = w.a AND d.b > 3": {("a", "group"), ("b", "filter")},
+    "SELECT SUM(d.c * w.x) FROM d JOIN w ON d.a = w.a": {("a", "group"), ("c", "aggregate")},
+    "SELECT SUM(d.c) FILTER (WHERE w.x > 1) FROM d JOIN w ON d.a = w.a": {("a", "group"), ("c", "aggregate")},
+    "SELECT SUM(d.c) FILTER (WHERE w.x = d.b) FROM d LEFT JOIN w ON d.a > w.a": {
+        ("a", "group"),
+        ("b", "group"),
+        ("c", "aggregate"),
+    },
+    "SELECT COUNT(*) FROM d JOIN w ON TRUE": {("*", "aggregate")},
     "SELECT w.x, COUNT(*) FROM d JOIN w ON d.a = w.a GROUP BY 1": {("a", "group")},
     "SELECT w.x, COUNT(*) FROM d JOIN w ON d.a > w.a AND d.b = 1 GROUP BY 1": {("a", "group"), ("b", "filter")},
     "SELECT w.x, COUNT(*) FROM d JOIN w ON TRUE WHERE d.a = w.y GROUP BY 1": {("a", "group")},
     # an open table must not say by another name what a private column holds
     "SELECT MAX(w.x) FROM d JOIN w ON d.a = w.a WHERE d.b = 1": {("a", "extremes"), ("a", "filter"), ("b", "filter")},
-    "SELECT MAX(w.x) FILTER (WHERE d.a = w.a) FROM d JOIN w ON TRUE": {("a", "extremes"), ("a", "filter")},
     "SELECT d.b, w.x FROM d JOIN w ON d.a = w.a WHERE d.c = 1": {("a", "rows"), ("b", "rows"), ("c", "filter")},
     "SELECT d.b FROM d JOIN w ON d.a = w.a": {("a", "filter"), ("b", "rows")},
     "SELECT w.x, SUM(CASE WHEN d.b = w.x THEN 1 END) FROM d JOIN w ON d.a = w.a GROUP BY 1": {
         ("a", "group"),
-        ("b", "filter"),
+        ("b", "group"),
     },
     "SELECT v.x, COUNT(*) FROM d JOIN w ON d.a = w.a JOIN w v ON v.a = w.x GROUP BY 1": {("a", "group")},
 }
@@ -94,6 +143,41 @@ def test_a_need_follows_from_the_place(question: str) -> None:
         (demand,) = review(plan, PartyId(party), DATASETS).demands
         assert {(n.column, n.allow) for n in demand.needs} == NEEDS[question]
         assert all(need.clause and need.party == party for need in demand.needs)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "SELECT MAX(w.x) FILTER (WHERE d.a = w.a) FROM d JOIN w ON TRUE",
+        "SELECT w.x, SUM(d.b) FILTER (WHERE d.a = w.a) FROM d JOIN w ON TRUE GROUP BY w.x",
+        "SELECT w.x, SUM(d.b) FROM d LEFT JOIN w ON d.a > 3 GROUP BY w.x",
+        "SELECT SUM(d.b * w.x) FROM d JOIN w ON w.y > 3",
+    ],
+)
+def test_rows_that_pair_with_every_private_row_tell_nothing(question: str) -> None:
+    with pytest.raises(UnsupportedSQL, match=r"ON TRUE and uses its '[xy]': join it"):
+        compile_sql(question, DATASETS, PartyId("bts"))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        'CASE WHEN "t0"."a" = 1 THEN "t0"."b" ELSE 50000 END',
+        'COALESCE(NULLIF("t0"."b", 7), 50000)',
+        '"t0"."b" * CAST("t0"."a" = 1 AS INT)',
+        '"t0"."t"',
+        'CAST("t0"."b" AS INT128) * CAST(9223372036854775807 AS INT128)',
+        'CAST("t0"."b" AS INT128) * LENGTH("t0"."t")',
+    ],
+)
+def test_no_rule_lets_a_crafted_sum_choose_between_values_or_overflow(measure: str) -> None:
+    plan = compile_sql("SELECT SUM(b) FROM d", DATASETS, PartyId("bts"))
+    query = next(s for s in plan.steps if isinstance(s, Query) and s.party == "delta")
+    sql = query.sql.replace('SUM("t0"."b")', f"SUM({measure})")
+    assert sql != query.sql
+    table = Table(tuple(c.name for c in DATASETS[0].columns), DATASETS[0])
+    with pytest.raises(PeerFault, match=r"a choice is a FILTER|holds no numbers|29 digits"):
+        fragment.read(msgspec.structs.replace(query, sql=sql), {"d": table})
 
 
 def test_clauses_of_needs_are_told_as_a_person_would_write_them() -> None:

@@ -133,6 +133,12 @@ def missing_line(parties: Sequence[str]) -> str:
     return f"{', '.join(parties)}: stayed away, their rows are not in the answer"
 
 
+def hidden_line(groups: int) -> str:
+    """In how many groups figures are NULL, and why."""
+    where = "1 group" if groups == 1 else f"{groups:,} groups"
+    return f"hidden    figures in {where}, NULL: too few units are behind them, or one unit is most of them"
+
+
 def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None:
     """The receipt in a few lines: what was computed from what, and which journals prove it."""
     receipt = answer.receipt
@@ -142,6 +148,7 @@ def show_receipt(answer: Answer, stream: TextIO, *, quiet: bool = False) -> None
     told += [f"deviation {deviation.line}" for deviation in answer.deviations]
     if not quiet:
         groups = ", some withheld as too small" if receipt.withheld == "some" else ""
+        told += [hidden_line(answer.hidden)] if answer.hidden else []
         lines = [
             f"{receipt.rows:,} {'row' if receipt.rows == 1 else 'rows'}{groups}, {receipt.seconds:.3f} s",
             f"receipt   {receipt.statement}, signed by {receipt.signer}",

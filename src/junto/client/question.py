@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
 from junto.link.methods import Absent, Certificate, Deviation, Doubled, Progress, ReceiptView
-from junto.types import OWN_LEFT_OUT, TaskId, Withheld, seconds_of, spelled_id
+from junto.types import HIDDEN, OWN_LEFT_OUT, TaskId, Withheld, seconds_of, spelled_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +82,11 @@ class Answer:
     def own_left_out(self) -> int:
         """How many groups of the asker's own rows are not in the answer: the others have too few units there."""
         return int((self.table.schema.metadata or {}).get(OWN_LEFT_OUT, b"0"))
+
+    @property
+    def hidden(self) -> int:
+        """In how many of its groups a figure is NULL, as too few units stand behind it or one unit is most of it."""
+        return int((self.table.schema.metadata or {}).get(HIDDEN, b"0"))
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -200,8 +205,8 @@ def read(data: bytes) -> "pa.Table":
 
     with pa.ipc.open_stream(data) as reader:
         table = reader.read_all()
-    left_out = (table.schema.metadata or {}).get(OWN_LEFT_OUT, b"0")
-    return table.replace_schema_metadata({OWN_LEFT_OUT: left_out} if left_out != b"0" else None)
+    said = {key: value for key, value in (table.schema.metadata or {}).items() if key in (OWN_LEFT_OUT, HIDDEN)}
+    return table.replace_schema_metadata({key: value for key, value in said.items() if value != b"0"} or None)
 
 
 def ending(progress: Progress) -> JuntoError:

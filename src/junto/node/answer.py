@@ -25,12 +25,13 @@ from junto.node.declared import of_step
 from junto.node.exchange import Content
 from junto.node.keep import Answered
 from junto.node.spool import Spool, Spooled
+from junto.plan.guards import Guards, guards_of
 from junto.plan.steps import Measure, Plan, Query, Release, Threshold
 from junto.secure.deviations import deviations
 from junto.secure.encoding import LANES, decode, unit
-from junto.secure.groupkeys import PassedKeys
+from junto.secure.groupkeys import Flags, PassedKeys
 from junto.secure.maskedsum import Words
-from junto.types import OWN_LEFT_OUT, Digest, Withheld
+from junto.types import HIDDEN, OWN_LEFT_OUT, Digest, Withheld
 
 SALT = b"junto.salt"
 
@@ -69,7 +70,7 @@ async def release(
     """The answer, where `hold` put it. Raises what engine and `hold` raise, InvalidInput for an overflow, PeerFault."""
 
     def answered(table: pa.Table, own_left_out: int) -> Answered:
-        data = _stream(table, random(32), own_left_out)
+        data = _stream(table, random(32), own_left_out, _hidden(inputs))
         digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
         return Answered(hold(data), digest, table.num_rows, _withheld(inputs))
 
@@ -131,8 +132,8 @@ def _withheld(inputs: Inputs) -> Withheld:
     return "some" if inputs.keys.some else "unknown"
 
 
-def _stream(table: pa.Table, salt: bytes, own_left_out: int) -> bytes:
-    salted = table.replace_schema_metadata({SALT: salt.hex(), OWN_LEFT_OUT: str(own_left_out)})
+def _stream(table: pa.Table, salt: bytes, own_left_out: int, hidden: int) -> bytes:
+    salted = table.replace_schema_metadata({SALT: salt.hex(), OWN_LEFT_OUT: str(own_left_out), HIDDEN: str(hidden)})
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, salted.schema) as writer:
         writer.write_table(salted)
@@ -158,21 +159,49 @@ def _released(inputs: Inputs, spool: Spool) -> tuple[pa.Table, int]:
         columns = {name: own.column(name) for name in query.keys or ()}
         extremes = {m.name: own.column(m.name) for m in query.measures if m.encoding == "value"}
         return _table(inputs.step, query, columns, lanes, extremes, own.num_rows), 0
-    passed = inputs.keys.passed
+    passed, found = inputs.keys.passed, _guards(inputs)
+    if found is None or inputs.keys.cells.shape != (found.cells, passed):
+        raise PeerFault(f"step {inputs.step.id} releases groups whose figures no threshold looked at")
     keys = key_bytes.decode(inputs.keys.keys, query.key_types, query.keys) if query.keys else None
     columns = {name: keys.column(name) for name in query.keys or ()} if keys is not None else {}
     place = _placement(query, own, inputs.keys) if own is not None else None
     lanes = inputs.sums.copy() if inputs.sums is not None else np.zeros((0, passed), dtype=np.uint64)
     if own is not None and place is not None:
         held = place >= 0
-        lanes[:, held] += groups.lanes(query.measures, own)[:, place[held]]
+        ours = groups.hidden(own.take(pa.array(place[held])), inputs.keys.cells[:, held], found)
+        lanes[:, held] += groups.lanes(query.measures, ours)
     extremes = {
         m.name: _extreme(m, moves, None if own is None or place is None else _taken(own.column(m.name), place), passed)
         for m in query.measures
         if m.encoding == "value"
     }
     left_out = own.num_rows - int(np.count_nonzero(place >= 0)) if own is not None and place is not None else 0
-    return _table(inputs.step, query, columns, lanes, extremes, passed), left_out
+    table = _table(inputs.step, query, columns, lanes, extremes, passed)
+    return _without_hidden(inputs.step, table, inputs.keys.cells, found), left_out
+
+
+def _without_hidden(step: Release, table: pa.Table, cells: Flags, found: Guards) -> pa.Table:
+    """The table, figures NULL that did not pass, and deviations that rest on one."""
+    for deviation in step.deviations:
+        shown = np.all([groups.shown_in(cells, found, m) for m in (deviation.n, deviation.s, deviation.ss)], axis=0)
+        column = table.column(deviation.name)
+        masked = pc.if_else(pa.array(shown), column, pa.scalar(None, column.type))
+        table = table.set_column(table.column_names.index(deviation.name), deviation.name, masked)
+    return groups.hidden(table, cells, found)
+
+
+def _guards(inputs: Inputs) -> Guards | None:
+    """The guards of the question; None where no threshold looked at it."""
+    return guards_of(inputs.plan, inputs.step.threshold) if inputs.step.threshold is not None else None
+
+
+def _hidden(inputs: Inputs) -> int:
+    """In how many groups that passed a figure did not."""
+    found = _guards(inputs)
+    if found is None or inputs.keys is None or not found.of:
+        return 0
+    shown = [groups.shown_in(inputs.keys.cells, found, name) for name in found.of]
+    return int(np.count_nonzero(~np.all(shown, axis=0)))
 
 
 def _grouped_query(inputs: Inputs) -> Query | None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from junto.engines import keys
 from junto.errors import InvalidInput, PeerFault
+from junto.plan.guards import further_columns
 from junto.plan.steps import Encoding, Measure, Move, Plan, Query
 from junto.types import PartyId, StepId
 
@@ -67,6 +68,7 @@ def of_query(query: Query) -> Declared:
             *zip(query.keys, query.key_types, strict=True),
             ("units", "BIGINT"),
             *((measure.name, _measure_type(measure)) for measure in query.measures),
+            *further_columns(query),
         ),
     )
 

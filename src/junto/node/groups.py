@@ -20,11 +20,13 @@ from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
 from junto.errors import OutOfMemory, PeerFault
 from junto.node.cache import Copy
 from junto.node.declared import Declared, of_query
+from junto.node.spelling import sql_of
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import to_the_end
+from junto.plan.guards import Guards, guards
 from junto.plan.steps import AnyStep, Measure, Query
 from junto.secure.encoding import LANES, encode
-from junto.secure.groupkeys import GroupCounts, PassedKeys, Selection
+from junto.secure.groupkeys import Flags, GroupCounts, PassedKeys, Selection
 from junto.secure.keystream import Keystream, derive
 from junto.secure.maskedsum import Words
 from junto.secure.padding import dummies
@@ -53,7 +55,7 @@ async def run_grouped(engine: Engine, step: Query, tables: Mapping[str, Source],
     other columns than the plan declares."""
 
     def work(stop: threading.Event) -> pa.Table:
-        with engine.run(step.sql, tables, limits, stop) as rows:
+        with engine.run(sql_of(step, tables), tables, limits, stop) as rows:
             of_query(step).check(rows.schema)
             return rows.table().combine_chunks()
 
@@ -248,11 +250,25 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
         raise
 
 
-def counts_of(step: Query, table: pa.Table) -> GroupCounts:
-    """The groups' keys and units, for a threshold."""
-    units = table.column("units").to_numpy().astype(np.int64)
-    none = np.zeros((0, table.num_rows))
-    return GroupCounts(keys_of(step, table), units[None], none, none)
+def counts_of(step: Query, table: pa.Table, found: Guards) -> GroupCounts:
+    """The groups' keys, and of each group the units behind each guard and the shares of each sum, for a threshold.
+
+    found: the guards of the whole question. Where a unit is one row here, it brings 1 to a count that is tested.
+    """
+    names = ["units", *(f"u{index}" for index in range(1, len(found.counts)))]
+    units = np.stack([table.column(name).to_numpy().astype(np.int64) for name in names])
+    own = guards((step,)).sums
+    totals = np.zeros((len(found.sums), table.num_rows))
+    largest = np.zeros_like(totals)
+    for row, name in enumerate(found.sums):
+        if name in own:
+            index = own.index(name)
+            totals[row] = table.column(f"t{index}").to_numpy()
+            largest[row] = table.column(f"x{index}").to_numpy()
+        else:
+            totals[row] = units[found.of[name]]
+            largest[row] = np.minimum(totals[row], 1)
+    return GroupCounts(keys_of(step, table), units, totals, largest)
 
 
 def dummies_of(salt: bytes, step: AnyStep) -> int:
@@ -287,18 +303,39 @@ def lanes(measures: Sequence[Measure], table: pa.Table) -> Words:
     return np.concatenate(parts) if parts else np.zeros((0, table.num_rows), dtype=np.uint64)
 
 
-def lanes_of(measures: Sequence[Measure], table: pa.Table, selection: Selection) -> Words:
-    """As `lanes`, for the groups that passed, in the union's order, zero where this party has none."""
-    return selection.place(lanes(measures, table))
+def lanes_of(measures: Sequence[Measure], table: pa.Table, selection: Selection, found: Guards) -> Words:
+    """As `lanes`, for the groups that passed, in the union's order, zero where this party has none.
+
+    A figure that did not pass is zero too. What did not pass is not even laid out: nothing about it can fail.
+    """
+    return lanes(measures, aligned(table, selection, found))
 
 
-def aligned(table: pa.Table, selection: Selection) -> pa.Table:
-    """The rows of groups that passed, in the union's order; NULL where this party has none."""
+def aligned(table: pa.Table, selection: Selection, found: Guards) -> pa.Table:
+    """The rows of groups that passed, in the union's order; NULL where this party has none, and where a figure did not
+    pass."""
     rank = np.cumsum(selection.passed) - 1
     own = selection.own
     index = np.full(int(np.count_nonzero(selection.passed)), -1, dtype=np.int64)
     index[rank[selection.positions[own]]] = np.flatnonzero(own)
-    return table.take(pa.array(index, mask=index < 0))
+    return hidden(table.take(pa.array(index, mask=index < 0)), selection.cells[:, selection.passed], found)
+
+
+def hidden(table: pa.Table, cells: Flags, found: Guards) -> pa.Table:
+    """The table of groups that passed, figures NULL that did not. cells: shape (guards + sums, groups)."""
+    for name in found.of:
+        if name in table.column_names:
+            column = table.column(name)
+            shown = pa.array(shown_in(cells, found, name))
+            masked = pc.if_else(shown, column, pa.scalar(None, column.type))
+            table = table.set_column(table.column_names.index(name), name, masked)
+    return table
+
+
+def shown_in(cells: Flags, found: Guards, measure: str) -> Flags:
+    """In which groups a measure is shown. cells: shape (guards + sums, groups)."""
+    shown: Flags = np.all(cells[list(found.flags(measure))], axis=0)
+    return shown
 
 
 def at_least(table: pa.Table, units: int) -> pa.Table:

@@ -194,12 +194,13 @@ async def fragment_pieces(
 ) -> AsyncIterator[bytes]:
     """A fragment's rows as an Arrow IPC file, made at the pace at which they are taken; leaving early stops the run."""
     from junto.node.groups import ipc_pieces  # with the first fragment: see `_keep_helping`
+    from junto.node.spelling import sql_of
 
     stop = threading.Event()
     held = ExitStack()
 
     def begin() -> Rows:
-        return held.enter_context(engine.run(step.sql, tables, limits, stop))
+        return held.enter_context(engine.run(sql_of(step, tables), tables, limits, stop))
 
     try:
         rows = await _blocking(begin, stop)

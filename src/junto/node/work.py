@@ -42,6 +42,7 @@ from junto.node.spreading import Errand, Pieces, Spreading
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
 from junto.plan.certify import depends_on_order, involved, one_thread
+from junto.plan.guards import Guards, guards_of
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold, parties_of
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import DIGEST_BYTES, GroupCounts, PassedKeys, Selection
@@ -369,7 +370,8 @@ class Work:
                 selection = await self._local(step.threshold)
                 if not isinstance(rows, pa.Table) or not isinstance(selection, Selection):
                     raise PeerFault(f"step {step.id} moves groups, but step {step.input} gives none")
-                content = groups.ipc_bytes(groups.aligned(rows.select(list(step.columns)), selection))
+                found = guards_of(self._plan, step.threshold)
+                content = groups.ipc_bytes(groups.aligned(rows.select(list(step.columns)), selection, found))
             elif isinstance(rows, Spooled | Copy):
                 content = rows
             else:
@@ -431,12 +433,23 @@ class Work:
 
     async def _threshold(self, step: Threshold) -> Local:
         tools = self._tools
-        terms = Terms(step.contributors, step.receiver, step.nodes, step.units, step.parties, tokens=step.tokens)
+        found = guards_of(self._plan, step.id)
+        terms = Terms(
+            step.contributors,
+            step.receiver,
+            step.nodes,
+            step.units,
+            step.parties,
+            len(found.counts),
+            tuple(found.of[name] for name in found.sums),
+            step.dominance,
+            tokens=step.tokens,
+        )
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
             dummies = groups.dummies_of(tools.salt, self._plan.step(query))
             contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random, dummies)
-            return await drive(contribute, self._counts(query), self._sender(step.id), self._puller(step.id))
+            return await drive(contribute, self._counts(query, found), self._sender(step.id), self._puller(step.id))
         if tools.me != step.receiver:
             compute = threshold.compute(tools.me, terms, self._context(step.id), tools.ground.random)
             await drive(compute, None, self._sender(step.id), self._puller(step.id))
@@ -458,7 +471,7 @@ class Work:
         receive = maskedsum.receive_sum(step.contributors, step.receiver)
         return await drive(receive, self._shape(step), self._sender(step.id), self._puller(step.id))
 
-    async def _counts(self, query: StepId) -> GroupCounts:
+    async def _counts(self, query: StepId, found: Guards) -> GroupCounts:
         step = self._plan.step(query)
         table = await self._local(query)
         if not isinstance(step, Query) or not isinstance(table, pa.Table):
@@ -468,7 +481,7 @@ class Work:
             if read.step is not None:
                 digest = await asyncio.to_thread(self._digest_of, read.step, await self._local(read.step))
                 given[row] = np.frombuffer(bytes.fromhex(digest.removeprefix("sha256:")), dtype=np.uint8)
-        return replace(await asyncio.to_thread(groups.counts_of, step, table), given=given)
+        return replace(await asyncio.to_thread(groups.counts_of, step, table, found), given=given)
 
     def _digest_of(self, id: StepId, rows: Local) -> Digest:
         """The digest of rows that a step gave to join. Blocks."""
@@ -484,7 +497,9 @@ class Work:
         selection = await self._local(step.threshold)
         if not isinstance(table, pa.Table) or not isinstance(selection, Selection):
             raise PeerFault(f"step {step.id} sums what is not groups")
-        return await asyncio.to_thread(groups.lanes_of, step.measures, table, selection)
+        return await asyncio.to_thread(
+            groups.lanes_of, step.measures, table, selection, guards_of(self._plan, step.threshold)
+        )
 
     async def _shape(self, step: MaskedSum) -> tuple[int, int]:
         keys = await self._local(step.threshold)

@@ -12,13 +12,14 @@ no alias could be taken for another, so that each column's place is plain. In th
 name leads. Every output has an alias, which is the column's name in what comes out. The place gives the need:
 
     grouping key                                           group
-    a condition (WHERE, ON, CASE WHEN, FILTER, a comparison) against constants or open columns      filter
+    a condition (WHERE, ON, FILTER) against constants or open columns      filter
     a condition that compares two private columns          group, on both
-    in count, sum, or inside their CASE results            aggregate
-    anywhere in min, max                                   extremes
+    in count, sum; in min, max                             aggregate; extremes; and more where a function bends it, as
+                                                           `uses.py` says
+    tested for NULL in a FILTER                            aggregate
     an output of a rows fragment                           rows
-    a condition (ON, WHERE) that ties a private column to an open table whose values are grouping keys,
-    extremes or outputs of rows                            group, extremes or rows, as if it stood there itself
+    a condition (ON, WHERE, FILTER) that ties a private column to an open table whose values are grouping keys,
+    in an aggregate, extremes or outputs of rows           group, group, extremes or rows, as if it stood there itself
 
 Counting rows and units needs no column. `filter` on a column lets an asker test it against as many constants as it
 has questions; that is what the owner allows with it. A walk at the end faults every column for which nothing of this
@@ -34,8 +35,10 @@ from sqlglot import exp
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, PeerFault
 from junto.plan import expressions, scopes
+from junto.plan.operands import call_of
 from junto.plan.steps import Combine, Encoding, Measure, Query
 from junto.plan.texts import Texts
+from junto.plan.uses import check_scale, uses
 from junto.trust.allow import EVERY_COLUMN, Allow
 from junto.trust.rules import Need
 from junto.types import PartyId
@@ -201,6 +204,7 @@ class _Reader:
         for output, label in zip(outputs[len(keys) + 1 :], query.measures, strict=True):
             self._measure(output, label)
         self._tied(outputs[: len(keys)], "group", self.ties)
+        self._all_joined(tree)
         self._units(outputs[len(keys)])
         self._number_of_rows(outputs)
         self._all_accounted(tree)
@@ -304,11 +308,14 @@ class _Reader:
             self._fault(
                 f"measure {label.name} is labelled {label.combine} {label.encoding}; its SQL is {combine} {encoding}"
             )
+        check_scale(label, self._fault)
         clause = expressions.readable(call)
         ties = list(self.ties)
+        shown: list[exp.Expr] = []
         if isinstance(call, exp.Filter):
             self._no_aggregate(call.expression, "FILTER")
-            ties += self._condition(call.expression.this, clause, whole=True)
+            ties += self._filter(call.expression.this, clause)
+            shown.append(call.expression.this)
             call = call.this
         operand = call.expressions[0] if isinstance(call, exp.Anonymous) else call.this
         if isinstance(operand, exp.Star | exp.Distinct):
@@ -316,11 +323,45 @@ class _Reader:
                 self._fault(f"measure {label.name} is of * or of distinct values, which COUNT alone is")
             if isinstance(operand, exp.Distinct):
                 self._unit_column(operand)
-            return
-        self._no_aggregate(operand, "an aggregate")
-        self._walk(operand, "extremes" if combine != "sum" else "aggregate", clause)
-        if combine != "sum":
-            self._tied([operand], "extremes", ties)
+        else:
+            self._no_aggregate(operand, "an aggregate")
+            for use in uses(call_of(output), label, self, self._fault):
+                self._column(use.column)
+                self._account(use.column, use.allow, clause)
+            shown.append(operand)
+        self._tied(shown, "extremes" if combine != "sum" else "group", ties)
+
+    def _filter(self, node: exp.Expr, clause: str) -> list[_Condition]:
+        """The conditions of a FILTER. Whether a column has a value is what counting it tells."""
+        found: list[_Condition] = []
+        for part in node.flatten() if isinstance(node, exp.And) else [node]:
+            column = _tested_for_null(part)
+            if column is None or not self.is_private(column):
+                found += self._condition(part, clause, whole=True)
+            else:
+                self._column(column)
+                self._account(column, "aggregate", clause)
+        return found
+
+    def _all_joined(self, tree: exp.Select) -> None:
+        """Raises PeerFault if rows of a table that others see pair with all private ones, and its columns are used.
+
+        A condition in FILTER alone would then tie them, each figure to another row of that table.
+        """
+        private = {alias for alias, name in self.aliases.items() if self._private_dataset(name) is not None}
+        reached = set(private)
+        while True:
+            tables = [{*(alias for alias, _ in tie.private), *tie.open_tables} for tie in self.ties]
+            more = {alias for found in tables if found & reached for alias in found} - reached
+            if not more:
+                break
+            reached |= more
+        for column in tree.find_all(exp.Column) if private else ():
+            if column.table in self.aliases and column.table not in reached:
+                self._fault(
+                    f"it joins {self.aliases[column.table]} with a private table ON TRUE and uses its"
+                    f" {column.name[:60]!r}: join it on a column"
+                )
 
     def _units(self, output: exp.Expr) -> None:
         """Whether `units` counts the privacy units of every private table, and nothing else."""
@@ -363,7 +404,7 @@ class _Reader:
 
     def _tied(self, shown: Sequence[exp.Expr], place: Allow, ties: Sequence[_Condition]) -> None:
         """Values of an open table show what ties its rows to ours: those columns are in the same place."""
-        tables = {c.table for node in shown for c in self._columns(node) if not self._is_private(c)}
+        tables = {c.table for node in shown for c in self._columns(node) if not self.is_private(c)}
         grown = True
         while grown:
             tied = {t for c in ties if c.open_tables & tables for t in c.open_tables}
@@ -375,31 +416,9 @@ class _Reader:
                     self._need(self.aliases[alias], column, place, condition.clause)
 
     def _walk(self, node: exp.Expr, place: Allow, clause: str) -> None:
-        """Note what an expression in a place needs of each column in it."""
-        if isinstance(node, exp.Column) or place in ("group", "rows", "extremes"):
-            # Every part of a key, an output or an extreme shows in its value.
-            for column in self._columns(node):
-                self._account(column, place, clause)
-        elif isinstance(node, expressions.PREDICATES):
-            self._condition(node, clause, whole=True)
-        elif isinstance(node, exp.Case):
-            self._case(node, place, clause)
-        else:
-            if isinstance(node, exp.Nullif):
-                self._condition(node, clause, whole=True)
-            for child in node.iter_expressions():
-                self._walk(child, place, clause)
-
-    def _case(self, node: exp.Case, place: Allow, clause: str) -> None:
-        for branch in node.args["ifs"]:
-            if node.this is None:
-                self._condition(branch.this, clause, whole=True)
-            else:
-                self._comparison((node.this, branch.this), clause)
-            self._walk(branch.args["true"], place, clause)
-        default = node.args.get("default")
-        if default is not None:
-            self._walk(default, place, clause)
+        """Note what a key or an output needs: every part of it shows in its value."""
+        for column in self._columns(node):
+            self._account(column, place, clause)
 
     def _condition(self, node: exp.Expr, clause: str, *, whole: bool = False) -> list[_Condition]:
         """Note what a condition needs, comparison by comparison. `whole`: the clause is told as it is."""
@@ -413,10 +432,10 @@ class _Reader:
     def _comparison(self, parts: Sequence[exp.Expr], clause: str) -> _Condition:
         """Note what is needed where some expressions are compared with each other."""
         columns = [column for part in parts for column in self._columns(part)]
-        private = frozenset((c.table, c.name) for c in columns if self._is_private(c))
+        private = frozenset((c.table, c.name) for c in columns if self.is_private(c))
         for column in sorted(columns, key=lambda c: (c.table, c.name)):
             self._account(column, "filter" if len(private) == 1 else "group", clause)
-        return _Condition(private, frozenset(c.table for c in columns if not self._is_private(c)), clause)
+        return _Condition(private, frozenset(c.table for c in columns if not self.is_private(c)), clause)
 
     def _table_names(self, columns: Sequence[exp.Column]) -> Mapping[str, str]:
         """How a message tells columns of several tables apart; nothing if they are of one."""
@@ -443,10 +462,10 @@ class _Reader:
                 self._column(column)
                 yield column
 
-    def _account(self, column: exp.Column, allow: Allow, clause: str) -> None:
+    def _account(self, column: exp.Column, allow: Allow | None, clause: str) -> None:
         """Note what a place needs of a column that stands in it."""
         self.accounted.add(id(column))
-        if self._is_private(column):
+        if allow is not None and self.is_private(column):
             self._need(self.aliases[column.table], column.name, allow, clause)
 
     def _column(self, column: exp.Column) -> None:
@@ -459,7 +478,15 @@ class _Reader:
             self._fault(f"{table} has no column {column[:60]!r}")
         self.used[table].add(column)
 
-    def _is_private(self, column: exp.Column) -> bool:
+    def type_of(self, column: exp.Column) -> str:
+        """DuckDB's type of a column of a dataset; empty for one of an earlier step."""
+        dataset = self.tables[self.aliases[column.table]].dataset if column.table in self.aliases else None
+        return next((c.type for c in dataset.columns if c.name == column.name), "") if dataset is not None else ""
+
+    def is_private(self, column: exp.Column) -> bool:
+        """Whether a rule must let a column out."""
+        if column.table not in self.aliases:
+            self._fault(f"its column {column.name[:60]} is of no table that it reads")
         table = self.tables[self.aliases[column.table]]
         return table.dataset is not None and column.name not in table.open
 
@@ -489,10 +516,24 @@ def _atoms(node: exp.Expr) -> Iterator[exp.Expr]:
         top = stack.pop()
         if isinstance(top, exp.And | exp.Or):
             stack += [top.expression, top.this]
-        elif isinstance(top, exp.Not | exp.Paren):
+        elif isinstance(top, exp.Not | exp.Paren) or _is_truth_test(top):
             stack.append(top.this)
         else:
             yield top
+
+
+def _is_truth_test(node: exp.Expr) -> bool:
+    """Whether it is `(condition) IS TRUE`, which compares nothing by itself."""
+    return isinstance(node, exp.Is) and isinstance(node.expression, exp.Boolean)
+
+
+def _tested_for_null(node: exp.Expr) -> exp.Column | None:
+    """The column of `x IS NULL` or `NOT x IS NULL`."""
+    inner = node
+    while isinstance(inner, exp.Not | exp.Paren) or _is_truth_test(inner):
+        inner = inner.this
+    tested = inner.this if isinstance(inner, exp.Is) and isinstance(inner.expression, exp.Null) else None
+    return tested if isinstance(tested, exp.Column) else None
 
 
 def _measure_shape(output: exp.Expr, fault: Callable[[str], NoReturn]) -> tuple[Combine, Encoding, int, exp.Expr]:

@@ -20,19 +20,23 @@ it cannot overflow either; a weight takes from 1e-9 to 1e9, and a real that a fu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import exp
 
+from junto.errors import PeerFault
 from junto.plan import expressions
-from junto.plan.operands import Call, call_of, operand_of, plain_column
-from junto.plan.steps import Measure, Query
+from junto.plan.operands import EXACT_DIGITS, Call, call_of, operand_of, plain_column, value_of
+from junto.plan.steps import Measure, Plan, Query, Release, Threshold
 from junto.plan.total import Types, total
+from junto.types import StepId
 
-EXACT_DIGITS = 29
-"""Of an exact number that is summed: a billion of them fit a sum of 38 digits."""
+MOST_SCALE = EXACT_DIGITS - 1
+"""Of an exact sum."""
 
 _WEIGHT_LEAST, _WEIGHT_MOST = "1e-9", "1e9"
 _MAGNITUDE_MOST = "1e290"  # of a real that counts for dominance: infinity and NaN have none
+_KNOWN = 64  # fragments that are kept taken apart
 _NARROW = frozenset(
     (
         *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "BOOLEAN"),
@@ -70,7 +74,22 @@ def guards(queries: Sequence[Query]) -> Guards:
     Their SQL differs at most in how units are counted. Counts are tested for dominance where a unit may have several
     rows at one of them.
     """
-    return _Plan(queries[0]).guards(any(_counts_distinct(query) for query in queries))
+    return _plan(queries[0]).guards(any(_plan(query).repeats for query in queries))
+
+
+def guards_of(plan: Plan, threshold: StepId) -> Guards:
+    """The guards of the question that a threshold looks at. Raises PeerFault if that step is no threshold."""
+    step = plan.step(threshold)
+    if not isinstance(step, Threshold):
+        raise PeerFault(f"step {threshold} is no threshold")
+    return guards(question_of(plan, step))
+
+
+def question_of(plan: Plan, threshold: Threshold) -> tuple[Query, ...]:
+    """The fragments of one grouped question: those of the contributors, and the receiver's own."""
+    own = [step.own for step in plan.steps if isinstance(step, Release) and step.own is not None]
+    found = (plan.step(id) for id in (*threshold.inputs, *own))
+    return tuple(step for step in found if isinstance(step, Query) and step.keys is not None)
 
 
 def engine_sql(query: Query, types: Types) -> str:
@@ -79,11 +98,14 @@ def engine_sql(query: Query, types: Types) -> str:
     types: of the columns of each table that the fragment reads, by its name there. For a fragment whose units are its
     rows, dominance of counts is left out: each unit brings 1.
     """
-    return _Plan(query).sql(types)
+    return _plan(query).sql(types)
 
 
-def _counts_distinct(query: Query) -> bool:
-    return bool(_units_of(expressions.parse(query.sql)))
+def further_columns(query: Query) -> tuple[tuple[str, str], ...]:
+    """The columns, (name, type) in order, that `engine_sql` gives beside those of the plan."""
+    found = guards((query,))
+    shares = [(f"{letter}{index}", "DOUBLE") for index in range(len(found.sums)) for letter in "tx"]
+    return (*((f"u{index}", "BIGINT") for index in range(1, len(found.counts))), *shares)
 
 
 def _units_of(tree: exp.Select) -> list[exp.Column]:
@@ -115,6 +137,11 @@ class _Condition:
         return whole
 
 
+@lru_cache(_KNOWN)
+def _plan(query: Query) -> "_Plan":
+    return _Plan(query)
+
+
 class _Plan:
     """One fragment taken apart."""
 
@@ -129,6 +156,11 @@ class _Plan:
         self._outputs = {p.alias: p.this for p in self._tree.expressions}
         self._calls = {m.name: call_of(self._outputs[m.name]) for m in query.measures}
         self._conditions = {name: self._condition(call) for name, call in self._calls.items()}
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a unit may have several rows."""
+        return bool(self._units)
 
     def guards(self, repeated: bool) -> Guards:
         """See `guards`. repeated: whether a unit may have several rows at some owner."""
@@ -169,7 +201,7 @@ class _Plan:
         for factor in call.factors:
             column = plain_column(factor, self._counted)
             if column is not None:
-                columns[column.sql()] = column
+                columns[value_of(factor).sql(dialect="duckdb")] = value_of(factor)
             elif not call.is_sum:
                 parts.append(_not_null(factor))
             elif call.is_real and len(call.factors) > 1:

@@ -2,15 +2,18 @@
 """The algebra of what an aggregate is taken of: the factors of its product, and which of them are plain columns.
 
 An operand is a product of *factors*. A factor is *plain* if it is a column of a table whose units are counted, perhaps
-cast to DOUBLE or HUGEINT, which every number fits. Whatever else stands there, a function, a constant, a column of an
-open table, is a *weight*: the asker shapes it, so that it can single somebody out. Sums and differences never stand in
-an operand: the compiler asks for the sum of each term, and the receiver adds them up.
+cast to DOUBLE or HUGEINT, which every number fits, or bounded to what can be added up. Whatever else stands there, a
+function, a constant, a column of an open table, is a *weight*: the asker shapes it, so that it can single somebody out.
+Sums and differences never stand in an operand: the compiler asks for the sum of each term, and the receiver adds them.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from sqlglot import exp
+
+EXACT_DIGITS = 29
+"""Of an exact number that is summed: a billion of them fit a sum of 38 digits."""
 
 _WIDE = (exp.DataType.Type.DOUBLE, exp.DataType.Type.INT128)
 
@@ -53,7 +56,7 @@ def operand_of(function: exp.Expr) -> exp.Expr | None:
 def plain_column(factor: exp.Expr, counted: Collection[str]) -> exp.Column | None:
     """The column that a plain factor is; None if the factor is a weight. counted: aliases whose units are counted."""
     inner = factor
-    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE):
+    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE) or _is_bounded(inner):
         inner = inner.this
     return inner if isinstance(inner, exp.Column) and inner.table in counted else None
 
@@ -71,6 +74,28 @@ def _factors(node: exp.Expr | None) -> Iterator[exp.Expr]:
             yield from _factors(node.this)
         case _:
             yield node
+
+
+def bounded(column: exp.Expr, scale: int) -> exp.Expr:
+    """A column of very long numbers as a sum takes it: a longer one than can be added up is NULL."""
+    to = exp.DataType.build(f"DECIMAL({EXACT_DIGITS}, {scale})", dialect="duckdb")
+    return exp.TryCast(this=column.copy(), to=to)
+
+
+def _is_bounded(node: exp.Expr) -> bool:
+    if not isinstance(node, exp.TryCast) or not isinstance(node.this, exp.Column):
+        return False
+    return node.to.this == exp.DataType.Type.DECIMAL and [p.name for p in node.to.expressions][:1] == [
+        str(EXACT_DIGITS)
+    ]
+
+
+def value_of(factor: exp.Expr) -> exp.Expr:
+    """What must not be NULL for a plain factor to have a value: its column, or the same bounded."""
+    inner = factor
+    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE):
+        inner = inner.this
+    return inner
 
 
 def _is_product(node: exp.Expr) -> bool:

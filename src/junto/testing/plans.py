@@ -8,9 +8,11 @@ from fractions import Fraction
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from junto.catalog.dataset import Column, Dataset, version_of
 from junto.errors import InvalidInput
+from junto.plan.guards import Guards, engine_sql, guards, question_of
 from junto.plan.steps import Deviation, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.trust.rules import Rule
 from junto.types import DatasetName, Digest, PartyId, StepId
@@ -105,7 +107,7 @@ def _query(run: _Run, step: Query) -> pa.Table:
             tables[read.name] = run.data[(step.party, read.dataset)]
         elif read.step is not None:
             tables[read.name] = run.outputs[read.step]
-    return run.sql(step.sql, **tables)
+    return run.sql(step.sql if step.keys is None else engine_sql(step, {}), **tables)
 
 
 def _union(run: _Run, inputs: Sequence[StepId]) -> pa.Table:
@@ -113,15 +115,38 @@ def _union(run: _Run, inputs: Sequence[StepId]) -> pa.Table:
 
 
 def _threshold(run: _Run, step: Threshold) -> pa.Table:
+    """The keys of the groups that passed, and of each measure whether it is shown."""
     keys = _grouped(run, step.inputs[0]).keys or ()
-    counts = _union(run, step.inputs)
+    found = guards(question_of(run.plan, step))
+    parts = [_with_all_shares(run.outputs[id], _grouped(run, id), found) for id in step.inputs]
+    counts = pa.concat_tables(parts)
     group = f"GROUP BY {', '.join(keys)}" if keys else ""
+    enough = [
+        f"SUM({u}) >= {step.units} AND COUNT(*) FILTER ({u} > 0) >= {step.parties}"
+        for u in ("units", *(f"u{i}" for i in range(1, len(found.counts))))
+    ]
+    small = [f"MAX(x{i}) <= SUM(t{i}) * {step.dominance} / 100" for i in range(len(found.sums))]
+    flags = [*enough, *small]
+    shown = [f"{' AND '.join(flags[i] for i in found.flags(name))} AS shown_{name}" for name in found.of]
     chosen = ", ".join(keys) or "1 AS one"
-    having = f"HAVING SUM(units) >= {step.units} AND COUNT(*) FILTER (units > 0) >= {step.parties}"
-    passed = run.sql(f"SELECT {chosen} FROM counts {group} {having}", counts=counts)
+    text = f"SELECT {', '.join([chosen, *shown])} FROM counts {group} HAVING {enough[0]}"
+    passed = run.sql(text, counts=counts)
     everything = run.sql(f"SELECT {chosen} FROM counts {group}", counts=counts).num_rows if keys else 1
     run.withheld += everything - passed.num_rows
     return passed
+
+
+def _with_all_shares(table: pa.Table, query: Query, found: Guards) -> pa.Table:
+    """The groups of an owner with the shares of every sum that is tested, in one order of columns."""
+    own = guards((query,)).sums
+    names = ["units", *(f"u{i}" for i in range(1, len(found.counts)))]
+    columns = {name: table.column(name) for name in (*(query.keys or ()), *names)}
+    for index, name in enumerate(found.sums):
+        units = table.column(names[found.of[name]]).cast(pa.float64())
+        one = pc.min_element_wise(units, pa.scalar(1.0))
+        columns[f"t{index}"] = table.column(f"t{own.index(name)}") if name in own else units
+        columns[f"x{index}"] = table.column(f"x{own.index(name)}") if name in own else one
+    return pa.table(columns)
 
 
 def _grouped(run: _Run, id: StepId) -> Query:
@@ -154,11 +179,15 @@ def _groups(run: _Run, step: Release, threshold_id: StepId) -> pa.Table:
         raise InvalidInput(f"step {threshold_id} is no threshold")
     first = _grouped(run, threshold.inputs[0])
     keys = first.keys or ()
-    parts = _union(run, [*threshold.inputs, *([step.own] if step.own is not None else [])])
+    inputs = [*threshold.inputs, *([step.own] if step.own is not None else [])]
+    plain = [*keys, *(m.name for m in first.measures)]
+    parts = pa.concat_tables([run.outputs[id].select(plain) for id in inputs])
+    parts = parts.append_column("one", pa.array([1] * parts.num_rows))
     chosen = [f"parts.{key}" for key in keys]
     for measure in first.measures:
         function = "fsum" if measure.encoding == "real" else measure.combine
-        chosen.append(f"CAST({function}(parts.{measure.name}) AS {measure.type}) AS {measure.name}")
+        value = f"CAST({function}(parts.{measure.name}) AS {measure.type})"
+        chosen.append(f"CASE WHEN ANY_VALUE(passed.shown_{measure.name}) THEN {value} END AS {measure.name}")
     same = " AND ".join(f"parts.{key} IS NOT DISTINCT FROM passed.{key}" for key in keys) or "TRUE"
     group = f"GROUP BY {', '.join(f'parts.{key}' for key in keys)}" if keys else "HAVING COUNT(*) > 0"
     sql = f"SELECT {', '.join(chosen) or '1 AS one'} FROM parts JOIN passed ON {same} {group}"
@@ -176,5 +205,6 @@ def _deviations(table: pa.Table, deviation: Deviation) -> list[float | None]:
     found: list[float | None] = []
     columns = (table.column(name).to_pylist() for name in (deviation.n, deviation.s, deviation.ss))
     for n, s, ss in zip(*columns, strict=True):
-        found.append(float(max(Fraction(ss) - Fraction(s) ** 2 / n, Fraction(0))) if n else None)
+        known = n and s is not None and ss is not None
+        found.append(float(max(Fraction(ss) - Fraction(s) ** 2 / n, Fraction(0))) if known else None)
     return found

@@ -48,7 +48,17 @@ from junto.frontends.sql.fragments import (
     unit_count,
     wrapped,
 )
-from junto.frontends.sql.measures import Measures, aggregates_in, released
+from junto.frontends.sql.measures import (
+    REALS,
+    Aggregate,
+    Kinds,
+    Measures,
+    Part,
+    aggregates_in,
+    exact_scale,
+    parts_of,
+    released,
+)
 from junto.frontends.sql.names import Catalog, Named
 from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer
@@ -226,17 +236,14 @@ class _Compiler:
         keys = _keys(flat)
         found = aggregates_in(_spoken(flat))
         names, tables = read_names(flat)
-        operands = [a.operand for a in found if a.operand is not None and not a.units]
-        types = self._types(flat, names, tables, [*keys, *operands])
-        key_columns = tuple(Column(f"k{i}", type_) for i, type_ in enumerate(types[: len(keys)]))
+        key_columns = tuple(Column(f"k{i}", type_) for i, type_ in enumerate(self._types(flat, names, tables, keys)))
         _check_keys(keys, key_columns)
-        operand_types = iter(types[len(keys) :])
-        measures, finals = Measures(), dict[str, exp.Expr]()
-        for aggregate in found:
+        kinds, parts = self._kinds(flat, names, tables, mains, found)
+        measures, finals = Measures(kinds), dict[str, exp.Expr]()
+        for aggregate, choices in zip(found, parts, strict=True):
             if aggregate.units:
                 _check_unit(aggregate.operand, mains)
-            type_ = next(operand_types) if aggregate.operand is not None and not aggregate.units else ""
-            finals[aggregate.call.sql(dialect="duckdb", comments=False)] = measures.final(aggregate, type_)
+            finals[aggregate.call.sql(dialect="duckdb", comments=False)] = measures.final(aggregate, choices)
         owners = _owners(mains)
         fragments = Fragments(tables, owners, self._describer)
         outputs = [(c.name, key) for c, key in zip(key_columns, keys, strict=True)]
@@ -349,6 +356,33 @@ class _Compiler:
                 ):
                     return "oprf"
         return "hmac"
+
+    def _kinds(
+        self,
+        flat: Flat,
+        names: Mapping[str, str],
+        tables: Tables,
+        mains: Sequence[Source],
+        found: Sequence[Aggregate],
+    ) -> tuple[Kinds, list[tuple[Part, ...]]]:
+        """The types of what the aggregates are taken of, and the parts of each."""
+        operands = [a.operand for a in found if a.operand is not None and not a.units]
+        columns = {
+            c.sql(dialect="duckdb"): c for operand in operands for c in operand.find_all(exp.Column) if c.table != "s"
+        }
+        types = dict(zip(columns, self._types(flat, names, tables, list(columns.values())), strict=True))
+
+        def is_number(column: exp.Column) -> bool:
+            type_ = types.get(column.sql(dialect="duckdb"), "")
+            return type_ in REALS or exact_scale(type_) is not None
+
+        parts = [parts_of(aggregate, is_number) for aggregate in found]
+        inner = {
+            node.sql(dialect="duckdb"): node
+            for node in (*operands, *(n for choices in parts for p in choices for n in (p.value, *p.all_factors)))
+        }
+        types |= dict(zip(inner, self._types(flat, names, tables, list(inner.values())), strict=True))
+        return Kinds(types, frozenset(source.alias for source in mains)), parts
 
     def _limits(self, fragments: Fragments, queries: Sequence[Query]) -> tuple[int, int, int]:
         """The strictest units, parties and dominance that the rules serving the question ask for."""
