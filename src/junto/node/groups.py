@@ -24,12 +24,13 @@ from junto.node.spelling import sql_of
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import to_the_end
 from junto.plan.guards import Guards, guards
-from junto.plan.steps import AnyStep, Measure, Query
+from junto.plan.steps import AnyStep, Measure, Query, Threshold
 from junto.secure.encoding import LANES, encode
 from junto.secure.groupkeys import Flags, GroupCounts, PassedKeys, Selection
 from junto.secure.keystream import Keystream, derive
 from junto.secure.maskedsum import Words
 from junto.secure.padding import dummies
+from junto.secure.terms import Terms
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -248,6 +249,21 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
         handed.put(error)
         await to_the_end(job)  # by `error`, if not before
         raise
+
+
+def terms_of(step: Threshold, found: Guards) -> Terms:
+    """What a threshold asks for, of each guard and each sum that is tested."""
+    return Terms(
+        step.contributors,
+        step.receiver,
+        step.nodes,
+        step.units,
+        step.parties,
+        len(found.counts),
+        tuple(found.of[name] for name in found.sums),
+        step.dominance,
+        tokens=step.tokens,
+    )
 
 
 def counts_of(step: Query, table: pa.Table, found: Guards) -> GroupCounts:

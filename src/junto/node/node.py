@@ -448,7 +448,8 @@ class Node:
         if self.tools is None:
             await asyncio.to_thread(import_module, "junto.node.work")
         tools = self.lend()
-        from junto.node.work import Job, StepError, Work
+        from junto.node.telling import StepError
+        from junto.node.work import Job, Work
 
         task = live.task
 
@@ -489,8 +490,7 @@ class Node:
             if isinstance(failure.error, Cancelled) and failure.party != self.me:
                 # The party has ended the task: its statement says why, is on its way, and ends this work.
                 await asyncio.sleep(self.settings.patience.absence_seconds)
-            code, reason = failure.error.code, str(failure.error)
-            self._step_failed(live, StepFailed(failure.step, code, failure.party, reason, self._unix_time()))
+            self._step_failed(live, failure.event(self._unix_time()))
         except JuntoError as error:
             self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), self._unix_time()))
         except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting

@@ -39,6 +39,7 @@ from junto.node.protocol import drive
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
 from junto.node.spreading import Errand, Pieces, Spreading
+from junto.node.telling import Failure, StepError, worded
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
 from junto.plan.certify import depends_on_order, involved, one_thread
@@ -47,7 +48,6 @@ from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Thr
 from junto.secure import maskedsum, threshold
 from junto.secure.groupkeys import DIGEST_BYTES, GroupCounts, PassedKeys, Selection
 from junto.secure.maskedsum import Words
-from junto.secure.terms import Terms
 from junto.tasks.attempts import needs
 from junto.tasks.bodies import Finished, Second
 from junto.tasks.certificates import certified_parts
@@ -84,23 +84,6 @@ class Tools:
     admission: Admission
     spreading: Spreading
     is_open: Callable[[Query], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Which step could not be finished, whose doing it is, and why."""
-
-    step: StepId
-    party: PartyId
-    error: JuntoError
-
-
-class StepError(Exception):
-    """A step of ours failed; carries the failure."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(str(failure.error))
-        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +200,7 @@ class Work:
                 tries += 1
                 pause = _FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
                 if not _may_pass(error, self._tools.me) or tries >= _most_tries(error) or pause >= self._left():
-                    raise
+                    raise worded(step, error, self._tools.me) from error
                 _log.warning("a step is tried again", task=self._task, step=step.id, reason=str(error))
                 self._job.tried(step.id, tries, error.failure.error)
                 await asyncio.sleep(pause)
@@ -266,11 +249,9 @@ class Work:
         self._sent[step.id] = _Sent()
         try:
             return await self._perform(step)
-        except InvalidInput as error:
-            told = type(error)(in_question_words(str(error), self._plan))
-            raise StepError(Failure(step.id, self._tools.me, told)) from error
         except JuntoError as error:
-            raise StepError(Failure(step.id, self._tools.me, error)) from error
+            words = type(error)(in_question_words(str(error), self._plan)) if isinstance(error, InvalidInput) else error
+            raise StepError(Failure(step.id, self._tools.me, words)) from error
 
     async def _perform(self, step: AnyStep) -> Local:
         match step:
@@ -434,17 +415,7 @@ class Work:
     async def _threshold(self, step: Threshold) -> Local:
         tools = self._tools
         found = guards_of(self._plan, step.id)
-        terms = Terms(
-            step.contributors,
-            step.receiver,
-            step.nodes,
-            step.units,
-            step.parties,
-            len(found.counts),
-            tuple(found.of[name] for name in found.sums),
-            step.dominance,
-            tokens=step.tokens,
-        )
+        terms = groups.terms_of(step, found)
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
             dummies = groups.dummies_of(tools.salt, self._plan.step(query))
