@@ -5,6 +5,7 @@ import asyncio
 import os
 import sqlite3
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -375,3 +376,19 @@ def test_an_oversized_statement_is_refused(consortium: Consortium, tmp_path: Pat
         journal.submit(b"x" * (STATEMENT_BYTES + 1), consortium.say("delta", "big"))
     with pytest.raises(StorageFailed, match="is closed"):
         journal.submit(*consortium.talk(0)[0])
+
+
+@pytest.mark.parametrize("column", ["kind", "task", "author", "id"])
+def test_a_flipped_bit_in_a_column_is_named_at_the_next_start(
+    consortium: Consortium, tmp_path: Path, column: str
+) -> None:
+    path = tmp_path / "journal.db"
+    with journal_of(consortium, path) as journal:
+        for envelope, said in consortium.talk(6):
+            journal.submit(envelope, said).result()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER entry_is_not_changed")
+        connection.execute(f"UPDATE entry SET {column} = {column} || 'x' WHERE position = 5")
+        connection.commit()
+    with pytest.raises(StorageFailed, match="the columns of entry 5 are not what its envelope says"):
+        journal_of(consortium, path).open()
