@@ -324,7 +324,19 @@ def lanes_of(measures: Sequence[Measure], table: pa.Table, selection: Selection,
 
     A figure that did not pass is zero too. What did not pass is not even laid out: nothing about it can fail.
     """
-    return lanes(measures, aligned(table, selection, found))
+    rank = np.cumsum(selection.passed) - 1
+    own, columns = selection.own, rank[selection.positions[selection.own]]
+    cells = selection.cells[:, selection.passed]
+    laid = lanes(measures, hidden(table.filter(pa.array(own)), cells[:, columns], found))
+    placed = np.zeros((laid.shape[0], int(np.count_nonzero(selection.passed))), dtype=np.uint64)
+    placed[:, columns] = laid
+    at = 0
+    for measure in measures:
+        if measure.encoding != "value":
+            span = LANES[measure.encoding]
+            placed[at : at + span, ~shown_in(cells, found, measure.name)] = 0
+            at += span
+    return placed
 
 
 def aligned(table: pa.Table, selection: Selection, found: Guards) -> pa.Table:
