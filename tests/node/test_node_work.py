@@ -27,7 +27,7 @@ def test_an_output_of_another_run_is_made_again(run: str, counts: bool) -> None:
         tried=lambda step, tries, error: None,
         doubled=frozenset(),
         second=lambda second: None,
-        home_units=0,
+        home=None,
     )  # fmt: skip
     kept = Kept(None, (), Finished(STEP, Digest("sha256:0"), None, 0, 0.1, run))
     work = Work(cast(Tools, SimpleNamespace(me=ANN, spreading=None, salt=b"", spool=None)), job, {STEP: kept}, None)

@@ -20,11 +20,13 @@ from junto.engines.base import ArrowSource, Engine, Limits, Source, TableSource
 from junto.errors import OutOfMemory, PeerFault
 from junto.node.cache import Copy
 from junto.node.declared import Declared, of_query
+from junto.node.judge import HomeLimits
 from junto.node.spelling import sql_of
 from junto.node.spool import Spool, Spooled
 from junto.node.waits import to_the_end
 from junto.plan.guards import Guards, guards
 from junto.plan.steps import AnyStep, Measure, Query, Threshold
+from junto.secure import dominance
 from junto.secure.encoding import LANES, encode
 from junto.secure.groupkeys import Flags, GroupCounts, PassedKeys, Selection
 from junto.secure.keystream import Keystream, derive
@@ -366,9 +368,16 @@ def shown_in(cells: Flags, found: Guards, measure: str) -> Flags:
     return shown
 
 
-def at_least(table: pa.Table, units: int) -> pa.Table:
-    """The groups with at least so many units."""
-    return table.filter(pc.greater_equal(table.column("units"), units))
+def shown_at_home(step: Query, table: pa.Table, limits: HomeLimits) -> pa.Table:
+    """The groups of a fragment's output that a user of our own may see: those of which every figure has units enough.
+
+    A group is left out whole where one of its figures has not: beside others' figures it would add to some measures of
+    an aggregate and not to others.
+    """
+    counts = counts_of(step, table, guards((step,)))
+    enough = (counts.units >= limits.units).all(axis=0)
+    even = dominance.alone(counts.totals, counts.largest, limits.dominance).all(axis=0)
+    return table.filter(pa.array(enough & even))
 
 
 def fingerprint(content: object) -> bytes:

@@ -7,6 +7,7 @@ counted as used when its contract is in force, before our part begins.
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -53,6 +54,15 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grants: tuple[GrantId, ...]
     home_units: int = 0  # groups of our own data with fewer units stay hidden from our own user
     shown: tuple[Shown, ...] = ()
+    home_dominance: int = 100  # groups of our own data with a sum of which one unit brings more per cent stay hidden, too
+
+
+@dataclass(frozen=True, slots=True)
+class HomeLimits:
+    """What hides groups of our own data from our own user who asks."""
+
+    units: int
+    dominance: int
 
 
 class Judgement:
@@ -93,14 +103,15 @@ class Judgement:
         error: JuntoError | None = None
         versions: tuple[Version, ...] = ()
         shown: tuple[Shown, ...] = ()
-        rows = size = home_units = 0
+        rows = size = 0
+        home: HomeLimits | None = None
         try:
             known = await self._read(task)
             found, digest = known.review, known.disclosures
             versions = tuple(Version(self._me, name, version) for name, version in found.versions)
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
-            verdicts, home_units = self._judge(found, proposal, task.asker)
+            verdicts, home = self._judge(found, proposal, task.asker)
             self._check_lent(found, task.asker)
             shown = _shown(found, proposal)
         except JuntoError as refusal:
@@ -113,7 +124,9 @@ class Judgement:
         if error is None:
             self._remembered.judged(task.id, task.asker, shown)
         shown = shown if error is None else ()
-        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants, home_units, shown)
+        decision = Decision(proposal.plan_digest, error is None, code, reason, digest, rules, grants, 0, shown)
+        if home is not None:
+            decision = msgspec.structs.replace(decision, home_units=home.units, home_dominance=home.dominance)
         await self._ledger.write("decision", decision, task.id)
         if error is not None or digest is None:
             return Forbidden(code, reason, self._unix_time())
@@ -138,10 +151,10 @@ class Judgement:
                 raise Refused(f"grant {id} of {self._me} was used up, revoked or has ended since the task was judged")
         self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
 
-    def home_units(self, task: TaskId) -> int:
-        """Groups of our own data with fewer units stay hidden from our user who asked; 0: none do."""
+    def home_limits(self, task: TaskId) -> HomeLimits | None:
+        """What hides groups of our own data from our user who asked; None if nothing does."""
         known = self._resting.get(task) or self._decided(task)
-        return known.home_units if known is not None else 0
+        return HomeLimits(known.home_units, known.home_dominance) if known is not None and known.home_units else None
 
     def _uncounted(self, task: TaskId) -> tuple[GrantId, ...]:
         """The grants that a task of the journal rests on and that are not counted yet."""
@@ -244,13 +257,13 @@ class Judgement:
         if found.lent and asker != self._me and asker not in to:
             raise Refused(refused(self._me, asker, f"step {found.lent[0]}", to))
 
-    def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], int]:
-        """The verdicts, and how many units the groups of our own need to be shown to our own user."""
+    def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], HomeLimits | None]:
+        """The verdicts, and what hides groups of our own from our own user."""
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
         now = self._unix_time()
         rights = self._rights(proposal.user) if asker == self._me else None
         verdicts: list[Verdict] = []
-        home_units = 0
+        units, dominance = 0, 100
         for demand in found.demands:
             verdict = judge(
                 demand.dataset,
@@ -269,9 +282,9 @@ class Judgement:
                 demand.check_owners(verdict, self._facts.view.datasets)
                 self._remembered.check(asker, demand, verdict, now)
             verdicts.append(verdict)
-            if not is_open(own[demand.dataset]):
-                home_units = max(home_units, verdict.home_units)
-        return verdicts, home_units
+            if not is_open(own[demand.dataset]) and verdict.home_units:
+                units, dominance = max(units, verdict.home_units), min(dominance, verdict.dominance)
+        return verdicts, HomeLimits(units, dominance) if units else None
 
 
 def _read_of(plan: Plan, party: PartyId, own: Sequence[Dataset]) -> list[Dataset]:

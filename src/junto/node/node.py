@@ -476,7 +476,7 @@ class Node:
             tried,
             task.doubles.parts,
             second,
-            self.judgement.home_units(task.id),
+            self.judgement.home_limits(task.id),
         )
         work = Work(tools, job, live.kept, live.answer)
         live.kept = {}

@@ -33,6 +33,7 @@ from junto.node.declared import Declared, of_query, of_step
 from junto.node.doubling import Doubling
 from junto.node.exchange import Content, Outbox, Pull, Remade, fetch, fetch_whole
 from junto.node.ground import Ground
+from junto.node.judge import HomeLimits
 from junto.node.keep import Answered, Keeper, Kept, Message
 from junto.node.locals import Local
 from junto.node.protocol import drive
@@ -100,7 +101,7 @@ class Job:
     tried: Callable[[StepId, int, JuntoError], None]
     doubled: frozenset[tuple[StepId, PartyId]]  # fragments that two nodes of their party are to compute
     second: Callable[[Second], None]
-    home_units: int  # groups of our own data with fewer units stay hidden from our own user
+    home: HomeLimits | None  # what hides groups of our own data from our own user
 
 
 @dataclass(slots=True)
@@ -501,11 +502,11 @@ class Work:
     def _shown(self, step: Release, own: pa.Table | Spooled | Copy | None) -> pa.Table | Spooled | Copy | None:
         """What our own user may see of our own output: of groups, those with units enough."""
         query = self._plan.step(step.own) if step.own is not None else None
-        if not isinstance(query, Query) or query.keys is None or not self._job.home_units:
+        if not isinstance(query, Query) or query.keys is None or self._job.home is None:
             return own
         if not isinstance(own, pa.Table):
             raise PeerFault(f"step {step.id} releases groups that step {query.id} does not give")
-        return groups.at_least(own, self._job.home_units)
+        return groups.shown_at_home(query, own, self._job.home)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
         return self._tools.keeper.write(self._task, pieces)
