@@ -54,7 +54,9 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grants: tuple[GrantId, ...]
     home_units: int = 0  # groups of our own data with fewer units stay hidden from our own user
     shown: tuple[Shown, ...] = ()
-    home_dominance: int = 100  # groups of our own data with a sum of which one unit brings more per cent stay hidden, too
+    home_dominance: int = (
+        100  # groups of our own data with a sum of which one unit brings more per cent stay hidden, too
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset], texts
     beside = thresholds if query.keys is not None else []  # groups of the asker's own are shown with those that pass
     recipients = _recipients(plan, query)
     alone = any(isinstance(s, Move) and s.input == query.id and s.threshold is not None for s in plan.steps)
+    alone = alone or (query.party == plan.asker and any(measure.combine != "sum" for measure in query.measures))
     rows = rows_of(plan, query, texts) if threshold is not None else None
     fragment_digest = Digest("sha256:" + hashlib.sha256(query.sql.encode()).hexdigest())
     found = []
