@@ -170,8 +170,7 @@ def _simulated(scale: Scale, seeds: Sequence[int], jobs: int) -> int:
             return 1
         if now - told >= _LEAST_SECONDS:
             told = now
-            print(f"\r{total.seeds} of {len(seeds)} seeds hold", end="", file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            print(f"{total.seeds} of {len(seeds)} seeds hold", file=sys.stderr, flush=True)
     print(total.line(time.monotonic() - began))
     print("Every invariant held in every run.")
     return 0
