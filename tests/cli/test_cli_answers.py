@@ -144,7 +144,7 @@ def test_an_empty_table_still_shows_its_columns() -> None:
 
 def test_anothers_text_neither_draws_nor_steers_the_terminal() -> None:
     text = table_text(pa.table({"[red]a": ["[/]", "[bold]b", "\x1b[2Jgone", "two\nlines", "Zürich"]}))
-    for shown in ("[red]a", "[/]", "[bold]b", "\\x1b[2Jgone", "two\\x0alines", "Zürich"):
+    for shown in ("[red]a", "[/]", "[bold]b", "\\u001b[2Jgone", "two\\nlines", "Zürich"):
         assert shown in text
     assert "\x1b" not in text
 

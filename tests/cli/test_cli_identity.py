@@ -78,7 +78,7 @@ def test_two_parties_agree_on_a_charter_and_each_step_names_the_next(junto: Run,
     shown = junto("charter", "show", "sky.charter")
     assert "delta.example:7300" in shown
     assert "not signed" not in shown
-    assert "united/user/ann may ask until" in junto("user", "add", "ann", "--home", "united")
+    assert "united/user/ann may ask under the rules until" in junto("user", "add", "ann", "--home", "united")
 
 
 def test_a_party_shows_the_charter_it_keeps_and_what_is_proposed(junto: Run, failing: Run) -> None:
