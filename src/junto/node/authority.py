@@ -2,9 +2,9 @@
 """A party's authority key away from its node: on a machine that is off most of the time, in a folder of its own.
 
 `move` makes that folder, a home with the authority's key, the charter and no journal, and takes the key out of the
-node's home. What needs the key is done there: signing charters and cards, adding users, issuing the node's
-certificate. The node's home makes a fresh key and a request for it, which holds no secret; the folder answers with a
-certificate; the home takes it into use, with the key that has never left it.
+node's home. Charters and cards are signed there, users added, the node's certificates issued. The node's home makes
+a fresh key and a request for it, which holds no secret; the folder answers with a certificate; the home takes it into
+use, with the key that has never left it.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ _NEXT = "node.next.key"
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a node asks its authority to certify. The envelope's signature is the key's own."""
+    """A node's wish for a certificate over its key. The envelope's signature is the key's own."""
 
     name: str  # the node's SPIFFE name
     key: str  # the public key, hexadecimal
@@ -69,7 +69,10 @@ def request(home: Home) -> bytes:
 
 
 def issue(home: Home, data: bytes, now: float, lifetime_seconds: float) -> tuple[str, bytes]:
-    """Whom a request names, and the certificate for it. Raises InvalidInput for another party's, or a damaged one."""
+    """The node that a request names, and the certificate for it.
+
+    Raises InvalidInput for another party's request, or a damaged one.
+    """
     sealed = envelope.decode(data, "request", limit_bytes=_REQUEST_BYTES)
     if sealed.payload_type != REQUEST_TYPE:
         raise InvalidInput("the file holds no request: `junto party request --out FILE` writes one")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files a user may have published: over the network those in the listed folders, at the node's own machine any.
+"""The files that a user may have published: over the network those in the listed folders, on the node's machine any.
 
-Who can write in the party's home has the party's keys, and needs no permission to name a file. A command that is given
-the home proves it by a file that it lays in `data/` under a random name, for the time of one call. A user with an
+A caller that can write in the party's home has the party's keys, and may name any file. A command that is given the
+home shows it by a file that it lays in `data/` under a random name, for the time of one call. A user with an
 exported profile cannot, operator or not, and is held to the folders that `node.toml` lists.
 """
 

@@ -61,7 +61,7 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class HomeLimits:
-    """What hides groups of our own data from our own user who asks."""
+    """The limits below which groups of our own data stay hidden from our own user who asks."""
 
     units: int
     dominance: int
@@ -154,7 +154,7 @@ class Judgement:
         self._facts.absorb(await self._ledger.write("grant-use", GrantUse(grants), task))
 
     def home_limits(self, task: TaskId) -> HomeLimits | None:
-        """What hides groups of our own data from our user who asked; None if nothing does."""
+        """The limits for groups of our own data that our user asked for; None if that user sees them all."""
         known = self._resting.get(task) or self._decided(task)
         return HomeLimits(known.home_units, known.home_dominance) if known is not None and known.home_units else None
 
@@ -260,7 +260,7 @@ class Judgement:
             raise Refused(refused(self._me, asker, f"step {found.lent[0]}", to))
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], HomeLimits | None]:
-        """The verdicts, and what hides groups of our own from our own user."""
+        """The verdicts, and the limits for groups of our own that our own user asks for."""
         own = {dataset.name: dataset for dataset in self._facts.view.of(self._me)}
         now = self._unix_time()
         rights = self._rights(proposal.user) if asker == self._me else None

@@ -101,7 +101,7 @@ class Job:
     tried: Callable[[StepId, int, JuntoError], None]
     doubled: frozenset[tuple[StepId, PartyId]]  # fragments that two nodes of their party are to compute
     second: Callable[[Second], None]
-    home: HomeLimits | None  # what hides groups of our own data from our own user
+    home: HomeLimits | None  # for groups of our own data that our own user asks for
 
 
 @dataclass(slots=True)
@@ -500,7 +500,7 @@ class Work:
             return await release(tools.engine, tools.spool, self._limits(step.id), inputs, tools.ground.random, hold)
 
     def _shown(self, step: Release, own: pa.Table | Spooled | Copy | None) -> pa.Table | Spooled | Copy | None:
-        """What our own user may see of our own output: of groups, those with units enough."""
+        """Our own output as our own user may see it: of groups, those with units enough."""
         query = self._plan.step(step.own) if step.own is not None else None
         if not isinstance(query, Query) or query.keys is None or self._job.home is None:
             return own

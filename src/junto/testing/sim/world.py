@@ -178,7 +178,7 @@ class World:
             leads=leads,
         )
         shared = pair.shared if pair is not None else None
-        settings = replace(_settings(running.home), shared=shared, capacity=self.capacity)
+        settings = replace(_settings(running.home, self.template.folder), shared=shared, capacity=self.capacity)
         on_fatal = partial(self._fatal, running)
         running.node = Node(running.home, on_fatal=on_fatal, settings=settings, ground=ground)
         try:
@@ -336,10 +336,10 @@ class Running:
     ready: bool = False
 
 
-def _settings(home: Home) -> NodeSettings:
+def _settings(home: Home, data: Path) -> NodeSettings:
     settings = read_settings(home.path / "node.toml")
     patience = Patience(offer_seconds=8.0, absence_seconds=4.0, refusal_seconds=1.0, confirm_seconds=0.05)
-    return replace(settings, patience=patience)
+    return replace(settings, patience=patience, data_folders=(data,))
 
 
 @lru_cache(maxsize=4)
