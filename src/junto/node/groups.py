@@ -368,12 +368,14 @@ def shown_in(cells: Flags, found: Guards, measure: str) -> Flags:
     return shown
 
 
-def shown_at_home(step: Query, table: pa.Table, limits: HomeLimits) -> pa.Table:
+def shown_at_home(step: Query, table: object, limits: HomeLimits) -> pa.Table:
     """The groups of a fragment's output that a user of our own may see: those of which every figure has units enough.
 
     A group is left out whole where one of its figures has not: beside others' figures it would add to some measures of
-    an aggregate and not to others.
+    an aggregate and not to others. Raises PeerFault if the fragment gave no groups.
     """
+    if not isinstance(table, pa.Table):
+        raise PeerFault(f"step {step.id} gives no groups to show")
     counts = counts_of(step, table, guards((step,)))
     enough = (counts.units >= limits.units).all(axis=0)
     even = dominance.alone(counts.totals, counts.largest, limits.dominance).all(axis=0)

@@ -504,8 +504,6 @@ class Work:
         query = self._plan.step(step.own) if step.own is not None else None
         if not isinstance(query, Query) or query.keys is None or self._job.home is None:
             return own
-        if not isinstance(own, pa.Table):
-            raise PeerFault(f"step {step.id} releases groups that step {query.id} does not give")
         return groups.shown_at_home(query, own, self._job.home)
 
     def _write(self, pieces: Iterator[bytes]) -> Spooled:
