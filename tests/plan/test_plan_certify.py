@@ -159,11 +159,11 @@ def test_a_limit_is_determined_by_an_order_of_every_output(sql: str, total: bool
 
 def test_fragments_that_add_reals_run_on_one_thread_with_all_that_certifies_them() -> None:
     plan = plan_of(WHOLE, 2)
-    assert all(one_thread(plan, step.id) for step in plan.steps if isinstance(step, Query))
+    assert all(step.id in one_thread(plan) for step in plan.steps if isinstance(step, Query))
     plain = plan_of("SELECT origin, visib + 1 AS v FROM weather WHERE visib > 1 ORDER BY ALL", 2)
-    assert not any(one_thread(plain, step.id) for step in plain.steps)
+    assert not any(step.id in one_thread(plain) for step in plain.steps)
     joint = plan_of(JOINED, 2)
-    assert not one_thread(joint, StepId("query-delta"))
+    assert StepId("query-delta") not in one_thread(joint)
 
 
 def test_what_is_certified_is_not_placed_again() -> None:

@@ -36,7 +36,8 @@ class Doubling:
     ) -> T:
         """The output of the node that gives one first, this one or a helper. Raises what `here` and `keep` raise."""
         spreading, me = self._spreading, self._spreading.nodes.me
-        node, why = self._other(errand)
+        determined = await asyncio.to_thread(_determined, errand.step.sql)
+        node, why = self._other(errand, determined)
         home = asyncio.create_task(self._home(errand, here), name=f"first {errand.step.id} {self._task}")
         if node is None:
             gave = await _ended(home)
@@ -72,12 +73,10 @@ class Doubling:
         """Stop what still runs."""
         await _stopped(*self._seconds)
 
-    def _other(self, errand: Errand) -> tuple[NodeId | None, str]:
+    def _other(self, errand: Errand, determined: bool) -> tuple[NodeId | None, str]:
         """The node that computes a fragment, too; None if there is none, and why."""
         step, nodes = errand.step, self._spreading.nodes
-        try:
-            check_determined(step.sql)
-        except InvalidInput:
+        if not determined:
             return None, f"step {step.id} leaves open which rows LIMIT keeps, so two results could not be compared"
         if not nodes.helpers:
             return None, f"{step.party} has one node"
@@ -121,3 +120,12 @@ async def _stopped(*jobs: "asyncio.Task[T] | asyncio.Task[None]") -> None:
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
+
+
+def _determined(sql: str) -> bool:
+    """Whether a fragment gives the same rows of the same data."""
+    try:
+        check_determined(sql)
+    except InvalidInput:
+        return False
+    return True

@@ -128,6 +128,7 @@ class Work:
         self._certified = certified_parts(job.plan)
         self._doubled = frozenset(step for step, party in job.doubled if party == tools.me)
         self._anew = (involved(job.plan) if self._certified else frozenset()) | self._doubled  # no copy of another run
+        self._one_thread: frozenset[StepId] = frozenset()  # known once the work runs: it is found by reading SQL
         self._comparing = Comparing(tools.me, job.task, tools.salt, tools.spool, job.second)
         self.doubling = Doubling(tools.spreading, self._comparing)
         self.answer = answer
@@ -136,6 +137,8 @@ class Work:
         """Do everything; the answer, if it is ours to receive. Raises StepError."""
         mine = [step for step in self._plan.steps if self._tools.me in parties_of(step)]
         try:
+            if self._certified or self._doubled:
+                self._one_thread = await asyncio.to_thread(one_thread, self._plan, self._doubled)
             for step in mine:
                 self._begin(step, [])
             while True:
@@ -251,7 +254,9 @@ class Work:
         try:
             return await self._perform(step)
         except JuntoError as error:
-            words = type(error)(in_question_words(str(error), self._plan)) if isinstance(error, InvalidInput) else error
+            words = error
+            if isinstance(error, InvalidInput):
+                words = type(error)(await asyncio.to_thread(in_question_words, str(error), self._plan))
             raise StepError(Failure(step.id, self._tools.me, words)) from error
 
     async def _perform(self, step: AnyStep) -> Local:
@@ -274,7 +279,7 @@ class Work:
 
     async def _query(self, step: Query) -> Local:
         tools = self._tools
-        open_rows = step.keys is None and self._is_kept(step)
+        open_rows = step.keys is None and await self._is_kept(step)
         key = cache_key(step)
         if open_rows and (copy := tools.cache.get(key)) is not None:
             return copy
@@ -338,10 +343,7 @@ class Work:
         return Errand(self._task, step, self._left(), limits.threads if limits is not self._tools.limits else 0)
 
     def _limits(self, step: StepId) -> Limits:
-        limits = self._tools.limits
-        found = self._plan.step(step)
-        twice = step in self._doubled and isinstance(found, Query) and depends_on_order(found.sql)
-        return replace(limits, threads=1) if twice or (self._certified and one_thread(self._plan, step)) else limits
+        return replace(self._tools.limits, threads=1) if step in self._one_thread else self._tools.limits
 
     async def _move(self, step: Move) -> Local:
         tools = self._tools
@@ -352,7 +354,7 @@ class Work:
                 selection = await self._local(step.threshold)
                 if not isinstance(rows, pa.Table) or not isinstance(selection, Selection):
                     raise PeerFault(f"step {step.id} moves groups, but step {step.input} gives none")
-                found = guards_of(self._plan, step.threshold)
+                found = await asyncio.to_thread(guards_of, self._plan, step.threshold)
                 content = groups.ipc_bytes(groups.aligned(rows.select(list(step.columns)), selection, found))
             elif isinstance(rows, Spooled | Copy):
                 content = rows
@@ -367,14 +369,15 @@ class Work:
             return None if tools.me not in step.to else await self._local(step.input)
         query = self._plan.step(step.input)
         pull = Pull(self._task, step.id, "rows", self._runs[step.id])
-        if isinstance(query, Query) and step.threshold is None and self._is_kept(query):
+        if isinstance(query, Query) and step.threshold is None and await self._is_kept(query):
             key = cache_key(query)
             return tools.cache.get(key) or await self._copy(step, pull, key)
         return await self._bring(step.sender, pull, self._write)
 
-    def _is_kept(self, query: Query) -> bool:
+    async def _is_kept(self, query: Query) -> bool:
         """Whether rows serve the next question too: not sums, as all must be given the same, and runs may differ."""
-        return query.id not in self._anew and self._tools.is_open(query) and not depends_on_order(query.sql)
+        kept = query.id not in self._anew and self._tools.is_open(query)
+        return kept and not await asyncio.to_thread(depends_on_order, query.sql)
 
     async def _copy(self, step: Move, pull: Pull, key: str) -> Copy:
         """A copy of an open table, whole and sound, kept for the next question."""
@@ -415,7 +418,7 @@ class Work:
 
     async def _threshold(self, step: Threshold) -> Local:
         tools = self._tools
-        found = guards_of(self._plan, step.id)
+        found = await asyncio.to_thread(guards_of, self._plan, step.id)
         terms = groups.terms_of(step, found)
         if tools.me in step.contributors:
             query = step.inputs[step.contributors.index(tools.me)]
@@ -469,9 +472,8 @@ class Work:
         selection = await self._local(step.threshold)
         if not isinstance(table, pa.Table) or not isinstance(selection, Selection):
             raise PeerFault(f"step {step.id} sums what is not groups")
-        return await asyncio.to_thread(
-            groups.lanes_of, step.measures, table, selection, guards_of(self._plan, step.threshold)
-        )
+        found = await asyncio.to_thread(guards_of, self._plan, step.threshold)
+        return await asyncio.to_thread(groups.lanes_of, step.measures, table, selection, found)
 
     async def _shape(self, step: MaskedSum) -> tuple[int, int]:
         keys = await self._local(step.threshold)
@@ -560,8 +562,7 @@ def _may_pass(error: StepError, me: PartyId) -> bool:
     return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
 
 
-def _most_tries(error: StepError) -> int:
-    """How often a step is begun: a fragment that ends its process twice would do so again."""
+def _most_tries(error: StepError) -> int:  # a fragment that ends its process twice would do so again
     return _MOST_CRASHES if isinstance(error.failure.error, Crashed) else _MOST_TRIES
 
 

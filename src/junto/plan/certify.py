@@ -98,11 +98,14 @@ def involved(plan: Plan) -> frozenset[StepId]:
     return reached(plan, [*told, *(query.id for queries in told.values() for query in queries)])
 
 
-def one_thread(plan: Plan, id: StepId) -> bool:
-    """Whether a fragment must run on one thread, so that all who compute a certified step get the same bits."""
+def one_thread(plan: Plan, doubled: frozenset[StepId] = frozenset()) -> frozenset[StepId]:
+    """The steps that must run on one thread, so that all who compute the same get the same bits: those a certificate
+    rests on, and those of `doubled`, where values depend on the order of rows. Each text is parsed once."""
+    texts = Texts()
     concerned = involved(plan)
-    queries = [s for s in plan.steps if s.id in concerned and isinstance(s, Query | Release)]
-    return id in concerned and any(depends_on_order(step.sql) for step in queries)
+    queries = [s for s in plan.steps if isinstance(s, Query | Release)]
+    depend = {s.id for s in queries if s.id in concerned | doubled and depends_on_order(s.sql, texts)}
+    return (concerned if depend & concerned else frozenset()) | (depend & doubled)
 
 
 def in_order(sql: str) -> bool:
@@ -331,9 +334,12 @@ def _spelled(node: exp.Expr) -> str:
     return node.sql(dialect="duckdb", comments=False)
 
 
-def depends_on_order(sql: str) -> bool:
-    """Whether values, not only the order of rows, may depend on the order in which rows are read."""
-    tree = expressions.parse(sql)
+def depends_on_order(sql: str, texts: Texts | None = None) -> bool:
+    """Whether values, not only the order of rows, may depend on the order in which rows are read.
+
+    texts: those of the plan.
+    """
+    tree = (texts or Texts()).tree(sql)
     summing = [kind for kind in expressions.AGGREGATES if kind is not exp.Count]
     return tree.find(exp.Group, exp.Distinct, exp.Anonymous, *summing) is not None
 
