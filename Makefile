@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types sim soak mutants chaos bench fuzz differential docs clean
+.PHONY: help setup demo test lint types sim soak mutants chaos attacks bench fuzz differential docs clean
 .DELETE_ON_ERROR:
 
 help: ## what can be made (this)
@@ -48,6 +48,9 @@ mutants: $(VENV)/.dev ## switch off one safeguard after the other: the simulator
 
 chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARGS='--seed 2 --tasks 1000')
 	@$(BIN)/python tests/chaos/chaos_run.py $(ARGS)
+
+attacks: $(VENV)/.dev ## attackers ask real nodes: how many people each recovers (ARGS='--targets 30 --only tracker')
+	@$(BIN)/python tests/attacks/attack_run.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure beside the peers: a table, and benchmarks/results.json
 	@$(BIN)/python -m benchmarks $(ARGS)
