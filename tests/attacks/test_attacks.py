@@ -15,7 +15,7 @@ SECURITY = Path(__file__).parents[2] / "SECURITY.md"
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with World(drawn(seed=1, people=420, targets=2)) as started:
+    with World(drawn(seed=1, people=420, targets=1)) as started:
         yield started
 
 
