@@ -84,7 +84,7 @@ def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclos
     yield Disclosure(
         step.receiver,
         step.contributors,
-        f"{what}; that some were withheld, where enough units are behind them",
+        f"{what}; which figures have; that some were withheld, where enough units are behind them",
         "groups",
         step.id,
         columns,
@@ -102,13 +102,13 @@ def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclos
             yield Disclosure(party, others, "whether the threshold is passed", "matched", step.id)
     for party in step.nodes:
         others = tuple(p for p in step.contributors if p != party)
-        yield Disclosure(party, others, "random shares of how many units each group has", "shared", step.id)
+        yield Disclosure(party, others, "random shares of how many units each figure has", "shared", step.id)
 
 
 def _of_sums(plan: Plan, step: MaskedSum, texts: Texts) -> Disclosure:
     query = _query(plan, step.inputs[0])
     names = tuple(measure.name for measure in step.measures)
-    what = f"{_spoken(texts, query, names)} of the groups that passed"
+    what = f"{_spoken(texts, query, names)} of the groups that passed, each where it passed itself"
     columns = _columns(texts, query, names)
     if len(step.contributors) == 1:
         return Disclosure(step.receiver, step.contributors, what, "groups", step.id, columns)

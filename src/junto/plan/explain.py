@@ -90,9 +90,9 @@ def _doing(step: AnyStep) -> tuple[str, str]:
         case Threshold():
             least = f"{step.units} units" + (f" of {step.parties} parties" if step.parties > 1 else "")
             if len(step.contributors) == 1:
-                return step.contributors[0], f"keeps back groups of fewer than {least}"
+                return step.contributors[0], f"keeps back groups and figures of fewer than {least}"
             way = "" if step.tokens == "hmac" else ", and line groups up so that nobody can test a guess alone"
-            return ", ".join(step.nodes), f"decide which groups have {least}, without showing how many{way}"
+            return ", ".join(step.nodes), f"decide which groups and figures have {least}, not how many{way}"
         case MaskedSum():
             if len(step.contributors) == 1:
                 return step.contributors[0], f"sends the sums of the groups that passed to {step.receiver}"

@@ -331,10 +331,25 @@ def _check_node(node: exp.Expr, functions: frozenset[str]) -> None:
             raise InvalidInput("a number in the SQL has more than 80 digits")
         case exp.In() if not node.args.get("query") and not node.args.get("expressions"):
             raise InvalidInput("IN needs a list: write IN (1, 2, …)")
+        case exp.Escape() if not _escapes(node):
+            raise UnsupportedSQL(
+                "ESCAPE needs a pattern and one character, both constants: write LIKE '10!%' ESCAPE '!'"
+            )
         case exp.Extract() if not isinstance(node.this, exp.Var):
             raise UnsupportedSQL("EXTRACT needs the name of a field: write EXTRACT(hour FROM …)")
         case _:
             pass
+
+
+def _escapes(node: exp.Escape) -> bool:
+    """Whether a pattern with ESCAPE is one that no row can make fail: TRY does not catch that."""
+    like, sign = node.this, node.expression
+    pattern = like.expression if isinstance(like, exp.Like | exp.ILike) else None
+    if not isinstance(sign, exp.Literal) or not isinstance(pattern, exp.Literal):
+        return False
+    if not sign.is_string or not pattern.is_string or len(sign.name) != 1:
+        return False
+    return not str(pattern.name).replace(sign.name * 2, "").endswith(sign.name)
 
 
 def _check_operand(parent: exp.Expr, name: str, child: exp.Expr) -> None:
