@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 
 import pyarrow as pa
@@ -206,6 +206,65 @@ def test_a_value_that_is_no_number_is_named_and_never_summed(world: Pooled, valu
         world.ask("dan", "SELECT SUM(v), COUNT(*) FROM reals")
     finite = world.ask("dan", "SELECT SUM(v) AS s FROM reals WHERE v BETWEEN -1e300 AND 1e300").table
     assert finite.to_pylist() == [{"s": 49.0}]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_extremes_of_every_type_are_duckdbs_and_nan_is_the_greatest(world: Pooled) -> None:
+    schema = {
+        "b": pa.bool_(),
+        "u": pa.uint8(),
+        "f": pa.float32(),
+        "d": pa.float64(),
+        "m": pa.decimal128(20, 3),
+        "s": pa.string(),
+        "x": pa.binary(),
+        "day": pa.date32(),
+        "t": pa.time64("us"),
+        "seen": pa.timestamp("us"),
+        "z": pa.timestamp("us", "UTC"),
+        "n": pa.timestamp("ns"),
+    }
+    at = datetime(2013, 5, 6, 7, 8, 9)
+    odd: list[object] = [True, 200, NAN, NAN, Decimal("9.5"), "é", b"\xff", date(9999, 1, 1), at.time(), at, at, at]
+    low: list[object] = [
+        False,
+        0,
+        -INF,
+        1.5,
+        Decimal("-9.5"),
+        "",
+        b"",
+        date(1, 1, 1),
+        time(),
+        datetime(1, 1, 1),
+        at,
+        at,
+    ]
+    none: list[object] = [None] * len(schema)
+    held: dict[str, tuple[list[list[object]], list[list[object]]]] = {
+        "ann": ([odd, low], [low]),
+        "bea": ([low, none], [low, none]),
+        "cyd": ([none], [odd]),
+    }
+    parts: dict[str, pa.Table] = {}
+    for party, (of_a, of_b) in held.items():
+        rows = [("a", *row) for row in of_a * 10] + [("b", *row) for row in of_b * 10]
+        columns = zip(*rows, strict=True)
+        names = ("k", *schema)
+        types = (pa.string(), *schema.values())
+        made = {n: pa.array(c, t) for n, c, t in zip(names, columns, types, strict=True)}
+        parts[party] = pa.table({"id": list(range(len(rows))), **made})
+    world.share("kinds", parts, unit="id")
+    outputs = [f"{f}({c}) AS {f}_{c}" for c in schema if c != "z" for f in ("MIN", "MAX")]
+    outputs.append("MAX(z) = MIN(z) AS one")  # the pooled DuckDB names another zone
+    outputs += ["MAX(u > 3) AS above", "MIN(d > 3) AS below", "MAX(CAST(u AS HUGEINT)) AS h", "MAX(k || s) AS ks"]
+    question = f"SELECT k, {', '.join(outputs)} FROM kinds GROUP BY k ORDER BY k"
+    for asker in ("dan", "ann", "cyd"):
+        assert_same(world.ask(asker, question).table, world.pooled(question), question)
+    with pytest.raises(UnsupportedSQL, match=r"MAX\(seen - seen\) is of type INTERVAL, which parties do not compare"):
+        world.ask("dan", "SELECT MAX(seen - seen) FROM kinds")
 
 
 def test_integers_and_decimals_are_exact_to_the_end_and_then_named(world: Pooled) -> None:

@@ -169,6 +169,59 @@ def test_columns_that_differ_in_case_only_get_a_number(tmp_path: Path, limits: L
     assert rows(seen, limits) == [{"a": 1, "A_1": 2}]
 
 
+SHORT = "does not name every column of the rows beneath it: write all names in the first line"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('"age","city"\n"7001",34,"Oslo"\n"7002",35,"Rome"\n', SHORT),
+        ("age\tcity\n7001\t34\tOslo\n7002\t35\tRome\n", SHORT),
+        ("note\nOslo; 34\nRome; 35\n", SHORT),
+        ("name;age\nOslo,34\nRome,35\n", SHORT),
+        ("Visits of 2024\nage,city\n34,Oslo\n", SHORT),
+        ("# 7001 rows\nage,city\n34,Oslo\n", SHORT),
+        ("age,city,ward\n34,Oslo\n35,Rome\n", "has not the same columns in every row"),
+        ("age,,city\n34,x,Oslo\n", "column 2 has no name: write one"),
+        ('age," ",city\n34,x,Oslo\n', "column 2 has no name: write one"),
+        ("Visits;;\nage;city;ward\n34;Oslo;a\n", "column 2 has no name: write one"),
+        ("age,city,Age\n34,Oslo,5\n", "columns 1 and 3 have the same name, as case does not count: rename one"),
+        ("age,age\n34,35\n", "columns 1 and 2 have the same name"),
+        ("7001,34,Oslo\n7002,35,Rome\n", "reads like a record, not like the names of columns"),
+        ("Oslo,2013-12-31\nRome,2014-01-01\n", "reads like a record, not like the names of columns"),
+        ("Oslo;31/12/2013\nRome;01/01/2014\n", "reads like a record, not like the names of columns"),
+        ("Oslo,f\nRome,m\nOslo,m\nRome,f\n", "reads like a record, not like the names of columns"),
+    ],
+)
+def test_a_csv_file_whose_first_line_does_not_name_its_columns_is_refused_without_its_contents(
+    tmp_path: Path, limits: Limits, text: str, line: str
+) -> None:
+    source = csv(tmp_path / "a.csv", text)
+    with pytest.raises(InvalidInput) as caught:
+        inspect(source, limits)
+    assert line in str(caught.value)
+    assert str(caught.value).startswith(source.paths[0])
+    for value in ("7001", "34", "Oslo", "Visits", "31", "age"):
+        assert value not in str(caught.value).removeprefix(source.paths[0]).replace("line 1", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("\n\nage,city\n34,Oslo\n", ["age", "city"]),
+        ("\ufeffage,city\n34,Oslo\n", ["age", "city"]),
+        ("id,2019,2020\n1,2,3\n", ["id", "2019", "2020"]),
+        ("epoch\n2013-12-31\n", ["epoch"]),
+        ("t,f\ntrue,false\n", ["t", "f"]),
+        ('"first, last",age\n"Li, Bo",34\n', ["first, last", "age"]),
+        ("city,ward\n", ["city", "ward"]),
+        ("city,ward\nward,city\n", ["city", "ward"]),
+    ],
+)
+def test_names_that_only_look_odd_are_taken(tmp_path: Path, limits: Limits, text: str, names: list[str]) -> None:
+    assert [name for name, _ in inspect(csv(tmp_path / "a.csv", text), limits).columns] == names
+
+
 def test_what_cannot_be_read_is_named_without_its_contents(tmp_path: Path, limits: Limits) -> None:
     with pytest.raises(InvalidInput, match=r"ragged\.csv .*same columns") as ragged:
         inspect(csv(tmp_path / "ragged.csv", "a,b\n1,2\nsecret,4,5,6\n7\n"), limits)

@@ -273,3 +273,14 @@ def test_any_text_is_bad_input_or_a_plan(text: str) -> None:
     for question in (text, f"SELECT {text} FROM flights", f"SELECT COUNT(*) FROM flights WHERE {text}"):
         with suppress(InvalidInput):
             compiled(question)
+
+
+def test_names_that_differ_in_case_alone_are_told_and_one_partys_may_be_named() -> None:
+    table = pa.table({"ward": ["heart"]})
+    rules = (Rule(("*",), "open"),)
+    datasets = [published("north", "Visits", table, rules), published("south", "visits", table, rules)]
+    for name in ("visits", "Visits", "VISITS"):
+        with pytest.raises(InvalidInput, match=r"'Visits' of north and 'visits' of south are different tables"):
+            compile_sql(f"SELECT ward FROM {name}", datasets, PartyId("south"))
+    for name in ("south.visits", "north.Visits", "north.visits"):
+        assert compile_sql(f"SELECT ward FROM {name}", datasets, PartyId("south")).steps

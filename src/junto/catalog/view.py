@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from junto.catalog.consent import Consent
 from junto.catalog.dataset import Column, Dataset, Withdrawal, version_of
-from junto.catalog.names import meant
+from junto.catalog.names import fold, meant
 from junto.errors import InvalidInput, PeerFault
 from junto.types import DatasetName, PartyId
 
@@ -72,6 +72,10 @@ class CatalogView:
     def joint(self, name: DatasetName) -> list[Dataset]:
         """The parts of a joint table: every party's dataset of that name, by party; empty if there is none."""
         return [dataset for dataset in self.datasets if dataset.name == name]
+
+    def respelled(self, name: DatasetName) -> list[Dataset]:
+        """Those whose names differ from this one in case alone: SQL does not tell the names apart, the view does."""
+        return [d for d in self.datasets if d.name != name and fold(d.name) == fold(name)]
 
     def get(self, party: PartyId, name: DatasetName) -> Dataset | None:
         """One party's dataset, or None if it offers none of that name."""

@@ -83,10 +83,15 @@ def _origin(source: FileSource, database: str) -> str:
 def _how(source: FileSource) -> str:
     if not source.columns:
         return "header = true, sample_size = -1"
-    dialect = source.dialect or Dialect()
+    options = written(source.dialect or Dialect(), source.columns)
+    return ", ".join(f"{option} = {value}" for option, value in options.items())
+
+
+def written(dialect: Dialect, columns: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The options of `read_csv` for a file of that dialect with a header and these columns, which guess nothing."""
     options = {
         "auto_detect": "false",
-        "columns": "{" + ", ".join(f"{text(column)}: {text(_checked(type))}" for column, type in source.columns) + "}",
+        "columns": "{" + ", ".join(f"{text(column)}: {text(_checked(type))}" for column, type in columns) + "}",
         "delim": text(dialect.delimiter),
         "quote": text(dialect.quote),
         "escape": text(dialect.escape),
@@ -98,7 +103,7 @@ def _how(source: FileSource) -> str:
         options["dateformat"] = text(dialect.date_format)
     if dialect.timestamp_format:
         options["timestampformat"] = text(dialect.timestamp_format)
-    return ", ".join(f"{option} = {value}" for option, value in options.items())
+    return options
 
 
 def _checked(type: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import duckdb
 
-from junto.engines import scan
+from junto.engines import header, scan
 from junto.engines.base import Dialect, FileSource
 from junto.errors import InvalidInput
 
@@ -94,6 +94,7 @@ def _sniffed(database: duckdb.DuckDBPyConnection, path: str) -> tuple[Dialect, C
         raise InvalidInput(
             f"{path} has not the same columns in every row: look for stray delimiters, and quotes that do not close"
         )
+    header.check(database, path, dialect, [type for _, type in columns])
     return dialect, columns
 
 

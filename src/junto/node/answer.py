@@ -23,6 +23,7 @@ from junto.node import groups
 from junto.node.cache import Copy
 from junto.node.declared import of_step
 from junto.node.exchange import Content
+from junto.node.extremes import extreme
 from junto.node.keep import Answered
 from junto.node.spool import Spool, Spooled
 from junto.plan.guards import Guards, guards_of
@@ -239,9 +240,8 @@ def _extreme(measure: Measure, moves: Sequence[pa.Table], own: pa.Array | None, 
         raise PeerFault(
             f"a party moved measure {measure.name} for another number of groups than the {passed} that passed"
         )
-    choose = pc.min_element_wise if measure.combine == "min" else pc.max_element_wise
     try:
-        return choose(*columns, skip_nulls=True)
+        return extreme("min" if measure.combine == "min" else "max", columns)
     except pa.ArrowException as error:
         raise PeerFault(f"parties moved measure {measure.name} in types that do not compare") from error
 

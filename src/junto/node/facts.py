@@ -137,7 +137,15 @@ class Facts:
         """How the dataset differs from ours of its name; if it is ours, from everybody's."""
         others = [other for other in self.view.joint(dataset.name) if other.party != dataset.party]
         concerned = [other for other in others if self._me in (other.party, dataset.party)]
-        return [f"{dataset.name}: {line}" for other in concerned for line in compare(dataset, other)]
+        return [
+            *(f"{dataset.name}: {line}" for other in concerned for line in compare(dataset, other)),
+            *(
+                f"{dataset.name} at {dataset.party} and {other.name} at {other.party} are two tables, as their names"
+                " differ in case: publish both under one spelling"
+                for other in self.view.respelled(dataset.name)
+                if self._me in (other.party, dataset.party)
+            ),
+        ]
 
 
 def _dataset_name(statement: Statement) -> str:

@@ -4,7 +4,7 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from junto.catalog.check import check_grant, check_spec
 from junto.catalog.consent import Consent, named
 from junto.catalog.dataset import Column, Dataset, Statistics, Withdrawal, permitted, version_of
+from junto.catalog.names import fold
 from junto.catalog.spec import DatasetSpec, parse
 from junto.engines import files
 from junto.engines.base import Limits
@@ -72,6 +73,7 @@ class Publishing:
         if held:
             await asyncio.to_thread(self._folders.check, [file])
         specs = parse(await asyncio.to_thread(read_bounded, file, _SPEC_BYTES, "dataset file"), file)
+        self._check_spellings([spec.name for spec in specs])
         inspected = [(spec, await asyncio.to_thread(self._inspect, spec, held)) for spec in specs]
         published: list[methods.PublishedDataset] = []
         mismatches: list[str] = []
@@ -118,6 +120,17 @@ class Publishing:
         kept = await self._ledger.write("revocation", Revocation(id, self._me, self._unix_time()))
         self._facts.absorb(kept)
         self._spread(kept.envelope)
+
+    def _check_spellings(self, names: Sequence[DatasetName]) -> None:
+        """Raises InvalidInput if two names of this party's would differ in case alone."""
+        known = {fold(dataset.name): dataset.name for dataset in self._facts.view.of(self._me)}
+        for name in names:
+            other = known.setdefault(fold(name), name)
+            if other != name:
+                raise InvalidInput(
+                    f"dataset {name!r} and {other!r} of {self._me} differ in case alone, which SQL does not tell apart:"
+                    f" publish it as {other!r}, or `junto dataset withdraw {other}` first"
+                )
 
     def _inspect(self, spec: DatasetSpec, held: bool) -> Inspection:
         from junto.engines import sources  # an engine is loaded when it is used

@@ -61,7 +61,7 @@ from junto.frontends.sql.measures import (
 )
 from junto.frontends.sql.names import Catalog, Named
 from junto.frontends.sql.scope import Binder
-from junto.frontends.sql.typing import Describer
+from junto.frontends.sql.typing import Describer, is_plain
 from junto.plan import expressions
 from junto.plan.computing import computing_nodes
 from junto.plan.fragment import is_open
@@ -72,16 +72,6 @@ from junto.trust.grants import Grant
 from junto.trust.rights import OPERATOR, Rights
 from junto.trust.rules import Need, Verdict, judge
 from junto.types import PartyId, StepId, Tokens
-
-_KEY_TYPES = frozenset(
-    (
-        *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"),
-        *("UBIGINT", "FLOAT", "DOUBLE", "DATE", "TIME", "VARCHAR", "UUID", "BLOB", "TIMESTAMP", "TIMESTAMP_S"),
-        *("TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"),
-    )
-)
-"""Types of which two values are the same group exactly when their encodings are equal."""
-
 
 _DOMINANCE_PER_CENT = int(DEFAULT_DOMINANCE * 100)
 
@@ -257,7 +247,7 @@ class _Compiler:
                 select = flat_select(flat, names, [*outputs, ("units", units), *partials], keys=len(keys))
                 texts[spelled(units)] = expressions.text_of(select)
             queries.append(fragments.query(f"query-{owner}", owner, texts[spelled(units)], labels))
-        held = [*key_columns, *(Column(m.name, m.type) for m in measures.measures)]
+        held = [*key_columns, *(Column(m.name, m.type) for m in measures.measures if m.encoding != "spread")]
         held += [Column(d.name, "DOUBLE") for d in measures.deviations]
         sql = grouped_text(flat, keys, finals).sql(self._describer, held, answer)
         return [*fragments.steps, *self._protocol(fragments, queries, measures, sql, answer)]
@@ -474,7 +464,7 @@ def _keys(flat: Flat) -> list[exp.Expr]:
 
 def _check_keys(keys: Sequence[exp.Expr], columns: Sequence[Column]) -> None:
     for key, column in zip(keys, columns, strict=True):
-        if column.type not in _KEY_TYPES and not column.type.startswith("DECIMAL("):
+        if not is_plain(column.type):
             raise UnsupportedSQL(
                 f"GROUP BY {expressions.readable(key)} is of type {column.type[:60]}: cast it to VARCHAR to group by it"
             )

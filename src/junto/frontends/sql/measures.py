@@ -24,6 +24,7 @@ from junto.errors import UnsupportedSQL
 from junto.frontends.sql.cases import always_counts, branches
 from junto.frontends.sql.flat import all_of
 from junto.frontends.sql.terms import Term, literal, terms_of
+from junto.frontends.sql.typing import is_plain
 from junto.plan import expressions
 from junto.plan.guards import MOST_SCALE
 from junto.plan.operands import EXACT_DIGITS, bounded, plain_column
@@ -273,6 +274,11 @@ class Measures:
         """The least or greatest over all parts; NULL if that of one part is."""
         least = aggregate.kind is exp.Min
         type_ = self.kinds.of(aggregate.operand) if aggregate.operand is not None else ""
+        if not is_plain(type_):
+            raise UnsupportedSQL(
+                f"{expressions.readable(aggregate.call)} is of type {type_[:60]}, which parties do not compare:"
+                " cast it to a number, a date or VARCHAR"
+            )
         found: list[exp.Expr] = []
         for part in parts:
             call = self._filtered(aggregate.kind(this=part.value.unnest().copy()), part.conditions)

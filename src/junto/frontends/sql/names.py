@@ -68,7 +68,7 @@ class Catalog:
         if table.args.get("catalog"):
             raise InvalidInput(f"{table.sql(dialect='duckdb')[:80]}: write a table as `dataset` or `party.dataset`")
         name, party = table.name, table.text("db")
-        found = self._of_name(name)
+        found = self._of_name(name, party)
         if not found:
             raise InvalidInput(f"no dataset {name!r}; {meant(name, sorted({d.name for d in self._datasets}))}")
         if party:
@@ -92,12 +92,20 @@ class Catalog:
             (copies if known else kept).append(dataset)
         return Named(tuple(sorted(kept, key=lambda d: d.party)), tuple(copies))
 
-    def _of_name(self, name: str) -> list[Dataset]:
-        exact = [d for d in self._datasets if d.name == name]
-        found = exact or [d for d in self._datasets if fold(d.name) == fold(name)]
-        if len({d.name for d in found}) > 1:
-            raise InvalidInput(f"{name!r} may be {' or '.join(sorted({repr(d.name) for d in found}))}: write its case")
-        return found
+    def _of_name(self, name: str, party: str) -> list[Dataset]:
+        """The datasets of a name, of one party if it is named. Raises InvalidInput for names that differ in case."""
+        found = [d for d in self._datasets if fold(d.name) == fold(name)]
+        of_party = [d for d in found if fold(d.party) == fold(party)] if party else []
+        spellings = {d.name for d in of_party or found}
+        if len(spellings) > 1:
+            if of_party and name in spellings:
+                return [d for d in found if d.name == name]
+            told = " and ".join(f"{d.name!r} of {d.party}" for d in of_party or found)
+            raise InvalidInput(
+                f"{told} are different tables, as their names differ in case: ask the owners for one spelling,"
+                f" or write one party's, as {found[0].party}.{found[0].name}"
+            )
+        return [d for d in found if d.name in spellings]
 
 
 def _check_one_schema(datasets: Sequence[Dataset]) -> None:

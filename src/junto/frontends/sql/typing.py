@@ -10,6 +10,19 @@ from sqlglot.errors import SqlglotError
 from junto.catalog.dataset import Column
 from junto.errors import InvalidInput
 
+_PLAIN = frozenset(
+    (
+        *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"),
+        *("UBIGINT", "FLOAT", "DOUBLE", "DATE", "TIME", "VARCHAR", "UUID", "BLOB", "TIMESTAMP", "TIMESTAMP_S"),
+        *("TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"),
+    )
+)
+
+
+def is_plain(type: str) -> bool:
+    """Whether a type's values travel: parties compare and order them alike, as keys of groups and as extremes."""
+    return type in _PLAIN or type.startswith("DECIMAL(")
+
 
 def quoted(name: str) -> str:
     """A name as SQL writes it with quotes."""
