@@ -134,7 +134,7 @@ def _reals() -> tuple[float, float]:
     values = np.random.default_rng(7).normal(0, 1e6, GROUPS)
     part = values[:PEER_GROUPS].tolist()
     scaled = _median(lambda: [float(Fraction(round(Fraction(value) * 2**64), 2**64)) for value in part])
-    return _median(lambda: decode_reals(encode_reals("m", values))), scaled * GROUPS / PEER_GROUPS
+    return _median(lambda: decode_reals(encode_reals(values)[:3])), scaled * GROUPS / PEER_GROUPS
 
 
 def _deviations() -> tuple[float, float]:
@@ -142,7 +142,7 @@ def _deviations() -> tuple[float, float]:
     n, s = rng.integers(1, 1000, GROUPS), rng.normal(0, 1e6, GROUPS)
     ss = s * s
     one = unit("real")
-    lanes = encode_reals("s", s), encode_reals("ss", ss)
+    lanes = encode_reals(s)[:3], encode_reals(ss)[:3]
     rows = list(zip(n.tolist(), s.tolist(), ss.tolist(), strict=True))[:PEER_GROUPS]
     scaled = _median(lambda: [float(Fraction(c) - Fraction(b) ** 2 / a) for a, b, c in rows])
     return _median(lambda: deviations(n, *lanes, one, one)), scaled * GROUPS / PEER_GROUPS

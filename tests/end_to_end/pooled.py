@@ -88,7 +88,7 @@ def assert_same(found: pa.Table, expected: pa.Table, question: str) -> None:
 
 def _same_value(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
+        return (math.isnan(one) and math.isnan(other)) or math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
     return one == other
 
 

@@ -28,7 +28,7 @@ from junto.node.keep import Answered
 from junto.node.spool import Spool, Spooled
 from junto.plan.guards import Guards, guards_of
 from junto.plan.steps import Measure, Plan, Query, Release, Threshold
-from junto.secure.deviations import deviations
+from junto.secure.deviations import deviations, spread_deviations
 from junto.secure.encoding import LANES, decode, unit
 from junto.secure.groupkeys import Flags, PassedKeys
 from junto.secure.maskedsum import Words
@@ -264,13 +264,16 @@ def _table(
         span = lanes[at : at + LANES[measure.encoding]]
         at += LANES[measure.encoding]
         spans[measure.name] = (measure, span)
-        found[measure.name] = decode(measure.name, measure.encoding, span, measure.scale)
+        if measure.encoding != "spread":
+            found[measure.name] = decode(measure.name, measure.encoding, span, measure.scale)
     for deviation in step.deviations:
         s_measure, s = spans[deviation.s]
         ss_measure, ss = spans[deviation.ss]
         n = spans[deviation.n][1][0].astype(np.int64)
-        s_unit, ss_unit = unit_of(s_measure), unit_of(ss_measure)
-        found[deviation.name] = pa.array(deviations(n, s, ss, s_unit, ss_unit))
+        if s_measure.encoding == "spread":
+            found[deviation.name] = spread_deviations(n, s)
+        else:
+            found[deviation.name] = pa.array(deviations(n, s, ss, unit_of(s_measure), unit_of(ss_measure)))
     if not found:
         return pa.table({"nothing": pa.nulls(rows)})
     return pa.table(found)

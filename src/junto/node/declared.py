@@ -14,6 +14,7 @@ from junto.engines import keys
 from junto.errors import InvalidInput, PeerFault
 from junto.plan.guards import further_columns
 from junto.plan.steps import Encoding, Measure, Move, Plan, Query
+from junto.secure.spreads import FIELDS as SPREAD_FIELDS
 from junto.types import PartyId, StepId
 
 _ROW_TYPES = {
@@ -23,12 +24,13 @@ _ROW_TYPES = {
     "TIME_NS": pa.time64("ns"),
     "JSON": pa.string(),
     '"NULL"': pa.null(),
+    "SPREAD": pa.struct([(name, pa.int64() if name == "n" else pa.float64()) for name in SPREAD_FIELDS]),
 }
-"""Types that rows may have and keys may not."""
+"""Types that rows may have and keys may not; SPREAD is what an engine gives for FSPREAD."""
 
 _EXTENSION = b"ARROW:extension:name"
 
-_MEASURE_TYPES: dict[Encoding, str] = {"count": "BIGINT", "real": "DOUBLE"}
+_MEASURE_TYPES: dict[Encoding, str] = {"count": "BIGINT", "real": "DOUBLE", "spread": "SPREAD"}
 """Of a measure whose encoding fixes it."""
 
 

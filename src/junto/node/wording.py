@@ -24,6 +24,9 @@ def _measures(sql: str) -> dict[str, str]:
     """What each output of a fragment is, as one would write it. The SQL was read and reviewed before it ran."""
     from sqlglot import exp, parse_one
 
+    from junto.plan.expressions import FRAGMENT_FUNCTIONS
+    from junto.plan.spreads import is_spread
+
     found: dict[str, str] = {}
     for projection in parse_one(sql, dialect="duckdb").expressions:
         inner = projection.unalias()
@@ -31,9 +34,10 @@ def _measures(sql: str) -> dict[str, str]:
             inner = inner.this
         holder = exp.Paren(this=inner)
         for call in list(holder.find_all(exp.Anonymous)):
-            if call.name.upper() == "FSUM":  # how a fragment sums reals; the question says SUM
+            if call.name.lower() in FRAGMENT_FUNCTIONS:  # the question says SUM, or a function of the variance
                 summed = call.expressions[0]
-                call.replace(exp.Sum(this=summed.this if isinstance(summed, exp.Cast) else summed))
+                shown = exp.Variance if is_spread(call) else exp.Sum
+                call.replace(shown(this=summed.this if isinstance(summed, exp.Cast) else summed))
         for column in holder.find_all(exp.Column):
             column.set("table", None)
             column.this.set("quoted", _SIMPLE.fullmatch(column.name) is None)

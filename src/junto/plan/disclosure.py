@@ -23,6 +23,7 @@ from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput
 from junto.plan import expressions
 from junto.plan.fragment import is_open
+from junto.plan.spreads import is_spread
 from junto.plan.steps import MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.plan.texts import Texts
 from junto.types import DatasetName, Digest, PartyId, StepId
@@ -158,9 +159,13 @@ def _plain(node: exp.Expr) -> str:
         inner = inner.this
     if isinstance(inner, exp.Coalesce) and inner.this.find(*expressions.AGGREGATES, exp.Anonymous):
         inner = inner.this
-    if isinstance(inner, exp.Anonymous) and str(inner.this).lower() == "fsum":
+    if isinstance(inner, exp.Anonymous) and str(inner.this).lower() in expressions.FRAGMENT_FUNCTIONS:
         operand = inner.expressions[0]
-        inner = exp.Sum(this=operand.this if isinstance(operand, exp.Cast) else operand)
+        bare = operand.this if isinstance(operand, exp.Cast) else operand
+        if is_spread(inner):
+            square = exp.Mul(this=bare.copy(), expression=bare.copy())
+            return ", ".join(expressions.readable(exp.Sum(this=summed)) for summed in (bare, square))
+        inner = exp.Sum(this=bare)
     return expressions.readable(inner)
 
 

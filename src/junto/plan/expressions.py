@@ -169,8 +169,8 @@ _NAMING_A_FIELD = (exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.DateDiff,
 _FUNCTIONS = frozenset(("date_part", "datepart"))
 """Functions that the parser has no class of its own for."""
 
-FRAGMENT_FUNCTIONS = frozenset(("fsum",))
-"""Further ones that only a fragment holds: sums of reals with compensation."""
+FRAGMENT_FUNCTIONS = frozenset(("fsum", "fspread"))
+"""Further ones that only a fragment holds: sums of reals with compensation, and what their deviations are made of."""
 
 _TYPES = frozenset(
     getattr(exp.DataType.Type, name)

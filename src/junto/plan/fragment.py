@@ -36,6 +36,7 @@ from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput, PeerFault
 from junto.plan import expressions, scopes
 from junto.plan.operands import call_of
+from junto.plan.spreads import is_spread
 from junto.plan.steps import Combine, Encoding, Measure, Query
 from junto.plan.texts import Texts
 from junto.plan.uses import check_scale, uses
@@ -557,6 +558,8 @@ def _measure_shape(output: exp.Expr, fault: Callable[[str], NoReturn]) -> tuple[
             return "sum", "count", 0, inner
         case exp.Sum() if zeroed and scale is not None:
             return "sum", "integer", scale, inner
+        case exp.Anonymous() if zeroed and scale is None and len(call.expressions) == 1 and is_spread(call):
+            return "sum", "spread", 0, inner
         case exp.Anonymous() if (
             zeroed and scale is None and str(call.this).lower() == "fsum" and len(call.expressions) == 1
         ):
@@ -566,7 +569,7 @@ def _measure_shape(output: exp.Expr, fault: Callable[[str], NoReturn]) -> tuple[
         case exp.Max() if not zeroed and scale is None:
             return "max", "value", 0, inner
         case _:
-            return fault("a measure is COUNT, SUM, FSUM, MIN or MAX, in its canonical spelling")
+            return fault("a measure is COUNT, SUM, FSUM, FSPREAD, MIN or MAX, in its canonical spelling")
 
 
 def _is_position(node: exp.Expr, columns: int) -> bool:

@@ -27,6 +27,7 @@ from sqlglot import exp
 from junto.errors import PeerFault
 from junto.plan import expressions
 from junto.plan.operands import EXACT_DIGITS, Call, call_of, operand_of, plain_column, value_of
+from junto.plan.spreads import centred
 from junto.plan.steps import Measure, Plan, Query, Release, Threshold
 from junto.plan.total import Types, total
 from junto.types import StepId
@@ -176,7 +177,7 @@ class _Plan:
     def sql(self, types: Types) -> str:
         """See `engine_sql`."""
         types = {**types, **{alias: types[name] for alias, name in self._names.items() if name in types}}
-        base = self._base(types)
+        base = centred(self._base(types), self._query.keys or ())
         found = self.guards(bool(self._units))
         first = {text: name for name in reversed(list(found.of)) if (text := found.counts[found.of[name]])}
         for index, text in enumerate(found.counts):

@@ -543,10 +543,12 @@ def _released_columns(step: Release, query: Query) -> tuple[str, ...]:
         n, s, ss = (sums.get(name) for name in (deviation.n, deviation.s, deviation.ss))
         if n is None or s is None or ss is None or deviation.name != f"d{i}":
             _fault(step, "a deviation is of no sums")
-        if n.encoding != "count" or s.encoding != ss.encoding or s.encoding == "count" or ss.scale != 2 * s.scale:
-            _fault(step, f"deviation {deviation.name} is not of a count, a sum and a sum of squares")
+        exact = s.encoding == ss.encoding == "integer" and ss.scale == 2 * s.scale
+        if n.encoding != "count" or not (exact or (s == ss and s.encoding == "spread")):
+            _fault(step, f"deviation {deviation.name} is not of a count and a spread, or sums of values and squares")
     deviations = tuple(deviation.name for deviation in step.deviations)
-    return (*(query.keys or ()), *(m.name for m in query.measures), *deviations)
+    shown = tuple(m.name for m in query.measures if m.encoding != "spread")
+    return (*(query.keys or ()), *shown, *deviations)
 
 
 def _check_measures(step: Query) -> None:

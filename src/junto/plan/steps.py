@@ -15,7 +15,8 @@ fragment joins is Query and Move to each party that needs it, kept there by vers
 fragment reads the dataset, or the step that computed it.
 
 The table `released` has the columns k0…, then m0… (a count as BIGINT, an integer as DECIMAL(38, scale), a real
-as DOUBLE, a value as its type), then d0… as DOUBLE; of a question for rows, the columns that the rows have.
+as DOUBLE, a value as its type, a spread not at all), then d0… as DOUBLE; of a question for rows, the columns that the
+rows have.
 A partial sum is 0 where there is nothing to sum; a partial minimum or maximum is NULL.
 """
 
@@ -30,9 +31,10 @@ FORMAT = 2
 """Of a plan: what its steps mean. Since 2 each measure has a threshold of its own."""
 
 Combine = Literal["sum", "min", "max"]
-Encoding = Literal["count", "integer", "real", "value"]
+Encoding = Literal["count", "integer", "real", "spread", "value"]
 """How a measure travels. `count`: one 64-bit lane. `integer`: decimal128 with `scale`, exact, three lanes.
-`real`: fixed point with 64 fractional bits, three lanes. `value`: as Arrow holds it (minima, maxima)."""
+`real`: fixed point with 64 fractional bits and flags, four lanes. `spread`: a sum and a sum of squares of which a
+deviation loses no digit, 15 lanes. `value`: as Arrow holds it (minima, maxima)."""
 
 
 class Step(msgspec.Struct, frozen=True, tag_field="step", forbid_unknown_fields=True):
@@ -62,7 +64,10 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Deviation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A derived column: the sum of squared deviations, `ss - s*s/n`, computed without cancellation."""
+    """A derived column: the sum of squared deviations, `ss - s*s/n`, computed without cancellation.
+
+    n, s and ss are measures: a count, then a sum and one of squares, or twice the same spread.
+    """
 
     name: str
     n: str

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures as vectors that can be summed mod 2⁶⁴ without wrapping, and back.
+"""Measures as vectors that can be summed mod 2⁶⁴ without wrapping, and back; numbers as the limbs of `limbs.py`.
 
-A *lane* is a row of 64-bit words. A `count` takes one. A number of up to 144 bits takes three, as limbs of 48 bits:
+- `count`: integers in [0, 2⁴⁸), in one lane. Exact.
+- `integer`: decimal128 of any scale, as its unscaled integer, in three. Exact; a sum of more than 38 digits is NULL.
+- `real`: float64 as a multiple of 2⁻⁶⁴, |v| < 2⁷⁹, in three, and a lane of flags. Encoding errs by at most 2⁻⁶⁵ per
+  party (by nothing where |v| ≥ 2⁻¹² or v is a multiple of 2⁻⁶⁴). The sum of what was encoded is exact, and its float64
+  correctly rounded. So the sum of N parties' values is within N · 2⁻⁶⁵ of the real sum, plus half a unit in the last
+  place, in any order. NaN and infinities add up as IEEE 754 has it; with a larger magnitude the sum is NULL.
+- `spread`: a sum and a sum of squares, for a deviation; see `spreads.py`.
 
-    value = lane 0 + lane 1 · 2⁴⁸ + lane 2 · 2⁹⁶, lanes read as signed
-
-Every limb is at most 2⁴⁸ − 1 in magnitude, so the lanes of up to 2¹⁵ parties add without wrapping; carries are settled
-after the sum. Masked, a lane is uniform whatever its sign.
-
-- `count`: integers in [0, 2⁴⁸). Exact.
-- `integer`: decimal128 of any scale, as its unscaled integer. Exact; a sum beyond decimal(38) is refused, not wrapped.
-- `real`: float64 as a multiple of 2⁻⁶⁴, finite, |v| < 2⁷⁹. Encoding errs by at most 2⁻⁶⁵ per party (by nothing where
-  |v| ≥ 2⁻¹² or v is a multiple of 2⁻⁶⁴). The sum of what was encoded is exact, and its float64 correctly rounded. So
-  the sum of N parties' values is within N · 2⁻⁶⁵ of the real sum, plus half a unit in the last place, in any order.
+Nothing that rows may hold makes encoding or decoding fail: a failure would tell of them before a threshold does.
 
 NULL encodes as zero; whether a sum is NULL is decided by the count that travels beside it.
 """
@@ -24,21 +21,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from junto.errors import InvalidInput
+from junto.secure import spreads
+from junto.secure.limbs import LIMB_BITS, Lanes, Limbs, carried, fixed, flags, raised
 
-Encoding = Literal["count", "integer", "real"]
-Lanes = NDArray[np.uint64]
-"""Shape (lanes, n)."""
-Limbs = NDArray[np.int64]
-"""Shape (3, n): the lanes of one number, read as signed."""
+Encoding = Literal["count", "integer", "real", "spread"]
 
-LANES: dict[Encoding, int] = {"count": 1, "integer": 3, "real": 3}
+LANES: dict[Encoding, int] = {"count": 1, "integer": 3, "real": 4, "spread": spreads.LANES}
 FRACTION_BITS = 64
 COUNT_MAX = (1 << 48) - 1
 REAL_BOUND = 2.0**79
 DECIMAL_MAX = 10**38 - 1
 
-_LIMB = 48
-_MASK = np.int64((1 << _LIMB) - 1)
+_LIMBS = 3
+_MASK = np.uint64((1 << LIMB_BITS) - 1)
 _WORD = (1 << 64) - 1
 
 
@@ -50,12 +45,14 @@ def unit(encoding: Encoding, scale: int = 0) -> int:
 def encode(measure: str, encoding: Encoding, column: pa.Array | pa.ChunkedArray, scale: int = 0) -> Lanes:
     """The column's values as lanes, shape (LANES[encoding], n); NULL as zero.
 
-    `integer` takes decimals and integers that decimal(38, `scale`) holds exactly. Raises InvalidInput, naming the
-    measure and never a value, for what the encoding cannot hold.
+    `integer` takes decimals and integers that decimal(38, `scale`) holds exactly; `spread` takes structs.
+    Raises InvalidInput, naming the measure and never a value, for a column of another type.
     """
-    wanted = {"count": pa.int64(), "integer": pa.decimal128(38, scale), "real": pa.float64()}[encoding]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    if encoding == "spread":
+        return spreads.encode(measure, column)
+    wanted = {"count": pa.int64(), "integer": pa.decimal128(38, scale), "real": pa.float64()}[encoding]
     try:
         if not _exact(column.type, encoding):  # Arrow would parse text, and round reals to decimals
             raise pa.ArrowInvalid
@@ -69,14 +66,17 @@ def encode(measure: str, encoding: Encoding, column: pa.Array | pa.ChunkedArray,
         case "integer":
             return encode_words(_decimal_words(column))
         case "real":
-            return encode_reals(measure, column.fill_null(0.0).to_numpy())
+            return encode_reals(column.fill_null(0.0).to_numpy())
 
 
 def decode(measure: str, encoding: Encoding, lanes: Lanes, scale: int = 0) -> pa.Array:
     """The values in summed lanes: int64 for counts, decimal128(38, scale) for integers, float64 for reals.
 
-    Raises InvalidInput, naming the measure, if a sum is beyond what the type holds.
+    A sum beyond what the type or the lanes hold is NULL. Raises InvalidInput, naming the measure, for lanes that no
+    sum of what `encode` gave can be, and for a spread, which has no value of its own.
     """
+    if encoding == "spread":
+        raise InvalidInput(f"measure {measure!r} is a spread: its deviation has a value, the spread has none")
     if lanes.shape[0] != LANES[encoding]:
         raise InvalidInput(f"measure {measure!r} takes {LANES[encoding]} lanes, not {lanes.shape[0]}")
     match encoding:
@@ -85,68 +85,37 @@ def decode(measure: str, encoding: Encoding, lanes: Lanes, scale: int = 0) -> pa
                 raise InvalidInput(f"the sum of the counts {measure!r} does not fit 64 bits")
             return pa.array(lanes[0].astype(np.int64))
         case "integer":
-            words = decode_words(measure, lanes)
-            buffer = pa.py_buffer(np.ascontiguousarray(words, dtype="<u8"))
-            return pa.Array.from_buffers(pa.decimal128(38, scale), len(words), [None, buffer])
+            return _decode_decimals(lanes, scale)
         case "real":
-            return pa.array(decode_reals(lanes))
-
-
-def integers(lanes: Lanes) -> list[int]:
-    """The exact integers in summed lanes of `integer` or `real`, before division by `unit`."""
-    low, middle, high = _carried(lanes.view(np.int64)).tolist()
-    return [a + (b << _LIMB) + (c << 2 * _LIMB) for a, b, c in zip(low, middle, high, strict=True)]
+            said = flags(lanes[_LIMBS])
+            values = decode_reals(lanes[:_LIMBS])
+            for where, value in ((said.nan, np.nan), (said.plus, np.inf), (said.minus, -np.inf)):
+                values[where] = value
+            return pa.array(values, mask=said.beyond)
 
 
 def encode_words(words: NDArray[np.uint64]) -> Lanes:
     """128-bit integers in two's complement, (n, 2) with the low word first, as lanes."""
     low, high = words[:, 0], words[:, 1]
-    lanes = np.empty((3, len(words)), dtype=np.uint64)
-    mask = np.uint64(_MASK)
-    lanes[0] = low & mask
-    lanes[1] = (low >> np.uint64(_LIMB)) | ((high << np.uint64(16)) & mask)
+    lanes = np.empty((_LIMBS, len(words)), dtype=np.uint64)
+    lanes[0] = low & _MASK
+    lanes[1] = (low >> np.uint64(LIMB_BITS)) | ((high << np.uint64(16)) & _MASK)
     lanes[2] = (high.view(np.int64) >> np.int64(32)).view(np.uint64)
     return lanes
 
 
-def decode_words(measure: str, lanes: Lanes) -> NDArray[np.uint64]:
-    """Summed lanes as 128-bit integers in two's complement, (n, 2) with the low word first.
-
-    Raises InvalidInput, naming the measure, if a sum takes more than 38 decimal digits.
-    """
-    limbs = _carried(lanes.view(np.int64))
-    magnitude = _carried(np.where(limbs[2] < 0, -limbs, limbs))
-    low, high = _joined(magnitude)
-    top, bottom = np.uint64(DECIMAL_MAX >> 64), np.uint64(DECIMAL_MAX & _WORD)
-    if np.any((magnitude[2] >> np.int64(32)) | (high > top) | ((high == top) & (low > bottom))):
-        raise InvalidInput(f"a sum of {measure!r} takes more than 38 digits: cast it to DOUBLE in the question")
-    return np.stack(_joined(limbs), axis=1)
-
-
-def encode_reals(measure: str, values: NDArray[np.float64]) -> Lanes:
-    """Finite reals below 2⁷⁹ in magnitude as lanes, in multiples of 2⁻⁶⁴, the nearest one."""
-    if not np.all(np.isfinite(values)):
-        mend = "filter them out in the question, as by x BETWEEN -1e300 AND 1e300"
-        raise InvalidInput(f"measure {measure!r} holds NaN or infinity: {mend}")
-    rest = np.abs(values)
-    if not np.all(rest < REAL_BOUND):
-        raise InvalidInput(f"measure {measure!r} holds a magnitude of 2^79 or more: scale it down in the question")
-    # Below 2⁻¹² a float has bits finer than 2⁻⁶⁴; rounding there is exact arithmetic on numbers below 2⁵².
-    small = rest < 2.0**-12
-    rest[small] = np.rint(rest[small] * 2.0**64) * 2.0**-64
-    limbs = np.empty((3, len(values)), dtype=np.int64)
-    for limb, weight in ((2, 2.0**32), (1, 2.0**-16), (0, 2.0**-64)):
-        whole = np.floor(rest * (1 / weight))
-        rest -= whole * weight  # exact: cuts off the leading bits
-        limbs[limb] = whole.astype(np.int64)
-    return np.where(values < 0, -limbs, limbs).view(np.uint64)
+def encode_reals(values: NDArray[np.float64]) -> Lanes:
+    """Reals as lanes: limbs in multiples of 2⁻⁶⁴, the nearest one, and flags for what has none below 2⁷⁹."""
+    held = np.abs(values) < REAL_BOUND
+    limbs = fixed(np.where(held, values, 0.0), _LIMBS, FRACTION_BITS)
+    return np.concatenate([limbs.view(np.uint64), raised(values, ~held)])
 
 
 def decode_reals(lanes: Lanes) -> NDArray[np.float64]:
-    """Summed lanes as the nearest float64 to the exact sum, ties to even."""
-    limbs = _carried(lanes.view(np.int64))
+    """Summed limbs, shape (3, n), as the nearest float64 to the exact sum, ties to even."""
+    limbs = carried(lanes.view(np.int64))
     negative = limbs[2] < 0
-    magnitude = _carried(np.where(negative, -limbs, limbs))
+    magnitude = carried(np.where(negative, -limbs, limbs))
     low, high = _joined(magnitude)
     # A magnitude has up to 159 bits. Keep the upper 128, unless the upper 32 are zero; `odd` says that bits were lost.
     large = magnitude[2] >> np.int64(32) != 0
@@ -191,17 +160,20 @@ def _decimal_words(column: pa.Array) -> NDArray[np.uint64]:
     return words.astype(np.uint64, copy=False)
 
 
-def _carried(limbs: Limbs) -> Limbs:
-    """The same numbers with lanes 0 and 1 in [0, 2⁴⁸); the sign is lane 2's."""
-    carried = np.empty_like(limbs)
-    np.bitwise_and(limbs[0], _MASK, out=carried[0])
-    middle = limbs[1] + (limbs[0] >> np.int64(_LIMB))
-    np.bitwise_and(middle, _MASK, out=carried[1])
-    np.add(limbs[2], middle >> np.int64(_LIMB), out=carried[2])
-    return carried
+def _decode_decimals(lanes: Lanes, scale: int) -> pa.Array:
+    """Summed lanes as decimals; NULL where a sum takes more than 38 digits."""
+    limbs = carried(lanes.view(np.int64))
+    magnitude = carried(np.where(limbs[2] < 0, -limbs, limbs))
+    low, high = _joined(magnitude)
+    top, bottom = np.uint64(DECIMAL_MAX >> 64), np.uint64(DECIMAL_MAX & _WORD)
+    beyond = (magnitude[2] >> np.int64(32) != 0) | (high > top) | ((high == top) & (low > bottom))
+    words = np.where(beyond[:, None], np.uint64(0), np.stack(_joined(limbs), axis=1))
+    valid = pa.array(~beyond).buffers()[1] if beyond.any() else None
+    buffer = pa.py_buffer(np.ascontiguousarray(words, dtype="<u8"))
+    return pa.Array.from_buffers(pa.decimal128(38, scale), len(words), [valid, buffer])
 
 
 def _joined(limbs: Limbs) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """The low 128 bits of carried limbs, as two words."""
     low, middle, high = limbs.view(np.uint64)
-    return low | (middle << np.uint64(_LIMB)), (middle >> np.uint64(16)) | (high << np.uint64(32))
+    return low | (middle << np.uint64(LIMB_BITS)), (middle >> np.uint64(16)) | (high << np.uint64(32))

@@ -2,6 +2,7 @@
 """Runs a plan in one process, every party's part in plain DuckDB: what the nodes must come to, without cryptography."""
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +15,7 @@ from junto.catalog.dataset import Column, Dataset, version_of
 from junto.errors import InvalidInput
 from junto.plan.guards import Guards, engine_sql, guards, question_of
 from junto.plan.steps import Deviation, MaskedSum, Move, Plan, Query, Release, Threshold
+from junto.secure.spreads import MAGNITUDE_BOUND
 from junto.trust.rules import Rule
 from junto.types import DatasetName, Digest, PartyId, StepId
 
@@ -187,6 +189,7 @@ def _groups(run: _Run, step: Release, threshold_id: StepId) -> pa.Table:
     for measure in first.measures:
         function = "fsum" if measure.encoding == "real" else measure.combine
         value = f"CAST({function}(parts.{measure.name}) AS {measure.type})"
+        value = f"LIST(parts.{measure.name})" if measure.encoding == "spread" else value
         chosen.append(f"CASE WHEN ANY_VALUE(passed.shown_{measure.name}) THEN {value} END AS {measure.name}")
     same = " AND ".join(f"parts.{key} IS NOT DISTINCT FROM passed.{key}" for key in keys) or "TRUE"
     group = f"GROUP BY {', '.join(f'parts.{key}' for key in keys)}" if keys else "HAVING COUNT(*) > 0"
@@ -206,5 +209,20 @@ def _deviations(table: pa.Table, deviation: Deviation) -> list[float | None]:
     columns = (table.column(name).to_pylist() for name in (deviation.n, deviation.s, deviation.ss))
     for n, s, ss in zip(*columns, strict=True):
         known = n and s is not None and ss is not None
+        if deviation.s == deviation.ss:
+            found.append(_spread(n, [s] if isinstance(s, dict) else s) if known else None)
+            continue
         found.append(float(max(Fraction(ss) - Fraction(s) ** 2 / n, Fraction(0))) if known else None)
     return found
+
+
+def _spread(n: int, parts: Sequence[Mapping[str, float]]) -> float | None:
+    held = [part for part in parts if part["n"]]
+    if not all(math.isfinite(part["z"]) for part in held):
+        return math.nan
+    if any(part["z"] >= MAGNITUDE_BOUND for part in held):
+        return None
+    exact = [{name: Fraction(value) for name, value in part.items()} for part in held]
+    s = sum(p["n"] * p["c"] + p["t"] for p in exact)
+    ss = sum(p["q"] + 2 * p["c"] * p["t"] + p["n"] * p["c"] ** 2 for p in exact)
+    return float(max(ss - s**2 / n, Fraction(0)))

@@ -3,14 +3,15 @@
 
     COUNT                 a count, summed
     SUM, AVG              an exact sum (integers and decimals) or a compensated one (reals), and a count
-    VAR, STDDEV           count, sum and sum of squares; the deviation is worked out of the totals, as `Deviation` says
+    VAR, STDDEV           count, sum and sum of squares (exact numbers of up to 14 digits), or a count and a spread
+                          (`plan/spreads.py`); the deviation is worked out of the totals, as `Deviation` says
     MIN, MAX              the owners' own, of which the least or greatest is taken
 
 What chooses between values becomes a FILTER, and constants leave the aggregate (`cases.py`, `terms.py`): so an owner
 adds up columns and products of columns, and each sum has a guard that counts who contributes to it (`plan/guards.py`).
 
 A partial sum of nothing is 0, so that partial values always add; the count tells whether the sum is NULL. A real that
-is infinite or no number makes its partial sum so too; the encoding of sums then refuses it by name.
+is infinite or no number makes the sum so too, as in DuckDB.
 """
 
 import re
@@ -34,6 +35,8 @@ INTEGERS = frozenset(
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "BOOLEAN")
 )
 REALS = frozenset(("FLOAT", "DOUBLE"))
+_SQUARED_DIGITS = 14
+"""Of exact numbers whose squares are summed exactly too; longer ones are squared as reals."""
 _INTEGER_DIGITS = {
     "BOOLEAN": 1,
     "TINYINT": 3,
@@ -305,16 +308,12 @@ class Measures:
             operand, constant = varying[0].factors[0], varying[0].constant
         count = self._count_of(part)
         type_ = self.kinds.of(operand)
-        decimal = _DECIMAL.fullmatch(type_)
-        if decimal and int(decimal[1]) > 14:
-            operand, type_ = _cast(operand, "DOUBLE"), "DOUBLE"
         scale = exact_scale(type_)
-        if scale is None:
-            total = self._reals("FSUM", "real", (operand,), part.conditions)
-            squares = self._reals("FSUM", "real", (operand, operand), part.conditions)
+        if scale is None or digits_of(type_) > _SQUARED_DIGITS:
+            total = squares = self._reals("FSPREAD", "spread", (operand,), part.conditions)
         else:
             total = self._exact(operand.copy(), scale, part.conditions)
-            factor = operand.copy() if decimal else _cast(operand, "HUGEINT")
+            factor = operand.copy() if type_.startswith("DECIMAL") else _cast(operand, "HUGEINT")
             squares = self._exact(_multiplied([factor, factor.copy()]), 2 * scale, part.conditions)
         deviation = Deviation(f"d{len(self.deviations)}", count.name, total.name, squares.name)
         for known in self.deviations:
