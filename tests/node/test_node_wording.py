@@ -22,11 +22,12 @@ def _plan(question: str) -> Plan:
 @pytest.mark.parametrize(
     ("question", "measure", "words"),
     [
-        ("SELECT SUM(v) FROM t", "m1", "SUM(v)"),
-        ('SELECT SUM("Größe m") FROM t', "m1", 'SUM("Größe m")'),
-        ("SELECT SUM(n * 2) FROM t", "m1", "SUM(n * 2)"),
-        ("SELECT SUM(v) FILTER (WHERE n > 1) FROM t", "m1", "SUM(v) FILTER(WHERE n > 1)"),
+        ("SELECT SUM(v) FROM t", "m0", "SUM(v)"),
+        ('SELECT SUM("Größe m") FROM t', "m0", 'SUM("Größe m")'),
+        ("SELECT SUM(n * 2) FROM t", "m0", "SUM(n)"),
+        ("SELECT SUM(v) FILTER (WHERE n > 1) FROM t", "m0", "SUM(v) FILTER(WHERE n > 1)"),
         ("SELECT n, COUNT(v) FROM t GROUP BY n", "m0", "COUNT(v)"),
+        ("SELECT STDDEV(v) FROM t", "m1", "VARIANCE(v)"),
     ],
 )
 def test_a_measure_is_named_as_it_is_computed(question: str, measure: str, words: str) -> None:
