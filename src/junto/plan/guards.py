@@ -15,7 +15,7 @@ An engine computes, beside the plan's columns k0…, units, m0…: `u1…`, the 
 the largest unit's. A sum is dominated if its largest unit brings more than the rules' share of it.
 
 What the engine runs cannot fail on any row (`total.py`). A sum of exact numbers takes those of up to 29 digits, so that
-it cannot overflow either; a weight takes from 1e-9 to 1e9, and a real that a function gave is finite.
+it cannot overflow either, and is NULL if one is longer. Weights go from 1e-9 to 1e9, reals of functions are finite.
 """
 
 from collections.abc import Mapping, Sequence
@@ -238,11 +238,12 @@ class _Plan:
         call = self._calls[name]
         function = call.function.copy()
         operand = operand_of(function)
+        narrowed: exp.Expr | None = None
         if operand is not None:
             sure = total(operand, types)
             if label.encoding == "integer" and not self._is_narrow(operand, types):
                 to = exp.DataType.build(f"DECIMAL({EXACT_DIGITS}, {label.scale})", dialect="duckdb")
-                sure = exp.TryCast(this=sure, to=to)
+                sure = narrowed = exp.TryCast(this=sure, to=to)
             function = (
                 exp.Anonymous(this=function.name, expressions=[sure]) if call.is_real else type(function)(this=sure)
             )
@@ -250,7 +251,23 @@ class _Plan:
         condition = (
             self._conditions[name] if shaped else _Condition(() if call.condition is None else (call.condition,))
         )
-        return _put_in(output, _filtered(function, condition.where(types)))
+        where = condition.where(types)
+        summed = _put_in(output, _filtered(function, where))
+        return summed if narrowed is None else self._if_whole(summed, narrowed, call, where, types)
+
+    def _if_whole(
+        self, summed: exp.Expr, narrowed: exp.Expr, call: Call, where: exp.Expr | None, types: Types
+    ) -> exp.Expr:
+        """A sum of exact numbers if every number fitted, else NULL: a sum without some would be a wrong answer."""
+        present: exp.Expr | None = None
+        for factor in call.factors:
+            there = _not_null(total(factor, types))
+            present = there if present is None else exp.And(this=present, expression=there)
+        if present is None:
+            return summed
+        given = exp.Case(ifs=[exp.If(this=present, true=_number("1"))])
+        counts = [_filtered(exp.Count(this=node.copy(), big_int=True), where) for node in (narrowed, given)]
+        return exp.Case(ifs=[exp.If(this=exp.EQ(this=counts[0], expression=counts[1]), true=summed)])
 
     def _is_narrow(self, operand: exp.Expr, types: Types) -> bool:
         column = plain_column(operand, self._counted)
