@@ -61,6 +61,9 @@ class FakeDesk:
     def datasets(self) -> list[Dataset]:
         return self.held
 
+    def consents(self) -> dict[PartyId, tuple[PartyId, ...]]:
+        return {}
+
     def publish(self, path: Path) -> methods.Published:
         self.asked.append(("publish", str(path).encode()))
         assert self.published is not None
@@ -142,7 +145,7 @@ def test_checking_needs_no_node(tmp_path: Path, capsys: Output) -> None:
     assert main(["dataset", "check", file]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"flights: csv {tmp_path}/f.csv, each row a unit",
-        "  a: as a grouping key, at least 10 units",
+        "  a: as a grouping key, at least 10 units, with all owners of the name",
     ]
 
 
@@ -176,11 +179,19 @@ def test_showing_tells_for_each_column_what_may_leave(desk: FakeDesk, capsys: Ou
     lines = delta.splitlines()
     assert lines[0] == "flights of delta: 336,776 rows, 99 bytes, unit origin"
     assert [cell.strip() for cell in lines[4].split("│")] == [
-        *("origin", "VARCHAR", "as a grouping key, at least 10 units", "0", "3", "—", "—")
+        *("origin", "VARCHAR", "as a grouping key, at least 10 units, with all owners of the name", "0", "3", "—", "—")
     ]
     assert "row by row, to bts, for audit" in lines[5]
     assert [cell.strip() for cell in lines[6].split("│")] == [
-        *("[delay]", "BIGINT", "in counts, sums and averages, at least 20 units of 2 parties", "—", "—", "—", "—")
+        *(
+            "[delay]",
+            "BIGINT",
+            "in counts, sums and averages, at least 20 units of 2 parties, with all owners of the name",
+            "—",
+            "—",
+            "—",
+            "—",
+        )
     ]
     assert united.count("nothing") == 2
 

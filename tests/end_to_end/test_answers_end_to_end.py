@@ -344,7 +344,7 @@ def test_a_hundred_columns_are_answered_in_one_question(world: Pooled) -> None:
     world.share("wide", {p: pa.table({"id": list(range(30)), **columns}) for p in ("ann", "bea")}, unit="id")
     sums = ", ".join(f"SUM(c{i}) AS s{i}" for i in range(120))
     question = f"SELECT c1 % 2 AS g, {sums} FROM wide GROUP BY g ORDER BY g"
-    assert_same(world.ask("dan", question).table, world.pooled(question), question)
+    assert_same(world.ask("dan", question, deadline="100s").table, world.pooled(question), question)
 
 
 def test_a_name_in_another_script_is_a_name(world: Pooled) -> None:
@@ -353,7 +353,7 @@ def test_a_name_in_another_script_is_a_name(world: Pooled) -> None:
     question = (
         'SELECT "a""b" AS "c""d", SUM("Größe (m²)") AS "∑", MAX("select") AS "from" FROM "Reisen 2013" GROUP BY "a""b"'
     )
-    assert_same(world.ask("dan", question).table, world.pooled(question), question)
+    assert_same(world.ask("dan", question, deadline="100s").table, world.pooled(question), question)
 
 
 def test_a_threshold_of_parties_hides_what_one_contributor_alone_has(world: Pooled) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from junto.demo.consortium import consortium, junto
 from junto.demo.oracle import largest_difference
-from junto.demo.run import ASKER, PARTIES, QUESTIONS, TOLERANCE, Question, Say, Stage, expected, publish
+from junto.demo.run import ASKER, PARTIES, QUESTIONS, TOLERANCE, Question, Say, Stage, dominated, expected, publish
 from junto.errors import Unavailable
 
 _DEADLINE = "120s"
@@ -129,7 +129,9 @@ def _tried(stage: Stage, scene: Scene) -> Survived | None:
         stage.say(f"started again after {back - killed:.2f} s")
         answer = answered.result()
         ended = time.monotonic()
-    error = largest_difference(answer.table, expected(stage, scene.question), scene.question.keys)
+    error = largest_difference(
+        answer.table, expected(stage, scene.question), scene.question.keys, dominated(stage, scene.question)
+    )
     again = tuple(sorted({part.step for part in at.parts if part not in answer.progress.parts}))
     stage.say(
         f"answered {ended - back:.2f} s after the restart: {answer.table.num_rows} groups, "

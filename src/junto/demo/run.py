@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo itself: four parties, four questions, each explained before it runs and checked after."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ QUESTIONS = (
 )
 
 
+_AVERAGE = re.compile(r"avg\([a-z_.]+\)")
+_FINE_KEYS = 3  # with fewer keys a group has thousands of flights
 _WITHHELD: dict[Withheld, str] = {"none": "", "some": "some withheld as too small, ", "unknown": ""}
 
 
@@ -167,7 +170,7 @@ def _ask(stage: Stage, desk: Desk, question: Question) -> Asked:
     stage.say("\nWho learns what, before anything runs:")
     stage.say(str(asked.explain()))
     answer = asked.run(deadline="60s")
-    error = largest_difference(answer.table, expected(stage, question), question.keys)
+    error = largest_difference(answer.table, expected(stage, question), question.keys, dominated(stage, question))
     stage.say("")
     for line in _head(answer.table):
         stage.say(line)
@@ -205,9 +208,24 @@ def _refused(stage: Stage, desk: Desk, question: Question) -> Asked:
 
 
 def expected(stage: Stage, question: Question) -> "pa.Table":
-    """The pooled answer, without the groups that have fewer than ten units."""
-    having = f"{question.sql.split(' ORDER BY ')[0]} HAVING count(DISTINCT flight_id) >= 10"
-    return pooled(stage.folders, having)
+    """The pooled answer, without the groups that have fewer than ten units, and without averages over fewer."""
+    asked = question.sql.split(" ORDER BY ")[0]
+    for average in set(_AVERAGE.findall(asked)):
+        column = average.removeprefix("avg(").removesuffix(")")
+        units = f"count(DISTINCT flight_id) FILTER (WHERE {column} IS NOT NULL)"
+        asked = asked.replace(average, f"CASE WHEN {units} >= 10 THEN {average} END")
+    return pooled(stage.folders, f"{asked} HAVING count(DISTINCT flight_id) >= 10")
+
+
+def dominated(stage: Stage, question: Question) -> set[tuple[object, ...]]:
+    """The keys of groups of which one flight carries more than 40 % of the delays: from 80 % on an average is NULL,
+    and the joint test errs by a factor of two at most."""
+    if len(question.keys) < _FINE_KEYS:
+        return set()
+    keys = ", ".join(question.keys)
+    share = "max(abs(dep_delay)) > 0.4 * sum(abs(dep_delay))"
+    found = pooled(stage.folders, f"SELECT {keys} FROM flights GROUP BY {keys} HAVING {share}")
+    return {tuple(row.values()) for row in found.to_pylist()}
 
 
 def _head(table: "pa.Table", rows: int = 6) -> Sequence[str]:
