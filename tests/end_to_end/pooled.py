@@ -59,7 +59,7 @@ class Pooled(Local):
         """DuckDB's answer over the pooled rows."""
         return self._pool.sql(question).to_arrow_table()
 
-    def ask(self, party: str, question: str, *, purpose: str = "", deadline: str = "20s") -> Answer:
+    def ask(self, party: str, question: str, *, purpose: str = "", deadline: str = "90s") -> Answer:
         """The consortium's answer."""
         return self[party].sql(question, purpose=purpose).run(deadline=deadline)
 

@@ -57,11 +57,11 @@ def test_a_pair_doubles_a_fragment_and_either_node_may_die_in_the_middle_of_it(t
             acting, standing_by = pair.acting()
             _helper(pair, standing_by)
             with three.desk("ann") as desk, ThreadPoolExecutor(1) as waiting:
-                task = desk.sql(_LONG).submit(deadline="60s", double=True)
+                task = desk.sql(_LONG).submit(deadline="240s", double=True)
                 answer = waiting.submit(desk.wait, task)
                 _computing(pair)
                 pair.processes[standing_by].kill()
-                found = answer.result(timeout=60)
+                found = answer.result(timeout=240)
                 assert found.table.to_pydict() == right
                 assert _of_cyd(found).line == (
                     f"{standing_by} of cyd gave no second result; step query-cyd was computed once"
@@ -70,16 +70,16 @@ def test_a_pair_doubles_a_fragment_and_either_node_may_die_in_the_middle_of_it(t
                 pair.start(standing_by)
                 _helper(pair, standing_by)
 
-                task = desk.sql(f"{_LONG} -- again").submit(deadline="60s", double=True)
+                task = desk.sql(f"{_LONG} -- again").submit(deadline="240s", double=True)
                 answer = waiting.submit(desk.wait, task)
                 _computing(pair)
                 pair.processes[acting].kill()
                 pair.ended(acting)
                 pair.start(acting)
-                assert answer.result(timeout=60).table.to_pydict() == right
+                assert answer.result(timeout=240).table.to_pydict() == right
                 _helper(pair, acting)
 
-                found = desk.sql("SELECT k, SUM(v) AS s FROM t GROUP BY k").run(deadline="20s", double=True)
+                found = desk.sql("SELECT k, SUM(v) AS s FROM t GROUP BY k").run(deadline="100s", double=True)
                 assert found.deviations == ()
                 both = _of_cyd(found)
                 assert sorted(both.nodes) == [acting, standing_by]
