@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,6 +17,7 @@ from held import held
 from helpers import Watched, helping, second_home
 from pooled import OPEN, Pooled, assert_same, statements
 
+from junto.catalog.dataset import Dataset
 from junto.engines.base import Limits, Rows, Source, Stop
 from junto.engines.duckdb import DuckDB
 from junto.errors import InvalidInput, JuntoError, OutOfMemory, Refused
@@ -38,26 +40,43 @@ _SUMS = "SELECT k, SUM(v) AS s, COUNT(*) AS n FROM {table} GROUP BY k ORDER BY k
 def consortium() -> Iterator[Pooled]:
     with Pooled(("ann", "bea", "cyd")) as world:
         for number in range(4):
-            tables = {
-                party: pa.table({"id": range(100), "k": [i % 3 for i in range(100)], "v": [number + i] * 100})
-                for i, party in enumerate(("ann", "bea", "cyd"))
-            }
-            world.share(f"t{number}", tables, unit="id")
+            _share(world, number)
         yield world
+
+
+def _share(world: Pooled, number: int) -> None:
+    tables = {
+        party: pa.table({"id": range(100), "k": [i % 3 for i in range(100)], "v": [number + i] * 100})
+        for i, party in enumerate(("ann", "bea", "cyd"))
+    }
+    world.share(f"t{number}", tables, unit="id")
 
 
 @pytest.fixture(scope="module")
 def home(consortium: Pooled) -> Home:
-    return second_home(consortium, "bea")
+    """The helper's, once each of bea's two nodes has one of the tables: versions are drawn, and so are places."""
+    found = second_home(consortium, "bea")
+    with helping(consortium, found):
+        numbers = count(4)
+        while {_chosen(consortium, table) for table in _tables(consortium)} != {"node", "helper"}:
+            _share(consortium, next(numbers))
+    return found
+
+
+def _tables(consortium: Pooled) -> list[Dataset]:
+    """The private tables of bea's."""
+    node = consortium.node("bea")
+    return [dataset for dataset in node.facts.view.of(node.me) if dataset.unit]
+
+
+def _chosen(consortium: Pooled, table: Dataset) -> str:
+    """The node that computes the fragments over a table, while it has room."""
+    return consortium.node("bea").spreading.nodes.choose(f"{table.name}@{table.version}")
 
 
 def _helpers_table(consortium: Pooled) -> str:
     """A table whose fragments at bea are the helper's, while it has room. Needs the helper to be there."""
-    node = consortium.node("bea")
-    for dataset in node.facts.view.of(node.me):
-        if dataset.unit and node.spreading.nodes.choose(f"{dataset.name}@{dataset.version}") == "helper":
-            return dataset.name
-    raise AssertionError("the ring gives the helper none of the tables: add another")
+    return next(table.name for table in _tables(consortium) if _chosen(consortium, table) == "helper")
 
 
 def test_fragments_of_a_party_spread_over_its_nodes_and_every_answer_is_right(consortium: Pooled, home: Home) -> None:
@@ -65,12 +84,12 @@ def test_fragments_of_a_party_spread_over_its_nodes_and_every_answer_is_right(co
     with helping(consortium, home, engine), ThreadPoolExecutor(4) as asking:
         nodes = consortium.node("bea").spreading.nodes
         before = nodes.computed.copy()
-        questions = [_SUMS.format(table=f"t{number}") for number in range(4)] * 2
+        questions = [_SUMS.format(table=table.name) for table in _tables(consortium)] * 2
         answers = list(asking.map(lambda question: consortium.ask("ann", question), questions))
         for question, answer in zip(questions, answers, strict=True):
             assert_same(answer.table, consortium.pooled(question), question)
         did = nodes.computed - before
-    assert did.total() == 8
+    assert did.total() == len(questions)
     assert did[NodeId("helper")] == len(engine.runs) > 0
     assert did[NodeId("node")] > 0
 
@@ -78,7 +97,7 @@ def test_fragments_of_a_party_spread_over_its_nodes_and_every_answer_is_right(co
 def test_rows_of_an_open_table_come_from_a_helper_and_their_copy_is_kept(consortium: Pooled, home: Home) -> None:
     engine = Watched()
     with helping(consortium, home, engine):
-        name = next(f"o{i}" for i in range(9) if _published_open(consortium, f"o{i}"))
+        name = next(f"o{i}" for i in count() if _published_open(consortium, f"o{i}"))
         question = f"SELECT v, id FROM {name} ORDER BY v, id"
         for _ in range(2):
             assert_same(consortium.ask("ann", question).table, consortium.pooled(question), question)

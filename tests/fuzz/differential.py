@@ -15,7 +15,7 @@ from random import Random
 
 from fuzz_fragments import TYPES, Binder, Maker, check, reading_of
 
-from junto.plan.guards import engine_sql
+from junto.plan.counting import engine_sql
 
 _BLOCK = 500
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import duckdb
 import pytest
 
-from junto.plan.guards import Guards, engine_sql, guards
+from junto.plan.counting import engine_sql
+from junto.plan.guards import Guards, guards
 from junto.plan.steps import Measure, Query, Read
 from junto.types import DatasetName, Digest, PartyId, StepId
 
@@ -179,3 +180,19 @@ def test_what_cannot_fail_stays_as_it_is_written() -> None:
     sql = engine_sql(fragment(exact('"t0"."x"'), where=where), TYPES)
     assert "TRY" not in sql
     assert where in sql
+
+
+def test_a_weight_of_any_size_decides_nothing_about_who_is_there() -> None:
+    join = ' JOIN "w" AS "t1" ON "t0"."k" = "t1"."k"'
+    product = '(CAST("t0"."x" AS HUGEINT) * CAST("t1"."w" AS HUGEINT))'
+    question = fragment(exact(product), join=join, key="1")
+    here, gone = [(1, "a", 10**10, 1, 1.0, ""), (2, "b", 5, 1, 1.0, "")], [(2, "b", 5, 1, 1.0, "")]
+    weights = [("a", 1e25), ("b", 1.0)]
+    found, without = run(question, here, weights), run(question, gone, weights)
+    assert (found[0]["m0"], found[0]["u1"]) == (without[0]["m0"], without[0]["u1"]) == (5, 1)
+
+
+@pytest.mark.parametrize("units", [ROWS, UNITS])
+def test_the_rows_are_read_once_whatever_is_counted(units: str) -> None:
+    measures = (count(), count('"t0"."x"'), exact('"t0"."x"'), real('"t0"."f"'), exact('"t0"."x"', '"t0"."y" = 2'))
+    assert engine_sql(fragment(*measures, units=units), TYPES).count('FROM "d"') == 1

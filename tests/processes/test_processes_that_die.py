@@ -29,7 +29,7 @@ _SETTINGS = 'threads = 1\noffers = "3s"\nabsence = "1500ms"\n'
 _QUICK = "SELECT k, SUM(v) AS s FROM t GROUP BY k ORDER BY k"
 _SLOW = "SELECT SUM(v + w) AS s FROM t JOIN many ON t.k = many.k"
 _LONG = "SELECT SUM(v + w) AS s FROM t JOIN several ON t.k = several.k"
-_LONG_ANSWER = 4_000 * (sum(range(0, 40, 2)) + 20 + 50_000 * 2)
+_LONG_ANSWER = 2_000 * (sum(range(0, 40, 2)) + 20 + 50_000 * 2)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
         much = pa.table({"id": list(range(100_000)), "k": [1, 3] * 50_000, "v": [1] * 100_000})
         running.publish("ann", "t", few)
         running.publish("bea", "t", much)
-        running.publish("cyd", "several", pa.table({"k": [1] * 4_000, "w": [1] * 4_000}), OPEN, unit=None)
+        running.publish("cyd", "several", pa.table({"k": [1] * 2_000, "w": [1] * 2_000}), OPEN, unit=None)
         running.publish("cyd", "many", pa.table({"k": [1] * 50_000, "w": [1] * 50_000}), OPEN, unit=None)
         yield running
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from junto.engines import keys
 from junto.engines.base import ArrowSource, FileSource, Source, TableSource
 from junto.errors import InvalidInput
-from junto.plan.guards import engine_sql
+from junto.plan.counting import engine_sql
 from junto.plan.steps import Query
 
 

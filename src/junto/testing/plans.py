@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from junto.catalog.dataset import Column, Dataset, version_of
 from junto.errors import InvalidInput
-from junto.plan.guards import Guards, engine_sql, guards, question_of
+from junto.plan.counting import engine_sql
+from junto.plan.guards import Guards, guards, question_of
 from junto.plan.steps import Deviation, MaskedSum, Move, Plan, Query, Release, Threshold
 from junto.secure.spreads import MAGNITUDE_BOUND
 from junto.trust.rules import Rule
