@@ -71,7 +71,7 @@ class Desk:
             self.error = type(error).__name__
             self.errors.setdefault(f"{self.error}: {' '.join(str(error).split())}"[:400], 0)
             return None
-        self.withheld = answer.withheld
+        self.withheld = answer.receipt.withheld
         columns = [column.to_pylist() for column in answer.table.columns]
         return list(zip(*columns, strict=True))
 

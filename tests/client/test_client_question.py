@@ -91,7 +91,7 @@ def test_an_answer_is_a_table_with_its_receipt() -> None:
     seen: list[Progress] = []
     answer: Answer = _question(desk).run(deadline="2m", priority=3, watch=seen.append)
     assert answer.table.column("n").to_pylist() == [1, 2]
-    assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, "some")
+    assert (answer.task, answer.seconds, answer.withheld) == (TASK, 0.5, True)
     assert seen == [desk.last]
     assert desk.did == ["submit 120 fleet-safety 3", "result"]
 

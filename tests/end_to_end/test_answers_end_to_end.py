@@ -136,7 +136,7 @@ def test_groups_that_only_the_asker_has_many_of_are_withheld(world: Pooled) -> N
     world.share("lopsided", {"ann": mine, "bea": theirs}, unit="id")
     answer = world.ask("ann", "SELECT k, COUNT(*) AS n FROM lopsided GROUP BY k")
     assert answer.table.to_pylist() == [{"k": "both", "n": 56}]
-    assert (answer.withheld, answer.own_left_out) == ("unknown", 1)  # bea has four units there
+    assert (answer.receipt.withheld, answer.own_left_out) == ("unknown", 1)  # bea has four units there
     assert world.ask("dan", "SELECT k, COUNT(*) AS n FROM lopsided GROUP BY k ORDER BY k").table.to_pylist() == [
         {"k": "both", "n": 56},
         {"k": "own", "n": 44},
@@ -195,7 +195,7 @@ def test_empty_and_all_null_tables_take_part(world: Pooled) -> None:
             assert_same(found, expected.rename_columns(found.schema.names), asked)
     world.share("nobody", {"ann": nothing, "bea": nothing}, unit="id")
     answer = world.ask("dan", "SELECT COUNT(*) AS n, SUM(v) AS s FROM nobody")
-    assert (answer.table.num_rows, answer.withheld) == (0, "unknown")
+    assert (answer.table.num_rows, answer.withheld, answer.receipt.withheld) == (0, False, "unknown")
     assert world.ask("dan", "SELECT k, SUM(v) FROM nobody GROUP BY k").table.num_rows == 0
 
 
@@ -370,7 +370,7 @@ def test_a_threshold_of_parties_hides_what_one_contributor_alone_has(world: Pool
     world.share("shared", tables, rules, unit="id")
     for asker in ("dan", "cyd"):
         answer = world.ask(asker, "SELECT k, COUNT(*) AS n FROM shared GROUP BY k")
-        assert (answer.table.to_pylist(), answer.withheld) == ([{"k": "all", "n": 60}], "unknown")
+        assert (answer.table.to_pylist(), answer.receipt.withheld) == ([{"k": "all", "n": 60}], "unknown")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_whether_a_question_fails_says_nothing_of_one_person(world: Pooled) -> N
             answer: Answer = world.ask("hub", question, deadline="60s")
         except JuntoError as error:
             return type(error).__name__, error.code
-        return answer.table.num_rows, answer.hidden, str(answer.withheld), str(answer.table.to_pylist())
+        return answer.table.num_rows, answer.hidden, answer.receipt.withheld, str(answer.table.to_pylist())
 
     for failing in (
         "SUM(1 // (grade - {x}))",

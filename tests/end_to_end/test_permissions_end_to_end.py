@@ -133,7 +133,7 @@ def test_rows_for_a_named_recipient_are_for_nobody_else(world: Pooled) -> None:
 
 def test_the_strictest_threshold_of_the_rules_used_holds(world: Pooled) -> None:
     answer = world.ask("bea", "SELECT SUM(delay) AS s, COUNT(*) AS n FROM flights WHERE id < 11")
-    assert (answer.table.num_rows, answer.withheld) == (
+    assert (answer.table.num_rows, answer.receipt.withheld) == (
         0,
         "unknown",
     )  # eleven units of ann, and her rule asks for twelve

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from junto.errors import Cancelled, DeadlineExceeded, InvalidInput, JuntoError, Refused, Unavailable, error_from_code
 from junto.link.methods import Absent, Certificate, Deviation, Doubled, Progress, ReceiptView
-from junto.types import HIDDEN, OWN_LEFT_OUT, TaskId, Withheld, seconds_of, spelled_id
+from junto.types import HIDDEN, OWN_LEFT_OUT, TaskId, seconds_of, spelled_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +74,12 @@ class Answer:
         return self.receipt.seconds
 
     @property
-    def withheld(self) -> Withheld:
-        """Whether groups were too small to show, as far as that can be told: `none`, `some` or `unknown`."""
-        return self.receipt.withheld
+    def withheld(self) -> bool:
+        """True if groups were too small to show, with enough units behind them for this to be told.
+
+        False says that there were none, or too few units to tell; how many there were is told nowhere.
+        """
+        return self.receipt.withheld == "some"
 
     @property
     def own_left_out(self) -> int:

@@ -175,7 +175,7 @@ def _ask(stage: Stage, desk: Desk, question: Question) -> Asked:
     for line in _head(answer.table):
         stage.say(line)
     stage.say(
-        f"\n{answer.table.num_rows} groups, {_WITHHELD[answer.withheld]}{answer.seconds:.3f} s, "
+        f"\n{answer.table.num_rows} groups, {_WITHHELD[answer.receipt.withheld]}{answer.seconds:.3f} s, "
         f"largest difference to the pooled rows {error:.3g}"
     )
     _say_receipt(stage, answer.receipt)
@@ -184,7 +184,7 @@ def _ask(stage: Stage, desk: Desk, question: Question) -> Asked:
         sql=question.sql,
         seconds=answer.seconds,
         groups=answer.table.num_rows,
-        withheld=answer.withheld,
+        withheld=answer.receipt.withheld,
         max_abs_error=error,
         receipt=answer.receipt.statement,
         result=answer.receipt.result,
