@@ -146,6 +146,11 @@ class Figures:
         self.outputs = {p.alias: p.this for p in self.tree.expressions}
         self.calls = {m.name: call_of(self.outputs[m.name]) for m in query.measures}
         self.conditions = {name: self._condition(call) for name, call in self.calls.items()}
+        self._counts = {"": 0}
+        self._of = {
+            name: self._counts.setdefault(condition.text, len(self._counts))
+            for name, condition in self.conditions.items()
+        }
 
     @property
     def repeats(self) -> bool:
@@ -154,14 +159,8 @@ class Figures:
 
     def guards(self, repeated: bool) -> Guards:
         """See `guards`. repeated: whether a unit may have several rows at some owner."""
-        counts = [""]
-        of: dict[str, int] = {}
-        for name, condition in self.conditions.items():
-            if condition.text not in counts:
-                counts.append(condition.text)
-            of[name] = counts.index(condition.text)
         sums = tuple(name for name, call in self.calls.items() if call.is_sum or (repeated and counts_rows(call)))
-        return Guards(tuple(counts), of, sums)
+        return Guards(tuple(self._counts), self._of, sums)
 
     def _condition(self, call: Call) -> Condition:
         parts = [] if call.condition is None else list(_conjuncts(call.condition))
