@@ -27,8 +27,9 @@ _CUT = " …"
 
 def check_lengths(body: Body) -> None:
     """Nothing, if no part of the body is longer than it may be. Raises InvalidInput, naming field, length and limit."""
-    for field in msgspec.structs.fields(body):
-        _check(f"the {kind_of(body)}'s", field.name, getattr(body, field.name))
+    whose = f"the {kind_of(body)}'s"
+    for name in body.__struct_fields__:
+        _check(whose, name, getattr(body, name))
 
 
 def check_plan_length(plan: Plan) -> None:
@@ -65,7 +66,7 @@ def _check(whose: str, name: str, value: object) -> None:
         case Plan():
             check_plan_length(value)
         case msgspec.Struct():
-            for field in msgspec.structs.fields(value):
-                _check(whose, field.name, getattr(value, field.name))
+            for field in value.__struct_fields__:
+                _check(whose, field, getattr(value, field))
         case _:
             pass

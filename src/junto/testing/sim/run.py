@@ -16,6 +16,7 @@ from junto.errors import JuntoError
 from junto.link import methods
 from junto.node import exchange, keep, spool
 from junto.plan.steps import encode
+from junto.secure import padding
 from junto.testing.sim.faults import KINDS, Fault, Kind, faults
 from junto.testing.sim.invariants import Broken, Invariants
 from junto.testing.sim.loop import SimLoop, Stuck
@@ -93,13 +94,17 @@ def run(script: Script) -> Outcome:
     gc.collect()
     gc.disable()
     sizes = exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES
-    # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still.
+    padded = padding.MEAN_DUMMIES, padding.MOST_DUMMIES
+    # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still. Of
+    # dummies there are as few, or most of a run would be numbers of groups that nobody has.
     exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
+    padding.MEAN_DUMMIES, padding.MOST_DUMMIES = 2, 4
     try:
         with remembering(), in_virtual_time():
             return _Run(script).run()
     finally:
         exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = sizes
+        padding.MEAN_DUMMIES, padding.MOST_DUMMIES = padded
         gc.enable()
 
 
