@@ -159,6 +159,7 @@ SHOWN_IF: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "SUM(fare)": ("fare IS NOT NULL", ("fare",)),
     "SUM(late)": ("late IS NOT NULL", ("CAST(late AS INTEGER)",)),
     "SUM(CASE WHEN month = 2 THEN delay END)": ("month = 2 AND delay IS NOT NULL", ("delay",)),
+    "SUM(delay * (CASE WHEN month = 2 THEN 3 END + 1))": ("month = 2 AND delay IS NOT NULL", ("delay",)),
     "SUM(delay) FILTER (WHERE origin LIKE 'J%' OR NOT late)": (
         "(origin LIKE 'J%' OR NOT late) AND delay IS NOT NULL",
         ("delay",),
@@ -199,6 +200,7 @@ EXACT = (
     "SUM(fare)",
     "SUM(late)",
     "SUM(CASE WHEN month = 2 THEN delay END)",
+    "SUM(delay * (CASE WHEN month = 2 THEN 3 END + 1))",
     "SUM(delay) FILTER (WHERE origin LIKE 'J%' OR NOT late)",
     "COUNT(*) FILTER (WHERE delay BETWEEN 0 AND 30)",
     "COUNT(CASE WHEN month IN (1, 3) THEN 1 END)",

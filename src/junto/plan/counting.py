@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlglot import exp
 
-from junto.plan.guards import MAGNITUDE_MOST, Condition, Figures, counts_rows, figures, not_null, number
+from junto.plan.guards import MAGNITUDE_MOST, Condition, Figures, counts_rows, figures, not_null
 from junto.plan.operands import EXACT_DIGITS, Call, operand_of, plain_column
 from junto.plan.spreads import centred, is_spread
 from junto.plan.steps import Measure, Query
@@ -121,9 +121,10 @@ class _Reading:
         self._types = types
         self._unit = unit
         self._keys = list(parted.query.keys or ())
-        self._values: dict[str, tuple[str, exp.Expr]] = {}  # expressions of a row, by their SQL
+        self._values: dict[str, str] = {}  # names of expressions of a row, by their SQL
         self._parts: dict[str, str] = {}  # names of aggregates over a unit's rows, by their SQL
         self._outputs: dict[str, str] = {key: f'"{key}"' for key in self._keys}
+        self._behind: dict[int, str] = {}  # conditions of guards
         found = parted.guards(parted.repeats)
         self._guard = {found.of[name]: parted.conditions[name] for name in reversed(list(found.of))}
 
@@ -203,11 +204,12 @@ class _Reading:
         return _filtered("COUNT(*)", self._where_behind(guard))
 
     def _where_behind(self, guard: int) -> str:
-        condition = self._guard.get(guard)
-        if not guard or condition is None:
-            return ""
-        where = condition.where(self._types, condition.columns)
-        return self._value(where) if where is not None else ""
+        """The condition of a guard, as a value of a row; empty for the group itself."""
+        if guard not in self._behind:
+            condition = self._guard.get(guard)
+            where = condition.where(self._types, condition.columns) if guard and condition is not None else None
+            self._behind[guard] = self._value(where) if where is not None else ""
+        return self._behind[guard]
 
     def _exact(self, call: Call, label: Measure) -> str:
         """What is added up if an operand's numbers may be too long; empty if they cannot."""
@@ -254,8 +256,7 @@ class _Reading:
 
     def _value(self, node: exp.Expr) -> str:
         """The name of an expression of a row."""
-        name, _ = self._values.setdefault(_spelled(node), (f"v{len(self._values)}", node))
-        return f'"{name}"'
+        return f'"{self._values.setdefault(_spelled(node), f"v{len(self._values)}")}"'
 
     def _part(self, sql: str) -> str:
         """The name of an aggregate over a unit's rows."""
@@ -267,8 +268,10 @@ class _Reading:
         outputs = [p for p in tree.expressions if p.alias in self._keys]
         if self._unit is not None:
             outputs.append(exp.alias_(self._unit.copy(), "unit", quoted=True))
-        outputs += [exp.alias_(node.copy(), name, quoted=True) for name, node in self._values.values()]
-        tree.set("expressions", outputs or [exp.alias_(number("1"), "v0", quoted=True)])
+        values = ", ".join(f'{sql} AS "{name}"' for sql, name in self._values.items())
+        if values or not outputs:
+            outputs.append(exp.Var(this=values or "1 AS v0"))
+        tree.set("expressions", outputs)
         tree.set("group", None)
         return _spelled(tree)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 from sqlglot import exp
 
 from junto.errors import PeerFault
@@ -25,7 +26,7 @@ from junto.plan import expressions
 from junto.plan.operands import EXACT_DIGITS, Call, call_of, plain_column, value_of
 from junto.plan.steps import Plan, Query, Release, Threshold
 from junto.plan.total import Types, total
-from junto.types import StepId
+from junto.types import PartyId, StepId
 
 MOST_SCALE = EXACT_DIGITS - 1
 """Of an exact sum."""
@@ -121,9 +122,14 @@ class Condition:
         return whole
 
 
-@lru_cache(_KNOWN)
 def figures(query: Query) -> "Figures":
-    """A grouped fragment taken apart."""
+    """A grouped fragment taken apart: once for all owners whose fragments have the same SQL."""
+    reads = tuple(msgspec.structs.replace(read, version=None, columns=()) for read in query.reads)
+    return _figures(msgspec.structs.replace(query, id=StepId(""), party=PartyId(""), reads=reads))
+
+
+@lru_cache(_KNOWN)
+def _figures(query: Query) -> "Figures":
     return Figures(query)
 
 

@@ -36,7 +36,7 @@ def branches(operand: exp.Expr) -> list[Branch]:
         branch = pending.pop(0)
         choice = _innermost(branch.value)
         if choice is None:
-            if not isinstance(branch.value.unnest(), exp.Null):
+            if not _is_null(branch.value):
                 found.append(branch)
             continue
         for conditions, value in _options(choice):
@@ -73,6 +73,14 @@ def _innermost(node: exp.Expr) -> exp.Expr | None:
         if found is not None:
             return found
     return node if isinstance(node, exp.Case | exp.If | exp.Coalesce | exp.Nullif) or _is_truth(node) else None
+
+
+def _is_null(node: exp.Expr) -> bool:
+    """Whether an expression is NULL whatever the row: NULL itself, or arithmetic with it."""
+    inner = node.unnest()
+    if isinstance(inner, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod | exp.IntDiv | exp.Neg | exp.Cast):
+        return any(map(_is_null, inner.iter_expressions()))
+    return isinstance(inner, exp.Null)
 
 
 def _is_truth(node: exp.Expr) -> bool:
