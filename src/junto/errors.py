@@ -10,6 +10,7 @@ JuntoError
 ├─ PeerFault                    another party broke the protocol
 │  └─ Deviation                 parties that computed the same step differ
 ├─ Unavailable                  a party cannot be reached now; `retry_after_seconds`
+│  ├─ HelperAway                a party that was to compute for others cannot be reached from here
 │  ├─ Crashed                   the process that did the work has ended under it
 │  ├─ Busy                      it has no room for more work now; names what is missing
 │  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
@@ -88,6 +89,12 @@ class Busy(Unavailable):
     """A node has no room for more work now; the message names what is missing, and who has it."""
 
     code = "busy"
+
+
+class HelperAway(Unavailable):
+    """The party that was to compute with us, and has no data in it, cannot be reached: another one may do it."""
+
+    code = "helper-away"
 
 
 class Crashed(Unavailable):

@@ -4,6 +4,7 @@
 import pyarrow as pa
 import pytest
 
+from junto.catalog.view import CatalogView
 from junto.frontends.sql import compile_sql
 from junto.link.links import PartyStatus
 from junto.node.placing import Placing
@@ -18,6 +19,13 @@ DATASETS = [published(p, "weather", pa.table({"visib": [1.0, 2.0]}), OPEN) for p
 PLAN = compile_sql("SELECT SUM(visib) FROM weather", DATASETS, UNITED)
 
 
+def _view() -> CatalogView:
+    view = CatalogView()
+    for dataset in DATASETS:
+        view.add(dataset.party, dataset)
+    return view
+
+
 class World:
     """Two links and a clock."""
 
@@ -25,7 +33,7 @@ class World:
         self.now = 1000.0
         self.trips: dict[PartyId, float | None] = {BTS: 1.0, FAA: 1.0}  # milliseconds
         self.down: set[PartyId] = set()
-        self.placing = Placing(lambda: DATASETS, self.statuses, lambda: self.now)
+        self.placing = Placing(_view(), self.statuses, lambda: self.now, 5.0)
 
     def statuses(self) -> list[PartyStatus]:
         return [

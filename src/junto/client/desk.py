@@ -102,7 +102,7 @@ class Desk:
         from junto.frontends.sql.typing import Describer
         from junto.types import PartyId
 
-        datasets, rights = self._catalogue()
+        datasets, rights, consents = self._catalogue()
         with self._compiling:
             self._describer = self._describer or Describer()
             plan = compile_sql(
@@ -113,6 +113,7 @@ class Desk:
                 now=time.time(),
                 describer=self._describer,
                 rights=rights,
+                consents=consents,
             )
         return Question(text, plan, purpose, self)
 
@@ -120,13 +121,18 @@ class Desk:
         """The datasets of all parties, as their signed statements arrived."""
         return self._catalogue()[0]
 
-    def _catalogue(self) -> "tuple[list[Dataset], Rights]":
-        """The datasets of all parties, and this user's rights to those of its own."""
+    def _catalogue(self) -> "tuple[list[Dataset], Rights, dict[PartyId, tuple[PartyId, ...]]]":
+        """The datasets of all parties, this user's rights to those of its own, and for whom each party computes."""
         from junto.catalog.dataset import Dataset
         from junto.trust.rights import Rights
+        from junto.types import PartyId
 
         reply = decoded(self.request(methods.USER_DATASETS), methods.Catalogue)
-        return msgspec.json.decode(reply.datasets, type=list[Dataset]), msgspec.json.decode(reply.rights, type=Rights)
+        return (
+            msgspec.json.decode(reply.datasets, type=list[Dataset]),
+            msgspec.json.decode(reply.rights, type=Rights),
+            msgspec.json.decode(reply.consents, type=dict[PartyId, tuple[PartyId, ...]]),
+        )
 
     def consents(self) -> "dict[PartyId, tuple[PartyId, ...]]":
         """For whom each party computes what reads none of its own data, as it has said in its `node.toml`."""
@@ -138,7 +144,7 @@ class Desk:
         """Who will do what and who will learn what."""
         from junto.plan.explain import explain
 
-        datasets, rights = self._catalogue()
+        datasets, rights, _ = self._catalogue()
         return explain(plan, datasets, at_home=not rights.operator)
 
     def certified(self, plan: "Plan", n: int) -> "Plan":

@@ -24,6 +24,7 @@ PEER_CLOCK = "peer.clock"  # () → the clock of this node, unix seconds
 PEER_TELL = "peer.tell"  # Envelopes → (): statements, in order; answered when they are durable here
 PEER_PULL = "peer.pull"  # an output's address → its parcel
 PEER_READ = "peer.read"  # an output's address → its bytes, streamed
+PEER_LENDS = "peer.lends"  # Lends → whether the party computes for that asker now
 PEER_SEEN = "peer.seen"  # () → Seen: the last head that this node has seen of the caller's journal
 PEER_SAID = "peer.said"  # Before → Said: the caller's own statements that this node holds, the latest first
 PEER_NOTE = "peer.note"  # Note → (): a lapse that ends nothing; no statement, it changes nothing
@@ -53,6 +54,12 @@ class Envelopes(Message, frozen=True):
     """Signed statements, oldest first."""
 
     envelopes: tuple[bytes, ...]
+
+
+class Lends(Message, frozen=True):
+    """An asker, for whose questions the answering party may compute."""
+
+    asker: PartyId
 
 
 class Seen(Message, frozen=True):
@@ -122,10 +129,11 @@ Absent = Literal["", "wait", "fail", "go-on"]
 
 
 class Catalogue(Message, frozen=True):
-    """The datasets of all parties, and what the caller may do with those of its own."""
+    """The datasets of all parties, what the caller may do with those of its own, and for whom each party computes."""
 
     datasets: msgspec.Raw
     rights: msgspec.Raw
+    consents: msgspec.Raw
 
 
 class Ask(Message, frozen=True):

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from junto.catalog.consent import refused
 from junto.catalog.dataset import Dataset
 from junto.errors import Cancelled, InvalidInput, JuntoError, Refused
 from junto.journal.reading import Entry
 from junto.journal.statement import body_of
 from junto.node.facts import Facts, GrantUse
 from junto.node.ledger import Ledger
+from junto.node.lending import Lending
 from junto.node.reading import Found, Reader
 from junto.node.shelf import Shelf
 from junto.node.shown import REMEMBERED_SECONDS, Remembered, Shown
@@ -80,6 +80,7 @@ class Judgement:
         rights: Callable[[str], Rights],
         reader: Reader,
         turns: Turns,
+        lending: Lending,
     ) -> None:
         """`rights` says what a user of ours may do now; our own proposals name the user whom the link authenticated.
 
@@ -87,6 +88,7 @@ class Judgement:
         """
         self._reader = reader
         self._turns = turns
+        self._lending = lending
         self._me = me
         self._facts = facts
         self._shelf = shelf
@@ -114,7 +116,8 @@ class Judgement:
             read = [await self._unchanged(version) for version in versions]
             rows, size = sum(d.rows for d in read), sum(d.bytes for d in read)
             verdicts, home = self._judge(found, proposal, task.asker)
-            self._check_lent(found, task.asker)
+            self._lending.check(found, task.asker)
+            await self._lending.check_nodes(proposal.plan)
             shown = _shown(found, proposal)
         except JuntoError as refusal:
             error = refusal
@@ -252,12 +255,6 @@ class Judgement:
                     f" it for this purpose, so the plan's SQL was not read; ask {self._me} for one, or ask a shorter"
                     " question to be told which it takes"
                 )
-
-    def _check_lent(self, found: Review, asker: PartyId) -> None:
-        """Raises Refused if we are to compute what reads none of our data, for a party that we do not do that for."""
-        to = self._facts.view.consents.get(self._me, ())
-        if found.lent and asker != self._me and asker not in to:
-            raise Refused(refused(self._me, asker, f"step {found.lent[0]}", to))
 
     def _judge(self, found: Review, proposal: Proposal, asker: PartyId) -> tuple[list[Verdict], HomeLimits | None]:
         """The verdicts, and the limits for groups of our own that our own user asks for."""

@@ -46,6 +46,7 @@ from junto.node.ids import new_task_id
 from junto.node.judge import Judgement
 from junto.node.keep import Keeper
 from junto.node.ledger import Ledger
+from junto.node.lending import Lending
 from junto.node.notes import Notes
 from junto.node.notices import Notices
 from junto.node.peers import Peers
@@ -62,9 +63,9 @@ from junto.node.triggers import Triggers
 from junto.node.turns import Turns
 from junto.node.users import Users
 from junto.node.waits import first_error
+from junto.plan.computing import spare
 from junto.plan.fragment import is_open
 from junto.plan.steps import Query, digest
-from junto.plan.without import without
 from junto.tasks.bodies import BODIES, Finished, Second
 from junto.tasks.events import Forbidden, Permitted, Released, StepDoubled, StepFailed, StepFinished, StepTried
 from junto.tasks.state import Task
@@ -207,8 +208,10 @@ class Node:
         self.links.watch(self._link_up, self._link_down)
         self.courier = Courier(self.links)
         turns = Turns(self.me, "reading plans", clock=asyncio.get_running_loop().time)
+        clock, reader = self._unix_time, self.ground.reader
+        lending = Lending(self.me, self.facts.view, self.links, clock)
         self.judgement = Judgement(
-            self.me, self.facts, self.shelf, self.ledger, self._unix_time, home.rights, self.ground.reader, turns
+            self.me, self.facts, self.shelf, self.ledger, clock, home.rights, reader, turns, lending
         )
         slots = settings.capacity.slots
         self.spreading = Spreading(identity.name.node, slots, self._slots_are, self._unix_time)
@@ -236,7 +239,7 @@ class Node:
         )
         self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time, self.may_see)
         again = AskingAgain(self.me, self._go_on, self._start, self.ground)
-        self.runner.watchers += [again.look, self.admission.look, self.notices.look]
+        self.runner.watchers += [again.look, self.admission.look, self.notices.look, lending.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
         self.quotas, self.heads = bounds_of(self, instance)
@@ -244,7 +247,8 @@ class Node:
         self._salt = spool_key
         self.tools: Tools | None = None
         self.clocks = Clocks(self.me, self.links, self.notices, self._unix_time, asyncio.get_running_loop().time)
-        placing = Placing(lambda: self.facts.view.datasets, self.links.status, self._unix_time)
+        placing = Placing(self.facts.view, self.links.status, clock, settings.patience.absence_seconds)
+        self._placing = placing
         peers = Peers(
             self.ledger,
             self.facts,
@@ -285,6 +289,7 @@ class Node:
             **self.heads.routes,
             **users.routes,
             **doctor.routes,
+            **lending.routes,
             **triggers.routes,
             **self.admission.routes,
             **self.spreading.routes,
@@ -516,14 +521,14 @@ class Node:
         """Ask a task again without those who stay away; whoever watches it is told under which name."""
         old = live.task.proposal
         try:
-            plan = without(old.plan, absent, self.facts.view.datasets)
+            plan = self._placing.again(old.plan, absent)
             proposal = msgspec.structs.replace(
                 old,
                 plan=plan,
                 plan_digest=digest(plan),
                 participants=plan.parties,
                 seconds=max(live.task.deadline - self._unix_time(), 1.0),
-                missing=tuple(sorted({*old.missing, *absent})),
+                missing=tuple(sorted({*old.missing, *absent} - spare(old.plan))),
                 continues=live.task.id,
             )
             live.continued = self.runner.ask(new_task_id(self._unix_time(), self.ground.random), proposal).task.id

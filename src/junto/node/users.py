@@ -67,10 +67,11 @@ class Users:
         return msgspec.json.encode(status_of(self._node))
 
     async def datasets(self, caller: Caller, payload: bytes) -> Answer:
-        """All parties' datasets, and the caller's rights."""
+        """All parties' datasets, the caller's rights, and for whom each party computes."""
         datasets = msgspec.json.encode(self._node.facts.view.datasets)
         rights = msgspec.json.encode(self._node.home.rights(caller.name.user))
-        return msgspec.json.encode(methods.Catalogue(msgspec.Raw(datasets), msgspec.Raw(rights)))
+        consents = msgspec.json.encode(self._node.facts.view.consents)
+        return msgspec.json.encode(methods.Catalogue(*map(msgspec.Raw, (datasets, rights, consents))))
 
     async def consents(self, caller: Caller, payload: bytes) -> Answer:
         """For whom each party computes what reads none of its data."""

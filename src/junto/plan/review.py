@@ -22,7 +22,7 @@ from junto.errors import DataChanged, InvalidInput, PeerFault, Refused
 from junto.plan import fragment
 from junto.plan.budget import check_budget
 from junto.plan.certify import check_certifying, involved
-from junto.plan.computing import computing_nodes
+from junto.plan.computing import computing_nodes, helper_of
 from junto.plan.fragment import Table
 from junto.plan.graph import certifying, reached
 from junto.plan.owners import left_out, owners_together, rows_of, same_sources
@@ -101,7 +101,7 @@ class Review:
 
     party: PartyId
     demands: tuple[Demand, ...]
-    lent: tuple[StepId, ...] = ()  # its fragments that rest on no data of its own: work for the asker alone
+    lent: tuple[StepId, ...] = ()  # its parts that rest on no data of its own: work for the asker alone
 
     @property
     def versions(self) -> tuple[tuple[DatasetName, Digest], ...]:
@@ -131,6 +131,8 @@ def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset], texts: Texts
                     lent.append(step.id)
                 if step.certifies != plan.steps[-1].id:  # what the release is made of was looked at before
                     demands += _demands(plan, step, own, texts)
+            elif isinstance(step, Threshold) and helper_of(step) == party:
+                lent.append(step.id)
     except RecursionError as error:
         raise PeerFault("the plan holds SQL that is nested too deeply") from error
     return Review(party, tuple(demands), tuple(lent))
@@ -396,7 +398,7 @@ class _Structure:
             _fault(step, f"{step.receiver} receives; only the asker does")
         if step.contributors != tuple(sorted(step.contributors)):
             _fault(step, "its contributors are not in the order of their names")
-        nodes = computing_nodes(step.contributors, step.receiver)
+        nodes = computing_nodes(step.contributors, step.receiver, helper_of(step))
         if step.nodes != nodes:
             _fault(step, f"it is computed by {', '.join(nodes)}, in that order, and nobody else")
         if not MIN_UNITS <= step.units <= MAX_UNITS or not 1 <= step.parties <= len(step.contributors):

@@ -7,6 +7,7 @@ takes part. The result is the plan that the SQL frontend makes of the datasets t
 
 - the threshold stays as strict as the rules of all owners made it, though at most as many contributors are asked for
   as are left; an owner whose own rules ask for more refuses;
+- a helper that is missing leaves its place to the receiver, or to another helper: `computing.helped`;
 - groups stay under the threshold even where all that is left is open;
 - what was certified is certified anew, by as many as before;
 - where the receiver alone is left with data of its own, it releases its own groups, nothing withheld.
@@ -19,7 +20,7 @@ import msgspec
 from junto.catalog.dataset import Dataset
 from junto.errors import InvalidInput
 from junto.plan.certify import certified, signers, uncertified
-from junto.plan.computing import computing_nodes
+from junto.plan.computing import computing_nodes, helper_of
 from junto.plan.graph import pruned
 from junto.plan.placement import alternatives, moved
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
@@ -107,11 +108,13 @@ def _threshold(step: Threshold, gone: frozenset[PartyId]) -> Threshold | None:
     inputs, contributors = _left(step.inputs, step.contributors, gone)
     if not inputs:
         return None
+    helper = helper_of(step)
+    helper = None if helper in gone else helper
     return msgspec.structs.replace(
         step,
         inputs=inputs,
         contributors=contributors,
-        nodes=computing_nodes(contributors, step.receiver),
+        nodes=computing_nodes(contributors, step.receiver, helper),
         parties=min(step.parties, len(contributors)),
     )
 

@@ -63,8 +63,9 @@ from junto.tasks.events import (
     Ticked,
 )
 from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
+from junto.tasks.missing import Missing
 from junto.tasks.table import ENDED, LEGAL, MOVES, State
-from junto.tasks.waiting import Outcome, Patience, Wait, end_of, ends_when_away, lapsed
+from junto.tasks.waiting import Outcome, Patience, Wait, end_of, lapsed
 from junto.types import Digest, PartyId, StepId, TaskId
 
 
@@ -85,6 +86,7 @@ class Task:
         self.receipt: Receipt | None = None
         self.finished: dict[tuple[StepId, PartyId], Finished] = {}
         self.left_out: tuple[PartyId, ...] = ()  # it has ended to be asked again without these
+        self._missing = Missing(proposal, me, asker)
         self._patience = patience
         self._proposal_id = ""
         self._judged: Permitted | None = None
@@ -496,7 +498,8 @@ class Task:
 
     def _stop_arrived(self, event: StopArrived) -> list[Instruction]:
         stop = event.stop
-        if self.me != self.asker or self.state == "running":
+        spared = self._missing.spared(stop.code, stop.party)
+        if self.me != self.asker or (self.state == "running" and not spared):
             return [*self._confirm(), *self._conclude(stop.end, stop.code, stop.party, stop.reason, event.at)]
         # Another participant may have had this stop before our proposal, and so not have known what it was about.
         return self._stop(stop.end, stop.code, stop.party, stop.reason, event.at)
@@ -506,33 +509,27 @@ class Task:
             if self.state == "proposed" and self._refusals:  # who refused is a better reason than who is still silent
                 return self._answered(at)
             return self._stop(*self._lapsed("the deadline", self.deadline), at)
-        gone = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
-        if gone and ends_when_away(self.proposal.absent, asks=self.me == self.asker, runs=self.state == "running"):
+        away = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
+        gone = self._missing.ending(away, runs=self.state == "running")
+        if gone:
             reason = f"{gone[0]} cannot be reached: {self.away[gone[0]][0]}"
             return self._without(gone, "unavailable", reason, at)
         if self.state == "proposed":
-            late = at >= self.offers_due and not self._refusals
-            if late and self.proposal.absent != "wait":
+            if at >= self.offers_due and not self._refusals:
                 _, code, party, reason = self._lapsed("the time for offers", at)
-                return self._without([party, *(w.party for w in self.waits() if w.party != party)], code, reason, at)
+                late = self._missing.late([party, *(w.party for w in self.waits() if w.party != party)])
+                if late:
+                    return self._without(late, code, reason, at)
             return self._answered(at)
         if self.state == "running":
             return self._settled(at) or self._confirm()
         return []
 
-    def _without(self, gone: list[PartyId], code: str, reason: str, at: float) -> list[Instruction]:
+    def _without(self, gone: tuple[PartyId, ...], code: str, reason: str, at: float) -> list[Instruction]:
         """The task ends for want of these parties; if it may go on without them, it is asked again."""
         end: End = "expired" if code == DeadlineExceeded.code else "failed"
-        if self.proposal.absent == "go-on" and self.me == self.asker and self.me not in gone:
-            left = len(self.proposal.participants) - len(gone)
-            if left >= max(self.proposal.at_least, 1):
-                self.left_out = tuple(gone)
-                return [
-                    *self._stop(end, code, gone[0], f"{reason}; it is asked again without {', '.join(gone)}", at),
-                    GoOn(self.left_out),
-                ]
-            reason = f"{reason}; {left} participants would be left, at least {self.proposal.at_least} are asked for"
-        return self._stop(end, code, gone[0], reason, at)
+        self.left_out, why_not = self._missing.left_out(gone)
+        return self._stop(end, code, gone[0], reason + why_not, at)
 
     def _lapsed(self, limit: str, until: float) -> tuple[End, str, PartyId, str]:
         party, reason = lapsed(limit, until, self.waits(), self.me)
@@ -574,11 +571,16 @@ class Task:
         return []
 
     def _stop(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
-        """We end the task: tell everyone, with what we had finished by then."""
+        """We end the task: tell everyone, with what we had finished by then. If it was for want of a party that it can
+        do without, we ask it again."""
+        self.left_out = self.left_out or self._missing.spared(code, party)
+        if self.left_out:
+            reason = f"{reason}; it is asked again without {', '.join(self.left_out)}"
         stop = Stop(self.proposal.plan_digest, end, code, party, reason, self.left_out)
         concluded = self._conclude(end, code, party, reason, at)
         self._last_word = False
-        return [*self._confirm(), Publish(stop, self.others), *concluded]
+        again = [GoOn(self.left_out)] if self.left_out else []
+        return [*self._confirm(), Publish(stop, self.others), *concluded, *again]
 
     def _conclude(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
         self._move(end, at)

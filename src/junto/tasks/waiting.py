@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from junto.tasks.bodies import Absent, End
+from junto.tasks.bodies import End
 from junto.types import PartyId
 
 
@@ -44,19 +44,6 @@ class Outcome:
 def end_of(code: str) -> End:
     """Whether a participant that could not offer may not, or cannot."""
     return "refused" if code == "refused" else "failed"
-
-
-def ends_when_away(absent: Absent, *, asks: bool, runs: bool) -> bool:
-    """Whether a participant that stays away ends the task here: at who asked (`asks`), once it `runs`."""
-    match absent:
-        case "wait":
-            return False
-        case "fail":
-            return True
-        case "go-on":
-            return asks
-        case _:  # who asked decides: a participant cannot know whether the contract is not on its way already
-            return asks and not runs
 
 
 def lapsed(limit: str, until: float, waits: Sequence[Wait], me: PartyId) -> tuple[PartyId, str]:

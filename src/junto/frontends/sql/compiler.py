@@ -19,6 +19,7 @@ reals keep the error bound of their encoding; rows that ORDER BY leaves equal co
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 from sqlglot import exp
@@ -63,7 +64,7 @@ from junto.frontends.sql.names import Catalog, Named
 from junto.frontends.sql.scope import Binder
 from junto.frontends.sql.typing import Describer, is_plain
 from junto.plan import expressions
-from junto.plan.computing import computing_nodes
+from junto.plan.computing import Consents, computing_nodes, helped
 from junto.plan.fragment import is_open
 from junto.plan.review import guessed
 from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Threshold
@@ -86,12 +87,14 @@ def compile_sql(
     now: float = 0.0,
     describer: Describer | None = None,
     rights: Rights = OPERATOR,
+    consents: Consents = MappingProxyType({}),
 ) -> Plan:
     """The plan that answers `question` for `asker`.
 
     datasets: what every party has published, the newest version of each. purpose, grants and now (UTC, Unix seconds)
     serve to find the threshold that the owners' rules will ask for; they decide nothing here.
     rights: of the asker's user, whom the rules of the asker's own datasets bind, unless it is an operator.
+    consents: for whom each party computes, from which the helper of two owners is taken; see `plan/computing.py`.
     describer: one that is kept between questions, which saves opening another.
     Raises InvalidInput (unknown names, with the nearest; types), UnsupportedSQL (naming the clause and what to write).
     """
@@ -100,7 +103,8 @@ def compile_sql(
         expressions.check(tree)
         with nullcontext(describer) if describer is not None else Describer() as describe:
             permissions = _Permissions(purpose, grants, now, rights)
-            return _Compiler(question, Catalog(datasets, asker), asker, describe, permissions).plan(tree)
+            plan = _Compiler(question, Catalog(datasets, asker), asker, describe, permissions).plan(tree)
+            return helped(plan, consents)
     except RecursionError as error:
         raise InvalidInput("the SQL is nested too deeply: write it in simpler parts") from error
     except PeerFault as error:
