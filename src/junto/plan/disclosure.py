@@ -103,7 +103,9 @@ def _of_threshold(plan: Plan, step: Threshold, texts: Texts) -> Iterator[Disclos
             yield Disclosure(party, others, "whether the threshold is passed", "matched", step.id)
     for party in step.nodes:
         others = tuple(p for p in step.contributors if p != party)
-        yield Disclosure(party, others, "random shares of how many units each figure has", "shared", step.id)
+        what = "random shares of how many units each figure has"
+        what += "" if party in step.contributors else ", about how many groups there are"
+        yield Disclosure(party, others, what, "shared", step.id)
 
 
 def _of_sums(plan: Plan, step: MaskedSum, texts: Texts) -> Disclosure:

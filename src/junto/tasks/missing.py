@@ -7,6 +7,7 @@ stay away: who asked asks again without it. A helper that deviates is no absent 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from junto.errors import DataChanged, DeadlineExceeded, Deviation, HelperAway, InvalidInput, PeerFault
 from junto.plan.computing import spare
@@ -19,22 +20,29 @@ _NOT_FOR_WANT = frozenset(error.code for error in (DataChanged, DeadlineExceeded
 Parties = tuple[PartyId, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class Missing:
     """One participant's look at who may be missing in a task."""
 
-    def __init__(self, proposal: Proposal, me: PartyId, asker: PartyId) -> None:
-        self._proposal = proposal
-        self._me = me
-        self._asks = me == asker
-        self._spare = spare(proposal.plan)
+    proposal: Proposal
+    me: PartyId
+    asker: PartyId
+
+    @property
+    def _asks(self) -> bool:
+        return self.me == self.asker
+
+    @property
+    def _spare(self) -> frozenset[PartyId]:
+        return spare(self.proposal.plan)
 
     def ending(self, away: Sequence[PartyId], *, runs: bool) -> Parties:
         """Of parties that stay away, those for want of which the task ends here, the needed ones first."""
-        return self._of(away, _ends_when_away(self._proposal.absent, asks=self._asks, runs=runs))
+        return self._of(away, _ends_when_away(self.proposal.absent, asks=self._asks, runs=runs))
 
     def late(self, silent: Sequence[PartyId]) -> Parties:
         """Of parties that made no offer in time, those for want of which the task ends here, the needed ones first."""
-        return self._of(silent, self._proposal.absent != "wait")
+        return self._of(silent, self.proposal.absent != "wait")
 
     def _of(self, gone: Sequence[PartyId], ends: bool) -> Parties:
         needed = [party for party in gone if ends and party not in self._spare]
@@ -51,13 +59,13 @@ class Missing:
     def left_out(self, gone: Parties) -> tuple[Parties, str]:
         """Those without whom a task that ends for their want is asked again; nobody if it is not, and perhaps why."""
         needed = set(gone) - self._spare
-        if not self._asks or self._me in gone:
+        if not self._asks or self.me in gone:
             return (), ""
         if not needed:
             return gone, ""
-        if self._proposal.absent != "go-on":
+        if self.proposal.absent != "go-on":
             return (), ""
-        left, least = len({*self._proposal.participants} - self._spare - needed), self._proposal.at_least
+        left, least = len({*self.proposal.participants} - self._spare - needed), self.proposal.at_least
         if left >= max(least, 1):
             return gone, ""
         return (), f"; {left} participants would be left, at least {least} are asked for"

@@ -86,7 +86,6 @@ class Task:
         self.receipt: Receipt | None = None
         self.finished: dict[tuple[StepId, PartyId], Finished] = {}
         self.left_out: tuple[PartyId, ...] = ()  # it has ended to be asked again without these
-        self._missing = Missing(proposal, me, asker)
         self._patience = patience
         self._proposal_id = ""
         self._judged: Permitted | None = None
@@ -510,20 +509,22 @@ class Task:
                 return self._answered(at)
             return self._stop(*self._lapsed("the deadline", self.deadline), at)
         away = [p for p, (_, since) in sorted(self.away.items()) if at >= since + self._patience.absence_seconds]
-        gone = self._missing.ending(away, runs=self.state == "running")
-        if gone:
+        if gone := self._missing.ending(away, runs=self.state == "running"):
             reason = f"{gone[0]} cannot be reached: {self.away[gone[0]][0]}"
             return self._without(gone, "unavailable", reason, at)
         if self.state == "proposed":
             if at >= self.offers_due and not self._refusals:
                 _, code, party, reason = self._lapsed("the time for offers", at)
-                late = self._missing.late([party, *(w.party for w in self.waits() if w.party != party)])
-                if late:
+                if late := self._missing.late([party, *(w.party for w in self.waits() if w.party != party)]):
                     return self._without(late, code, reason, at)
             return self._answered(at)
         if self.state == "running":
             return self._settled(at) or self._confirm()
         return []
+
+    @property
+    def _missing(self) -> Missing:
+        return Missing(self.proposal, self.me, self.asker)
 
     def _without(self, gone: tuple[PartyId, ...], code: str, reason: str, at: float) -> list[Instruction]:
         """The task ends for want of these parties; if it may go on without them, it is asked again."""
@@ -571,8 +572,7 @@ class Task:
         return []
 
     def _stop(self, end: End, code: str, party: PartyId, reason: str, at: float) -> list[Instruction]:
-        """We end the task: tell everyone, with what we had finished by then. If it was for want of a party that it can
-        do without, we ask it again."""
+        """We end the task: tell everyone, with what we had finished; ask again if it was for want of a spare party."""
         self.left_out = self.left_out or self._missing.spared(code, party)
         if self.left_out:
             reason = f"{reason}; it is asked again without {', '.join(self.left_out)}"
