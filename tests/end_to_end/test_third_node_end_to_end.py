@@ -4,23 +4,26 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from pooled import GROUPED, Pooled, statements
+from held import held
+from pooled import GROUPED, PARTS, Pooled, statements
 
 from junto.client.question import Question
 from junto.errors import Busy, JuntoError, Refused
 from junto.journal.statement import body_of
 from junto.node import lending
 from junto.node.placing import Placing
+from junto.node.settings import read_settings
 from junto.node.work import Work
-from junto.plan.computing import computing_nodes
 from junto.plan.steps import Plan, Threshold
 from junto.secure.shamir import P
-from junto.tasks.bodies import Refusal
+from junto.tasks.bodies import Absent, Refusal
 from junto.testing.until import until
 from junto.types import PartyId, StepId
 
@@ -39,20 +42,23 @@ def world() -> Iterator[Pooled]:
         yield consortium
 
 
+def consent(world: Pooled, *helpers: PartyId, to: tuple[PartyId, ...] = (MAL,)) -> None:
+    """Have members compute for mal, and all know it."""
+    for helper in helpers:
+        world.on_loop(world.node(helper).publishing.consent(to))
+    said = {helper: to for helper in helpers if to}
+    until(lambda: all(world[p].consents() == said for p in world.parties), "all know who computes")
+
+
 @contextmanager
 def consenting(world: Pooled, *helpers: PartyId) -> Iterator[None]:
-    """Members that compute for mal, as all know."""
-    said = dict.fromkeys(helpers, (MAL,))
+    """For a while, members that compute for mal."""
     world.node("mal")._placing._passed.clear()  # what the tests before made of them
-    for helper in helpers:
-        world.on_loop(world.node(helper).publishing.consent((MAL,)))
-    until(lambda: all(world[p].consents() == said for p in world.parties), "all know who computes")
+    consent(world, *helpers)
     try:
         yield
     finally:
-        for helper in helpers:
-            world.on_loop(world.node(helper).publishing.consent(()))
-        until(lambda: all(world[p].consents() == {} for p in world.parties), "all know that nobody computes")
+        consent(world, *helpers, to=())
 
 
 def nodes_of(plan: Plan) -> tuple[PartyId, ...]:
@@ -220,6 +226,51 @@ def test_a_helper_that_bends_its_shares_ends_the_run_and_is_named(
     assert "nothing was opened" in str(ended.value) or "deviated" in str(ended.value), ended.value
 
 
-def test_three_owners_need_no_helper() -> None:
-    assert computing_nodes((ANN, BEA, ZOE), MAL, HUB) == (ANN, BEA, ZOE)
-    assert computing_nodes((ANN,), MAL, HUB) == (ANN,)
+@pytest.fixture
+def short(tmp_path: Path) -> Iterator[Pooled]:
+    """A world of its own whose nodes wait for nobody for long."""
+    settings = read_settings(tmp_path / "none.toml")
+    patience = replace(settings.patience, absence_seconds=0.5, offer_seconds=2.0)
+    with Pooled([ANN, BEA, HUB, MAL], replace(settings, patience=patience)) as consortium:
+        consortium.share("t", {"ann": _TABLE, "bea": _TABLE}, GROUPED, unit="id")
+        yield consortium
+
+
+def test_a_helper_that_is_off_is_not_asked(short: Pooled) -> None:
+    consent(short, HUB)
+    assert asked(short) == (ANN, BEA, HUB)
+    short.on_loop(short.node("hub").links.close())
+    until(lambda: not any(s.up for s in short.node("mal").links.status() if s.party == HUB), "hub is off")
+    assert asked(short) == (ANN, BEA, MAL)
+
+
+@pytest.mark.parametrize("absent", ["", "wait", "fail", "go-on"])
+def test_a_helper_that_dies_in_the_middle_ends_no_question(short: Pooled, absent: Absent) -> None:
+    consent(short, HUB)
+    with held(short.node("bea")) as engine:
+        task = short["mal"].sql(_QUESTION).submit(deadline="30s", absent=absent, at_least=3 if absent == "go-on" else 0)
+        assert engine.begun.wait(20)
+        short.on_loop(short.node("hub").links.close())
+        live = short.node("mal").runner.live
+        until(lambda: bool(live[task].continued), "it is asked again")
+        engine.go.set()
+        assert nodes_of(live[live[task].continued].task.proposal.plan) == (ANN, BEA, MAL)
+        answer = short["mal"].wait(task)
+        assert (answer.table.num_rows, answer.missing) == (1, ())
+
+
+def test_a_helper_that_an_owner_cannot_reach_is_done_without(short: Pooled, monkeypatch: pytest.MonkeyPatch) -> None:
+    consent(short, HUB)
+    links = short.node("ann").links
+    honest = links.now_to
+    monkeypatch.setattr(links, "now_to", lambda party: None if party == HUB else honest(party))
+    assert asked(short) == (ANN, BEA, MAL)
+
+
+def test_an_owner_that_is_gone_leaves_nothing_for_a_helper_to_do(short: Pooled) -> None:
+    short.share("p", {"ann": _TABLE, "bea": _TABLE}, PARTS, unit="id")
+    consent(short, HUB)
+    short.on_loop(short.node("bea").links.close())
+    question = short["mal"].sql("SELECT COUNT(*) AS n FROM p")
+    answer = question.run(deadline="30s", absent="go-on", at_least=2)
+    assert (answer.table.to_pylist(), answer.missing) == ([{"n": 44}], (BEA,))
