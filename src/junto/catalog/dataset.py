@@ -25,7 +25,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is published of one column's values; None where the rules do not let it be known."""
+    """The published statistics of one column's values; None where the rules do not let it be known."""
 
     column: str
     nulls: int | None = None
@@ -83,7 +83,7 @@ def version_of(columns: Sequence[Column], unit: str | None, content: Digest, rul
 
 
 def permitted(statistics: Statistics, rules: Sequence[Rule], rows: int, units: int) -> Statistics:
-    """What may be published of a column's statistics.
+    """The part of a column's statistics that may be published.
 
     Every party will see it, so only rules to all, for any purpose, count:
     nulls with `aggregate` or `group`, distinct with `group`, min and max with `extremes`, all with `open`; and none of

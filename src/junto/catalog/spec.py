@@ -9,7 +9,7 @@
     columns = ["origin", "month"]
     allow   = "group"
 
-Nothing is read here but the text. Whether the columns exist is known when the source has been opened: `check.py`.
+Nothing is read here but the text. `check.py` finds out if the columns exist, once the source has been opened.
 """
 
 import datetime
@@ -49,7 +49,7 @@ _SUFFIXES: dict[str, SourceKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the rows are. `path` may be a glob of CSV or Parquet files; a folder holds one kind of them."""
+    """The place of the rows. `path` may be a glob of CSV or Parquet files; a folder holds one kind of them."""
 
     kind: SourceKind
     path: str  # relative paths of the file have become paths beside it
@@ -176,7 +176,7 @@ class _Table:
         raise InvalidInput(f"{self.place}: {what}")
 
     def attempt(self, make: Callable[[], T]) -> T:
-        """What `make` returns; its InvalidInput says where."""
+        """The result of `make`; its InvalidInput then says where."""
         try:
             return make()
         except InvalidInput as error:
@@ -249,7 +249,7 @@ class _Table:
 
 
 def _kind(value: object) -> str:
-    """What a TOML value is, without showing it."""
+    """The kind of a TOML value, without showing the value."""
     match value:
         case bool():
             return "a boolean"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one node knows of all parties' datasets, merged from their signed statements in whatever order they arrive.
+"""One node's view of all parties' datasets, merged from their signed statements in whatever order they arrive.
 
 Of one party's statements on one name the newest counts; a withdrawal is as new as its time, and of two statements of
 the same instant a withdrawal wins, then the greater version. So every order of arrival gives the same view.
@@ -22,7 +22,7 @@ class CatalogView:
         self._consents: dict[PartyId, Consent] = {}
 
     def add(self, author: PartyId, dataset: Dataset) -> bool:
-        """Whether the view changed by a dataset that `author` signed.
+        """True if a dataset that `author` signed changed the view.
 
         Raises PeerFault if it is another party's, or its version is not the digest of what it says.
         """
@@ -31,11 +31,11 @@ class CatalogView:
         return self._take(author, dataset)
 
     def withdraw(self, author: PartyId, withdrawal: Withdrawal) -> bool:
-        """Whether the view changed by a withdrawal that `author` signed. Raises PeerFault if it is another party's."""
+        """True if a withdrawal that `author` signed changed the view. Raises PeerFault if it is another party's."""
         return self._take(author, withdrawal)
 
     def consent(self, author: PartyId, consent: Consent) -> bool:
-        """Whether the view changed by a consent that `author` signed. Raises PeerFault if it is another party's."""
+        """True if a consent that `author` signed changed the view. Raises PeerFault if it is another party's."""
         if consent.party != author:
             raise PeerFault(f"{author} signed a statement about whom {consent.party} computes for: refused")
         known = self._consents.get(author)
@@ -94,7 +94,7 @@ class CatalogView:
 
 
 def compare(a: Dataset, b: Dataset) -> list[str]:
-    """How two parties' schemas differ, a line for each column in plain words; empty if they are the same.
+    """The differences of two parties' schemas, a line for each column in plain words; empty if they are the same.
 
     The order of columns does not count. The unit does: a joint threshold counts it.
     """

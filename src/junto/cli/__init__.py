@@ -165,7 +165,7 @@ def _usage(error: Exception) -> int:
 
 
 def _unexpected(error: Exception) -> str:
-    """What an error that is none of ours may say: an operating system's reason, else only its kind."""
+    """The text for an error that is none of ours: an operating system's reason, else only the error's kind."""
     if isinstance(error, OSError):
         where = f" {error.filename}" if error.filename else ""
         return f"{(error.strerror or type(error).__name__).lower()}{where}"

@@ -90,7 +90,7 @@ def ls(
 
 
 def _print_mismatches(datasets: Sequence[Dataset]) -> None:
-    """How datasets of one name differ, where they do: they are no joint table then."""
+    """Print the differences of datasets of one name: where there are any, they are no joint table."""
     for name in sorted({dataset.name for dataset in datasets}):
         first, *others = [dataset for dataset in datasets if dataset.name == name]
         for other in others:
@@ -126,7 +126,7 @@ def unpublish(name: Name, home: Home = None, user: User = None, profile: Profile
 
 
 def in_words(rule: Rule) -> str:
-    """What a rule allows: `as a join key, to faa, for fleet-safety`."""
+    """A rule's permission in words: `as a join key, to faa, for fleet-safety`."""
     words = IN_WORDS[rule.allow]
     if rule.to:
         words += f", to {' and '.join(rule.to)}"

@@ -33,7 +33,7 @@ FileOption = Annotated[
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """What ties an entry to a signed checkpoint of its journal."""
+    """The proof that ties an entry to a signed checkpoint of its journal."""
 
     checkpoint: str
     size: int
@@ -171,7 +171,7 @@ def _compare(found: Against) -> None:
 
 
 def _path(home: Path | None, file: Path | None) -> Path | Rows:
-    """Where the journal lies: the file named, else what the home's node.toml shares, else the home's own file."""
+    """The place of the journal: the file named, else what the home's node.toml shares, else the home's own file."""
     if file is not None:
         return file
     found = homes.find(home)

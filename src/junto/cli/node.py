@@ -102,7 +102,7 @@ def stop(home: Home = None) -> None:
 
 
 def _stands_by(home: Path | None, json: bool) -> bool:
-    """Whether the home's node stands by; then that is what is printed, with who leads."""
+    """True if the home's node stands by; then that is printed, with the name of the leader."""
     from junto.node import home as homes
     from junto.node.process import STANDS_BY
     from junto.node.settings import read_settings

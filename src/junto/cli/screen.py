@@ -81,7 +81,7 @@ def beneath(stream: TextIO) -> TextIO:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether somebody looks at it."""
+    """True if the stream is a terminal."""
     return beneath(stream).isatty()
 
 

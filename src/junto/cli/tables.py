@@ -25,7 +25,7 @@ _SHOWN_ROWS = 40
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """The format of a written answer."""
 
     TABLE = "table"
     CSV = "csv"
@@ -129,7 +129,7 @@ def certificate_lines(certificate: Certificate) -> list[str]:
 
 
 def missing_line(parties: Sequence[str]) -> str:
-    """Who stayed away from a task that went on, and what that means for its answer."""
+    """A line that names those who stayed away from a task that went on, and says what that means for its answer."""
     return f"{', '.join(parties)}: stayed away, their rows are not in the answer"
 
 

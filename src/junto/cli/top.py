@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `junto node top` draws: what the node gives, to whom, and who waits for what."""
+"""The screen of `junto node top`: what the node gives, to whom, and who waits for what."""
 
 import time
 from collections.abc import Iterable, Sequence

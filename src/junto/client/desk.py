@@ -141,7 +141,7 @@ class Desk:
         return msgspec.json.decode(self.request(methods.USER_CONSENTS), type=dict[PartyId, tuple[PartyId, ...]])
 
     def explain(self, plan: "Plan") -> "Explanation":
-        """Who will do what and who will learn what."""
+        """The explanation of a plan: who will do what, and who will learn what."""
         from junto.plan.explain import explain
 
         datasets, rights, _ = self._catalogue()
@@ -256,9 +256,9 @@ class Desk:
         past_seconds: float = 0.0,
         lost: "Lost | None" = None,
     ) -> Iterator[methods.Notice]:
-        """What happens at the node, from `past_seconds` ago on and without end: of these tasks and kinds, or all.
+        """The notices of the node, from `past_seconds` ago on and without end: of these tasks and kinds, or all.
 
-        A node that restarts is waited for, and nothing is told twice; `lost` hears why it cannot be reached.
+        The client waits for a node that restarts, and tells nothing twice; `lost` hears why the node cannot be reached.
         """
         from junto.client.notices import followed
 
@@ -293,7 +293,7 @@ class Desk:
         return decoded(self.request(methods.USER_STATUS), methods.Status)
 
     def top(self) -> Iterator[methods.Top]:
-        """What the node gives to tasks and who waits for it, now and every moment. Raises Unavailable when it stops."""
+        """The node's present work and queue, now and every moment. Raises Unavailable when the node stops."""
         for piece in self.stream(methods.OPERATOR_TOP, methods.Message(), seconds=_TOP_SECONDS):
             yield decoded(piece, methods.Top)
 

@@ -24,7 +24,7 @@ Watcher = Callable[[Progress], None]
 
 
 class Asker(Protocol):
-    """What a question needs of its desk."""
+    """The methods that a question needs of its desk."""
 
     def submit(
         self, plan: "Plan", *, seconds: float, purpose: str, priority: int, absent: Absent, at_least: int, double: bool
@@ -44,7 +44,7 @@ class Asker(Protocol):
         """The answer of a task that is done."""
 
     def explain(self, plan: "Plan") -> "Explanation":
-        """Who learns what."""
+        """The explanation of a plan: who learns what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came out, and the proof of it."""
+    """The result of a question, and the proof of it."""
 
     table: "pa.Table"
     receipt: ReceiptView
@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def own_left_out(self) -> int:
-        """How many groups of the asker's own rows are not in the answer: the others have too few units there."""
+        """The number of groups of the asker's own rows that the answer lacks: the others have too few units there."""
         return int((self.table.schema.metadata or {}).get(OWN_LEFT_OUT, b"0"))
 
     @property
@@ -108,7 +108,7 @@ class Answer:
 
     @property
     def deviations(self) -> tuple[Deviation, ...]:
-        """Who told another digest of a step than what counts: a party, or a second node of one."""
+        """Every digest of a step told by a party, or by its second node, that differs from the one that counts."""
         return self.progress.deviations
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -133,7 +133,7 @@ class Question:
         return replace(self, plan=self.desk.certified(self.plan, n))
 
     def explain(self) -> "Explanation":
-        """Who will do what and who will learn what, before anything runs."""
+        """The explanation of the plan before anything runs: who will do what, and who will learn what."""
         return self.desk.explain(self.plan)
 
     def submit(

@@ -46,7 +46,7 @@ class Patience:
 
 
 def again(patience: Patience, act: Callable[[], T]) -> T:
-    """What `act` gives, tried again while the node cannot be reached. Only for what may be done twice."""
+    """The result of `act`, tried again while the node cannot be reached. Only for what may be done twice."""
     while True:
         try:
             return act()

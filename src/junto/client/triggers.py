@@ -14,7 +14,7 @@ from junto.types import DatasetName, PartyId, TaskId
 
 
 class Asker(Protocol):
-    """What triggers need of their desk."""
+    """The methods that triggers need of their desk."""
 
     def request(self, method: str, body: bytes = b"") -> bytes:
         """One call of the node."""

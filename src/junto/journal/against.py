@@ -25,7 +25,7 @@ from junto.trust.names import Name, parse_name
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """What another party's journal holds of this one; the entries that problems name are this journal's."""
+    """The evidence in another party's journal about this one; the entries that problems name are this journal's."""
 
     owner: str  # whose the other journal is
     statements: int  # of this journal's party
@@ -46,7 +46,7 @@ class _Heard:
 
 
 def verify_against(place: Path | Rows, other: Path | Rows) -> Against:
-    """What the journal at `other` shows of the one at `place`.
+    """The evidence in the journal at `other` about the one at `place`.
 
     Raises InvalidInput if one of them is no journal, or both are of one party; StorageFailed.
     """

@@ -20,7 +20,7 @@ class Beacon(Protocol):
         """Light it until this process ends. False if another process has lit it."""
 
     def is_out(self, epoch: int) -> bool:
-        """Whether the process that lit it is gone for certain."""
+        """True if the process that lit the beacon is gone for certain."""
 
     def put_out(self, epoch: int) -> None:
         """End the process that lit it, if that can be done from here: it hangs, and what it holds locked is needed."""

@@ -10,7 +10,7 @@ from junto.journal.sqlite import connect, lock
 from junto.journal.storage import Row, Storage
 
 MOVED = ".moved"
-"""What the name of a file ends in whose journal lies elsewhere now."""
+"""The ending of a file's name whose journal lies elsewhere now."""
 
 _ROWS = 1024
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node says of its own journal, so that other parties' journals can bear witness to it.
+"""A node's statements about its own journal, by which other parties' journals can bear witness to it.
 
 Every statement of a node holds the head that its journal had just before (`statement.Head`). Whoever keeps the
-statement keeps the head with it. Two more kinds of statements say what a head alone cannot:
+statement keeps the head with it. Two more kinds of statements say more than a head alone can:
 
 - a *start*: a process of the party has opened the journal and writes it from now on. Starts count up, so two processes
   that say the same number, or one that goes on after a later one began, write two copies of one journal;
@@ -40,5 +40,5 @@ class Gap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     taken: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
     def covers(self, head: Head) -> bool:
-        """Whether a head that the journal does not lead to belongs to what was said to be lost."""
+        """True if a head that the journal does not lead to belongs to the entries declared lost."""
         return head.size <= self.seen.size and head.start <= self.seen.start

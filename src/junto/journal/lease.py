@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may write to a journal that several nodes of a party share: the holder of the one lease kept beside it.
+"""The right to write to a journal that several nodes of a party share: the one lease kept beside it, and its holder.
 
 Roles: the *holder* renews the lease every quarter of its time; a *challenger* looks at it, and takes it over when it
 has seen the same renewal for the whole time on its own steady clock, or when the holder let go of it, or is known to be
@@ -30,14 +30,14 @@ CREATE TABLE IF NOT EXISTS lease (
     renewed DOUBLE PRECISION NOT NULL
 )
 """
-"""What holds it, in SQLite as in Postgres."""
+"""The table that holds the lease, in SQLite as in Postgres."""
 
 _COLUMNS = "holder, epoch, renewals, seconds, since, renewed"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who holds the lease, for the how manieth time it was taken, and how often it was renewed since."""
+    """The holder of the lease, the number of times the lease was taken, and of its renewals since."""
 
     holder: str
     epoch: int
@@ -59,7 +59,7 @@ class Challenge:
         self._since = 0.0
 
     def look(self, found: Lease | None, now: float, gone: bool = False) -> bool:
-        """Whether the lease that was found may be taken over now.
+        """True if the lease that was found may be taken over now.
 
         now: seconds of a clock that never jumps. gone: the holder is known to be dead.
         """

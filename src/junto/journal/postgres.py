@@ -300,5 +300,5 @@ def _name(error: Exception) -> str:
 
 
 def _why(error: psycopg.Error) -> str:
-    """Why there is no connection: the server's code if it answered, else that it did not."""
+    """The reason why there is no connection: the server's code if it answered, else that it did not."""
     return error.sqlstate or "the database does not answer, or does not let us in"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a journal is read: by the node that writes it, by the command line beside it, by an auditor.
+"""The reader of a journal, for the node that writes it, the command line beside it, and an auditor.
 
 Each row of `entry` keeps, beside the signed envelope, the tree nodes its append completed (the hash of the leaf first,
 then its parents), so node `(level, index)` stands in row `((index + 1) << level) - 1` and no root or proof needs more
@@ -69,7 +69,7 @@ class Reader:
         self._place.close()
 
     def kept(self, task: TaskId) -> dict[str, bytes]:
-        """What a task keeps beside the entries, by name."""
+        """The contents that a task keeps beside the entries, by name."""
         return dict(self._rows("SELECT name, content FROM kept WHERE task = ?", task))
 
     def kept_tasks(self) -> set[TaskId]:
@@ -195,7 +195,7 @@ class Reader:
         return tuple(hashes[start : start + tree.HASH_BYTES] for start in range(0, len(hashes), tree.HASH_BYTES))
 
     def integrity_findings(self) -> int:
-        """How many faults the place itself finds in its tables and indexes, 100 at most."""
+        """The number of faults that the place itself finds in its tables and indexes, 100 at most."""
         return self._place.findings()
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:

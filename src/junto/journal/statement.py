@@ -29,7 +29,7 @@ STATEMENT_BYTES = 1 << 20
 """A larger envelope is refused unread."""
 
 SKEW_SECONDS = 300.0
-"""How far an author's clock may be off."""
+"""The seconds by which an author's clock may be off."""
 
 CERTIFICATE = "certificate"
 CHARTER = "charter"

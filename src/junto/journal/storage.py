@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a journal stands on: a place that keeps rows for good, and says which node may add to them.
+"""The storage under a journal: a place that keeps rows for good, and says which node may add to them.
 
 `sqlite.py` and `postgres.py` are such places, and pass one suite of tests. One thread writes: it begins, adds what one
 batch holds, commits. Any thread reads. Where several nodes of a party share a place, each transaction of the writer
@@ -67,14 +67,14 @@ class Rows(Protocol):
         """The rows that a statement gives; what it changes is committed. Raises StorageFailed."""
 
     def findings(self) -> int:
-        """How many faults the place itself finds in its tables; 0 where it has no such check."""
+        """The number of faults that the place itself finds in its tables; 0 where it has no such check."""
 
 
 class Storage(Protocol):
     """The writer's side. Between `begin` and `commit` one thread alone calls it."""
 
     errors: tuple[type[Exception], ...]
-    """What its methods raise when the place refuses, `Fenced` among it; `cause` reads the others."""
+    """The errors that its methods raise when the place refuses, `Fenced` among them; `cause` reads the others."""
 
     @property
     def where(self) -> str:
@@ -86,7 +86,7 @@ class Storage(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether other nodes of the party may have written here before."""
+        """True if other nodes of the party may have written here before."""
 
     def open(self, *, begun: bool = False) -> None:
         """Take the place for this node; make the tables if they are not there. Raises InvalidInput, StorageFailed.
@@ -138,6 +138,6 @@ def lost_line(where: str) -> str:
 
 
 def fenced_line(where: str, epoch: int, found: tuple[Any, ...] | None) -> str:
-    """What a fenced writer says."""
+    """The message of a fenced writer."""
     now = f"{found[1] or 'nobody'} holds number {found[0]}" if found is not None else "there is none"
     return f"journal {where}: lease {epoch} of this node is over, {now}: nothing more is written here"

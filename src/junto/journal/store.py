@@ -47,7 +47,7 @@ _FOLD_BYTES = 4 << 20  # or so many bytes of envelopes
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a statement stands; `new` unless the journal held it before, so that effects happen once."""
+    """A statement's place; `new` unless the journal held it before, so that effects happen once."""
 
     index: int
     new: bool
@@ -151,7 +151,7 @@ class Journal:
         self._storage.close()
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
-        """Where the statement stands, once it is on disk. One that the journal holds already keeps its place.
+        """The statement's place, once it is on disk. A statement that the journal holds already keeps its place.
 
         envelope: the signed bytes that `statement` was opened from. Cancelling before the commit begins withdraws it.
         Raises PeerFault if another statement has its id, StorageFailed if it could not be stored.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the writer's thread tells those who wait on an event loop: a whole batch in one call across threads.
+"""Messages from the writer's thread to those who wait on an event loop: a whole batch in one call across threads.
 
 A `concurrent.futures.Future` for each costs a lock, and a wake of the loop, that both threads contend for.
 """
@@ -23,7 +23,7 @@ class Told(Generic[T]):
         self._outcome: tuple[T] | BaseException | None = None
 
     async def heard(self) -> T:
-        """What was told. Cancelled before the writer began with it, it is withdrawn."""
+        """The result told. If cancelled before the writer began with the request, the request is withdrawn."""
         try:
             return await self._waiter
         except asyncio.CancelledError:

@@ -167,7 +167,7 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
 
 
 def _split(start: int, end: int) -> int:
-    """Where RFC 6962 divides a range: after the largest power of two smaller than its length."""
+    """The place where RFC 6962 divides a range: after the largest power of two smaller than its length."""
     return start + (1 << ((end - start - 1).bit_length() - 1))
 
 

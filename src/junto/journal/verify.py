@@ -55,7 +55,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a journal holds and proves."""
+    """The contents of a journal, and what they prove."""
 
     owner: str  # whose journal: the node's URI name
     charter: Digest | None  # of the charter in force at the end
@@ -70,7 +70,7 @@ class Report:
 
 @dataclass(slots=True)
 class _Walk:
-    """What is known after the entries read so far."""
+    """The knowledge after the entries read so far."""
 
     problems: list[Problem] = field(default_factory=list)
     oddities: list[Problem] = field(default_factory=list)
@@ -95,7 +95,7 @@ class _Walk:
 def verify_journal(
     place: Path | Rows, charter: Charter | None = None, progress: Callable[[int], None] | None = None
 ) -> Report:
-    """What the journal in the file holds, with every problem found; none means that it proves all it says.
+    """The report on the journal in the file, with every problem found; none means that it proves all it says.
 
     place: its file, or a connection to where else it lies. It may hold statements of several nodes of one party.
     charter: as the auditor knows it; without it, the journal's own is believed if all its members signed it.
@@ -217,7 +217,7 @@ def _check_statement(walk: _Walk, entry: Entry) -> None:
 
 
 def _is_own(walk: _Walk, statement: Statement) -> bool:
-    """Whether a node of the owner's party made it: one after the other writes a journal that they share."""
+    """True if a node of the owner's party made the statement: one after the other writes a journal that they share."""
     owner, author = walk.owner, parse_name(statement.author)
     return owner is not None and (author.consortium, author.party) == (owner.consortium, owner.party)
 

@@ -37,7 +37,7 @@ _JOIN_BYTES = 128 * 1024  # pieces smaller than this are written together
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a connection needs to become a link, and whom it must reach when it dials."""
+    """The needs of a connection to become a link, and the party that it must reach when it dials."""
 
     greet: Callable[[], Hello]
     verify_peer: VerifyPeer
@@ -89,24 +89,24 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def peer(self) -> Name:
-        """Who is at the other end, as its certificate proved."""
+        """The name of the peer, as its certificate proved."""
         if self.name is None:
             raise Unavailable(f"{self.address} has not proven who it is")
         return self.name
 
     @property
     def hello(self) -> Hello | None:
-        """How the peer introduced itself."""
+        """The Hello by which the peer introduced itself; None before it came."""
         return self._session.peer
 
     @property
     def is_open(self) -> bool:
-        """Whether new calls may go out here."""
+        """True if new calls may go out on this connection."""
         return self._connected and self._session.state == "open" and not self._session.draining
 
     @property
     def round_trip_seconds(self) -> float | None:
-        """How long the last sign of life took."""
+        """The seconds that the last sign of life took."""
         return self._session.round_trip_seconds
 
     async def call(self, method: str, payload: bytes = b"", *, timeout_seconds: float, trace: str = "") -> bytes:
@@ -182,7 +182,7 @@ class Link(asyncio.BufferedProtocol):
             self._flush_soon()
 
     async def ping(self, timeout_seconds: float) -> float:
-        """How many seconds a sign of life took. Raises DeadlineExceeded, Unavailable."""
+        """The seconds that a sign of life took. Raises DeadlineExceeded, Unavailable."""
         if self._successor is not None:
             return await self._successor.ping(timeout_seconds)
         if self._session.state != "open":
@@ -268,7 +268,7 @@ class Link(asyncio.BufferedProtocol):
         self._arm()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where arriving bytes go."""
+        """The buffer for arriving bytes."""
         return self._session.space()
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -34,7 +34,7 @@ TLS_GOODBYE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """Who we are to our peers, and how we judge who they are."""
+    """Our identity towards peers, and the judgement of theirs."""
 
     identity: Identity
     authorities: tuple[bytes, ...]
@@ -65,7 +65,7 @@ class Here:
 
 
 def here_of(identity: Identity, charter: Charter, instance: str, unix_time: Callable[[], float] = time.time) -> Here:
-    """What a member of this charter is to its peers; `instance` differs at each start of the process."""
+    """The identity of a member of this charter towards peers; `instance` differs at each start of the process."""
     return Here(
         identity=identity,
         authorities=tuple(trust_identity.authorities_pem(charter)),
@@ -87,7 +87,7 @@ def opening_of(
     *,
     trial: bool = False,
 ) -> Opening:
-    """What one more connection needs to become a link; a trial replaces none that there is."""
+    """The needs of one more connection to become a link; a trial replaces no link that there is."""
     return Opening(
         lambda: here.hello(settings, trial=trial),
         here.verify_peer,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a session tells its driver: things that happened on the link."""
+"""The events that a session reports to its driver: things that happened on the link."""
 
 from typing import TypeAlias
 
@@ -81,7 +81,7 @@ class CreditArrived(_Event, frozen=True, gc=False):
 
 
 class Dropped(_Event, frozen=True, gc=False):
-    """What the peer asked is cancelled or out of time, and the peer has been told: stop the work."""
+    """The peer's call is cancelled or out of time, and the peer has been told: stop the work."""
 
     id: int
     expired: bool

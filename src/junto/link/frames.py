@@ -31,7 +31,7 @@ PIECE_BYTES = 1024 * 1024
 """A piece of a stream up to this size arrives whole; a larger one is split."""
 
 PIECE_COST_BYTES = 64
-"""What a piece uses of a stream's credit beyond its own bytes, so that many tiny ones fill no memory either."""
+"""The cost of a piece in its stream's credit beyond its own bytes, so that many tiny ones fill no memory either."""
 
 SMALLEST_WINDOW_BYTES = 2 * PIECE_BYTES
 """A stream's first credit is at least this, so that credit given back by the quarter never starves a piece."""
@@ -206,7 +206,7 @@ def encode_in_two(header: Header, payload: bytes) -> tuple[bytes, bytes]:
 
 
 def too_large(size: int) -> str:
-    """What is wrong with a payload of this size, and the mend."""
+    """The fault of a payload of this size, and the mend."""
     return f"a payload of {size:,} bytes does not fit one frame (at most {PAYLOAD_BYTES:,}): stream it"
 
 
@@ -227,11 +227,11 @@ class Decoder:
 
     @property
     def capacity_bytes(self) -> int:
-        """How large the buffer is now."""
+        """The present size of the buffer."""
         return len(self._buffer)
 
     def space(self) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """The room for the next bytes; never empty."""
         return self._view[self._end :]
 
     def received(self, count: int) -> Iterator[tuple[Header, bytes]]:

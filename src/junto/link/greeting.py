@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What two Hellos must have in common, and what is said when they differ."""
+"""The agreement that two Hellos must show, and the message when they differ."""
 
 from junto.link.frames import Hello
 from junto.trust.names import parse_name
@@ -11,7 +11,7 @@ SHORT_DIGEST = len("sha256:") + 12
 
 
 def difference(here: Hello, there: Hello) -> str:
-    """What keeps two sides from working together, in one line; empty when nothing does.
+    """The difference that keeps two sides from working together, in one line; empty when there is none.
 
     A user and the node of its own party work together under different charters: a party's own commands do not fail
     while its node has still to be started under a new one.
@@ -23,7 +23,7 @@ def difference(here: Hello, there: Hello) -> str:
 
 
 def protocol_difference(here: Hello, there: Hello) -> str:
-    """How the versions of the wire differ so that none is common; empty when one is."""
+    """The difference between two sides' versions of the wire if none is common; empty when one is."""
     if here.lowest <= there.highest and there.lowest <= here.highest:
         return ""
     return (
@@ -33,7 +33,7 @@ def protocol_difference(here: Hello, there: Hello) -> str:
 
 
 def charter_difference(here: Hello, there: Hello) -> str:
-    """How the charters differ; empty when they are the same. Version 0 stands for none, and differs from none."""
+    """The difference between two charters; empty if there is none. Version 0 is no charter, and differs from none."""
     if here.consortium != there.consortium:
         return f"consortium differs: here {here.consortium!r}, at {_who(there)} {there.consortium!r}"
     if not here.charter_version or not there.charter_version or here.charter_digest == there.charter_digest:

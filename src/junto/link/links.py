@@ -37,12 +37,12 @@ from junto.types import NodeId, PartyId
 
 _log = logger("junto.link")
 COPY = "another process runs as"
-"""How the refusal begins that a process hears whose place another one has taken that was started later."""
+"""The beginning of the refusal that a process gets when a process started later has taken its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartyStatus:
-    """How a party is reached now. `since` is Unix seconds; the last error stays after it was overcome."""
+    """The present reachability of a party. `since` is Unix seconds; the last error stays after it was overcome."""
 
     party: PartyId
     up: bool
@@ -152,7 +152,7 @@ class Links:
 
     @property
     def listening(self) -> list[Address]:
-        """Where this node listens."""
+        """The addresses at which this node listens."""
         return self._listener.addresses
 
     async def to(self, party: PartyId, timeout_seconds: float) -> Link:
@@ -201,7 +201,7 @@ class Links:
         self._copies.append(on_copy)
 
     def status(self) -> list[PartyStatus]:
-        """How each other party is reached, by name."""
+        """The reachability of each other party, by name."""
         return [self._status_of(party) for _, party in sorted(self._parties.items())]
 
     def member(self, party: PartyId) -> Member:

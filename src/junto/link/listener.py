@@ -57,12 +57,12 @@ class Listener:
 
     @property
     def addresses(self) -> list[Address]:
-        """Where it listens, with the port that the system chose when 0 was asked for."""
+        """The addresses at which the node listens, with the port that the system chose when 0 was asked for."""
         return [Address(*s.getsockname()[:2]) for s in self._sockets]
 
     @property
     def strangers(self) -> int:
-        """How many connections have not proven who they are."""
+        """The number of connections that have not proven who they are."""
         return len(self._strangers)
 
     async def listen(self, address: Address) -> None:

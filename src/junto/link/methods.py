@@ -37,7 +37,7 @@ PARTY_COMPUTE = "party.compute"  # Compute → the rows as an Arrow IPC file and
 
 
 class Help(Message, frozen=True):
-    """How many fragments a helper computes at once."""
+    """The number of fragments that a helper computes at once."""
 
     slots: int
 
@@ -125,7 +125,7 @@ OPERATOR_TOP = "operator.top"  # () → Top, one a piece, streamed without end
 
 
 Absent = Literal["", "wait", "fail", "go-on"]
-"""What becomes of a task when a participant stays away: it waits until the deadline, fails, or goes on without."""
+"""The fate of a task when a participant stays away: it waits until the deadline, fails, or goes on without."""
 
 
 class Catalogue(Message, frozen=True):
@@ -189,7 +189,7 @@ class Reading(Message, frozen=True):
 
 
 class Signature(Message, frozen=True):
-    """What one party confirmed of a certified step, and in which statement of everybody's journal."""
+    """One party's confirmation of a certified step, and the statement of everybody's journal that holds it."""
 
     party: PartyId
     step: StepId  # the step itself, one that computes it again, or the move by which it came
@@ -216,7 +216,7 @@ class Deviation(Message, frozen=True):
 
 
 class Doubled(Message, frozen=True):
-    """How the second result of a party's fragment compares with the one that counts; `line` says it in words.
+    """The comparison of the second result of a party's fragment with the one that counts; `line` says it in words.
 
     first and second are salted digests, equal exactly when the rows are; empty if there was no second.
     """
@@ -275,7 +275,7 @@ class Progress(Message, frozen=True):
 
 
 class Follow(Message, frozen=True):
-    """Which notices: of these tasks and kinds, all if none are named, and how many seconds back to begin."""
+    """The notices wanted: of these tasks and kinds, all if none are named, beginning so many seconds back."""
 
     past_seconds: float = 0.0
     tasks: tuple[TaskId, ...] = ()
@@ -317,7 +317,7 @@ class Hooks(Message, frozen=True):
 
 
 class HookTest(Message, frozen=True):
-    """What came back from one webhook."""
+    """The reply of one webhook."""
 
     hook: str
     to: str
@@ -327,7 +327,7 @@ class HookTest(Message, frozen=True):
 
 
 class HookTests(Message, frozen=True):
-    """What came back from all."""
+    """The replies of all webhooks."""
 
     tests: tuple[HookTest, ...]
 
@@ -355,7 +355,7 @@ class CreateTrigger(Message, frozen=True):
 
 
 class ChangeTrigger(Message, frozen=True):
-    """What becomes of a trigger."""
+    """A trigger's new state."""
 
     name: str
     state: Literal["active", "paused", "removed"]
@@ -424,7 +424,7 @@ class PublishedDataset(Message, frozen=True):
 
 
 class Published(Message, frozen=True):
-    """What was published, and how it differs from other parties' datasets of the same name."""
+    """The datasets published, and their differences from other parties' datasets of the same name."""
 
     published: tuple[PublishedDataset, ...]
     mismatches: tuple[str, ...] = ()
@@ -520,7 +520,7 @@ class Status(Message, frozen=True):
 
 
 class Doctor(Message, frozen=True):
-    """Which parties to try; all others if none is named."""
+    """The parties to try; all others if none is named."""
 
     parties: tuple[PartyId, ...] = ()
 
@@ -537,7 +537,7 @@ class DoctorLine(Message, frozen=True):
 
 
 class Share(Message, frozen=True):
-    """What there is to give, is taken or may be taken: fragments computing, bytes, tasks; None is no limit."""
+    """An amount to give, taken or that may be taken: fragments computing, bytes, tasks; None is no limit."""
 
     slots: int | None = None
     memory: int | None = None
@@ -546,7 +546,7 @@ class Share(Message, frozen=True):
 
 
 class PartyShare(Message, frozen=True):
-    """What one party's tasks have, and may have at most."""
+    """The share that one party's tasks have, and the most that they may have."""
 
     party: PartyId
     used: Share
@@ -583,7 +583,7 @@ class HeldStep(Message, frozen=True):
 
 
 class Top(Message, frozen=True):
-    """What a node gives now, to whom, and who waits for what; those who wait in the order in which they come next."""
+    """A node's present work, the parties it works for, and the waiting, in the order in which they come next."""
 
     party: PartyId
     at: float

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which frame may arrive in which state, and the state it leads to; all else is the peer's fault."""
+"""The frames that may arrive in each state, and the state they lead to; all else is the peer's fault."""
 
 from typing import Final, Literal, TypeAlias
 

@@ -28,7 +28,7 @@ PROBE = "link.probe"
 """The method that a peer answers with its own probe of the caller."""
 
 CLOCK_SECONDS = 30.0
-"""How far two clocks may differ without a word; certificates bear five minutes."""
+"""The seconds by which two clocks may differ without a word; certificates bear five minutes."""
 
 _SOON_SECONDS = 3600.0
 _REPORT_LINES = 200
@@ -55,7 +55,7 @@ async def probe(
     settings: LinkSettings | None = None,
     proxies: Proxies | None = None,
 ) -> list[Line]:
-    """What each step of the way to each address of a party found; never raises for what the network does."""
+    """The findings at each step of the way to each address of a party; never raises for what the network does."""
     if not addresses:
         return [Line("address", "", True, f"{party} has no address: it dials us")]
     lines: list[Line] = []
@@ -195,7 +195,7 @@ def probing_back(links: Links) -> Handler:
 
 
 async def ask_back(link: Link, timeout_seconds: float) -> list[Line]:
-    """What the peer found when it tried us, over a link that is up. Raises as `Link.call` does."""
+    """The peer's findings when it tried us, over a link that is up. Raises as `Link.call` does."""
     answer = await link.call(PROBE, timeout_seconds=timeout_seconds)
     try:
         lines = _decode_lines(answer)

@@ -24,7 +24,7 @@ _TURN_BYTES = 256 * 1024  # streams send as much before other work gets a turn
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who asks, over which link, and until when. `name` is what the certificate proved."""
+    """The asker of a call, the link it came over, and its deadline. `name` is what the certificate proved."""
 
     name: Name
     method: str
@@ -34,7 +34,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def remaining_seconds(self) -> float:
-        """How long the caller still waits."""
+        """The seconds that the caller still waits."""
         return max(0.0, self.deadline - time.monotonic())
 
 
@@ -46,7 +46,7 @@ anything else as "internal" without a word. Cancelled when the caller cancels or
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """How what was answered leaves: at once, at the end of this turn of the loop, and when there is room."""
+    """The ways in which an answer leaves: at once, at the end of this turn of the loop, and when there is room."""
 
     flush: Callable[[], None]
     flush_soon: Callable[[], None]
@@ -54,7 +54,7 @@ class Outlet:
 
 
 class Serving:
-    """What one peer has asked and was not yet answered."""
+    """The calls of one peer that are not yet answered."""
 
     def __init__(
         self, link: "Link", peer: Name, session: Session, handlers: Mapping[str, Handler], outlet: Outlet

@@ -59,10 +59,10 @@ from junto.link.moves import ASKED_MOVES, LINK_MOVES, SERVED_MOVES, AskedState, 
 from junto.link.settings import LinkSettings
 
 NOTICE = "notice."
-"""What the names of methods begin with that take notices; others answer calls or streams."""
+"""The beginning of the names of methods that take notices; others answer calls or streams."""
 
 TIME_PASSED = "the time that the caller gave has passed"
-"""What a peer says of a call whose time is over, if its clock rings before the caller's."""
+"""A peer's answer to a call whose time is over, if its clock rings before the caller's."""
 
 _SEPARATE_BYTES: Final = 32 * 1024  # payloads from this size on are not copied into a frame
 _STALL_SECONDS: Final = 2.0  # a tick so late says that we stood still, not the peer
@@ -115,13 +115,13 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """Whether the link is over."""
+        """True if the link is over."""
         return self.state == "closed"
 
     # ── bytes ──
 
     def space(self) -> memoryview:
-        """Where the next arriving bytes go; never empty."""
+        """The room for the next arriving bytes; never empty."""
         return self._decoder.space()
 
     def received(self, count: int, now: float) -> list[Event]:
@@ -154,7 +154,7 @@ class Session:
         return events
 
     def outgoing(self) -> list[bytes]:
-        """What must be sent now, in order; each piece is handed out once."""
+        """The bytes to send now, in order; each piece is handed out once."""
         out, self._out = self._out, []
         return out
 
@@ -162,7 +162,7 @@ class Session:
 
     @property
     def has_room(self) -> bool:
-        """Whether the peer serves one more call of ours now."""
+        """True if the peer serves one more call of ours now."""
         return self.peer is not None and len(self._asked) - self._streams_asked < self.peer.calls
 
     def call(self, method: str, payload: bytes, deadline: float, now: float, trace: str = "") -> int:
@@ -242,11 +242,11 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way in either direction."""
+        """True if nothing is under way in either direction."""
         return not self._asked and not self._served
 
     def serves(self, served_id: int) -> bool:
-        """Whether the peer still waits for this answer."""
+        """True if the peer still waits for this answer."""
         return self.state == "open" and served_id in self._served
 
     def reply(self, call_id: int, payload: bytes) -> None:
@@ -256,7 +256,7 @@ class Session:
         self._finish(call_id)
 
     def credit(self, stream_id: int) -> int:
-        """How large a piece of this stream the peer can take now; below zero, not even an empty one."""
+        """The size of the piece of this stream that the peer can take now; below zero, not even an empty one."""
         return self._serving(stream_id, "sending").credit - frames.PIECE_COST_BYTES
 
     def send(self, stream_id: int, payload: bytes) -> None:

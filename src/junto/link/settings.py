@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """How long the link waits, and how much it takes at once. Times are seconds."""
+    """The times that the link waits, and the amounts it takes at once. Times are seconds."""
 
     connect_seconds: float = 10.0
     """From dialling to the peer's Hello, and from accepting to it: absolute, however slowly bytes come."""
 
     ping_seconds: float = 5.0
-    """How often the peer is asked for a sign of life."""
+    """The pause between two requests to the peer for a sign of life."""
 
     silent_seconds: float = 15.0
     """Nothing heard for so long: the link is down."""
 
     drain_seconds: float = 10.0
-    """How long a link that is being replaced or closed may finish what is under way."""
+    """The time that a link which is being replaced or closed has to finish what is under way."""
 
     first_retry_seconds: float = 0.25
     """The wait before the second attempt to dial; it doubles with each failure."""
@@ -36,10 +36,10 @@ class LinkSettings:
     """Payloads of unanswered calls of one peer held at once; further calls are told to retry."""
 
     window_bytes: int = 4 * 1024 * 1024
-    """How much of one stream a slow reader holds at most."""
+    """The most bytes of one stream that a slow reader holds."""
 
     unsent_bytes: int = 64 * 1024 * 1024
-    """What may wait to be sent to one peer; beyond it the peer counts as not reading."""
+    """The bytes that may wait to be sent to one peer; beyond it the peer counts as not reading."""
 
     strangers: int = 128
     """Connections that have not yet proven who they are, an eighth of the process's files at most; one gives way to one

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gives way when too many connections have not proven who they are, and how seldom the log speaks of them.
+"""The choice of a connection to drop when too many have not proven who they are, and the log's limit for such lines.
 
 A member must get in while strangers hold connections open, or open new ones as fast as they are cut. So a newcomer
 always comes in, and another gives way: one of the network that holds most of them, as none may take more than its

@@ -102,7 +102,7 @@ def _load_identity(context: ssl.SSLContext, identity: Identity) -> None:
 
 
 def in_plain_words(error: BaseException, address: str) -> str:
-    """What went wrong on the way to `address`, and the mend, in one line."""
+    """The fault on the way to `address`, and the mend, in one line."""
     match error:
         case ssl.SSLCertVerificationError():
             return f"{address}: {_certificate_fault(error.verify_code)}"

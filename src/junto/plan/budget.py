@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How large a plan may be, as a whole: looked at before a word of its SQL is, since reading SQL is what costs.
+"""The limits on a whole plan's size, checked before any of its SQL is parsed, since parsing SQL is what costs.
 
 A text that several steps share, as the fragments of many owners do, is read once and counts once. The syntax of all
 texts together has a limit too (`texts.py`), which shows only while they are read.

@@ -15,7 +15,7 @@ within its party, by nodes that run the same fragment.
 
 Two computations agree if SQL leaves no choice. LIMIT without a total order does, and is refused. Sums of reals depend
 on the order of their terms, and which of 0.0 and -0.0 stands for a group on the order of rows: the fragments concerned
-run on one thread, in the order of their files (`one_thread`). What then still differs is a falsified result, a fault,
+run on one thread, in the order of their files (`one_thread`). Any difference left is a falsified result, a fault,
 or engines of different versions.
 """
 
@@ -78,7 +78,7 @@ def uncertified(plan: Plan) -> Plan:
 
 
 def signers(plan: Plan) -> int:
-    """How many parties compute what is certified; 1 if nothing is."""
+    """The number of parties that compute what is certified; 1 if nothing is."""
     again = [query.certifies for query in certifying(plan)]
     return 1 + max((again.count(target) for target in again), default=0)
 
@@ -109,7 +109,7 @@ def one_thread(plan: Plan, doubled: frozenset[StepId] = frozenset()) -> frozense
 
 
 def in_order(sql: str) -> bool:
-    """Whether the order of an answer's rows is part of it: ORDER BY tells any two different rows apart."""
+    """True if the order of an answer's rows is part of the answer: ORDER BY tells any two different rows apart."""
     tree = expressions.parse(sql)
     return tree.args.get("order") is not None and _total(tree)
 
@@ -173,7 +173,7 @@ _Moves = Mapping[StepId, PartyId]
 
 
 def _candidates(plan: Plan, target: Query, datasets: Sequence[Dataset]) -> list[tuple[Query, _Moves]]:
-    """Who could compute a fragment again, the fittest first: the fragment there, and the copies it takes."""
+    """The parties that could compute a fragment again, the fittest first: as their fragment and the copies it needs."""
     tables = msgspec.structs.replace(target, reads=tuple(r for r in target.reads if r.dataset is not None))
     at = {holder.party: {read.name: read for read in holder.reads} for holder in holders(tables, datasets)}
     there = at if tables.reads else {party: {} for party in plan.parties}
@@ -311,7 +311,7 @@ def _check_use(plan: Plan, query: Query) -> None:
 
 
 def _total(select: exp.Select) -> bool:
-    """Whether ORDER BY names every output, so that rows it leaves equal are equal."""
+    """True if ORDER BY names every output, so that rows it leaves equal are equal."""
     order = select.args.get("order")
     outputs = [(output.alias_or_name, _spelled(output.unalias())) for output in select.expressions]
     covered: set[int] = set()
@@ -335,7 +335,7 @@ def _spelled(node: exp.Expr) -> str:
 
 
 def depends_on_order(sql: str, texts: Texts | None = None) -> bool:
-    """Whether values, not only the order of rows, may depend on the order in which rows are read.
+    """True if values, not only the order of rows, may depend on the order in which rows are read.
 
     texts: those of the plan.
     """

@@ -78,7 +78,7 @@ def engine_sql(query: Query, types: Types) -> str:
 
 
 def _adds_up(call: Call) -> bool:
-    """Whether an aggregate of rows is one of parts of them."""
+    """True if an aggregate over rows can be made from the aggregates over parts of these rows."""
     distinct = isinstance(call.function, exp.Count) and isinstance(call.function.this, exp.Distinct)
     return not (distinct or is_spread(call.function))
 
@@ -173,7 +173,7 @@ class _Reading:
         return self._if_whole(summed, call, exact, where) if exact else summed
 
     def magnitudes(self, name: str) -> tuple[str, str]:
-        """How much all units bring to a measure, and how much the largest of them."""
+        """The sum of all units' contributions to a measure, and the largest unit's contribution."""
         call = self.parted.calls[name]
         found = self.parted.guards(self.parted.repeats)
         if counts_rows(call):
@@ -191,7 +191,7 @@ class _Reading:
         return f"COALESCE({parts[0]}, 0)", f"COALESCE({parts[1]}, 0)"
 
     def _magnitude(self, call: Call) -> str:
-        """How much a row brings to a sum: its absolute value; NULL for NaN and infinity."""
+        """A row's contribution to a sum: its absolute value; NULL for NaN and infinity."""
         operand = operand_of(call.function)
         value = f"ABS(CAST({self._value(total(operand or exp.null(), self._types))} AS DOUBLE))"
         return f"CASE WHEN {value} <= {MAGNITUDE_MOST} THEN {value} END" if call.is_real else value
@@ -212,7 +212,7 @@ class _Reading:
         return self._behind[guard]
 
     def _exact(self, call: Call, label: Measure) -> str:
-        """What is added up if an operand's numbers may be too long; empty if they cannot."""
+        """The SQL of the exact value added up, if an operand's numbers may be too long; empty if they cannot."""
         operand = operand_of(call.function)
         if label.encoding != "integer" or operand is None or self._is_narrow(call):
             return ""
@@ -228,7 +228,7 @@ class _Reading:
         return f"CASE WHEN {count} = 0 THEN {summed} END"
 
     def _is_narrow(self, call: Call) -> bool:
-        """Whether what is added up has few enough digits by the types of its columns."""
+        """True if the values added up have few enough digits by the types of their columns."""
         types = [self._type(factor) for factor in call.factors]
         if len(types) == 1 and types[0] in ("FLOAT", "DOUBLE"):
             return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who learns what from a plan, derived from its steps alone, so that every party comes to the same list.
+"""The disclosures of a plan (who learns what), derived from its steps alone, so that all parties get the same list.
 
 The forms, from the most that can be learnt to the least harmful:
 

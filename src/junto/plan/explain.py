@@ -14,7 +14,7 @@ from junto.plan.texts import Texts
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a plan means. `str()` of it is the lines to print."""
+    """The meaning of a plan. `str()` gives the lines to print."""
 
     plan: Plan
     disclosures: tuple[Disclosure, ...]
@@ -70,9 +70,9 @@ class Explanation:
 
 
 def explain(plan: Plan, datasets: Sequence[Dataset], *, at_home: bool = False) -> Explanation:
-    """What a plan means, by the datasets published. Raises PeerFault if it is malformed or of other versions.
+    """The meaning of a plan, by the datasets published. Raises PeerFault if it is malformed or of other versions.
 
-    at_home: whether the user who asks is bound by the rules of the asker's own datasets.
+    at_home: true if the user who asks is bound by the rules of the asker's own datasets.
     """
     texts = Texts()
     demands = [(party, demand) for party in plan.parties for demand in review(plan, party, datasets, texts).demands]

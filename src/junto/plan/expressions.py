@@ -47,7 +47,7 @@ PREDICATES: tuple[type[exp.Expr], ...] = (
     exp.EndsWith,
     exp.Contains,
 )
-"""What answers yes or no of its operands."""
+"""Nodes that answer yes or no about their operands."""
 
 AGGREGATES: tuple[type[exp.Expr], ...] = (
     exp.Count,
@@ -164,7 +164,7 @@ _ALLOWED: dict[type[exp.Expr], frozenset[str]] = {
 }
 
 _NAMING_A_FIELD = (exp.Extract, exp.TimestampTrunc, exp.DateTrunc, exp.DateDiff, exp.Interval, exp.Ordered)
-"""What may hold a bare word: the field of a date, or ORDER BY ALL."""
+"""Nodes that may hold a bare word: the field of a date, or ORDER BY ALL."""
 
 _FUNCTIONS = frozenset(("date_part", "datepart"))
 """Functions that the parser has no class of its own for."""
@@ -258,7 +258,7 @@ def check(tree: exp.Expr, functions: Iterable[str] = ()) -> None:
 
 
 def spelling(tree: exp.Expr) -> str:
-    """How a tree is spelled. A text is canonical if its own tree is spelled so. Raises UnsupportedSQL."""
+    """The spelling of a tree. A text is canonical if it equals the spelling of its own tree. Raises UnsupportedSQL."""
     try:
         return tree.sql(dialect="duckdb", comments=False)
     except (SqlglotError, RecursionError, ValueError) as error:
@@ -290,7 +290,7 @@ def readable(tree: exp.Expr, tables: Mapping[str, str] | None = None) -> str:
 
 
 def name_of(node: exp.Expr) -> str:
-    """What a message calls a kind of node."""
+    """The name of a kind of node in messages."""
     if isinstance(node, exp.Anonymous):
         return f"{node.name}()"
     if isinstance(node, exp.Func):
@@ -342,7 +342,7 @@ def _check_node(node: exp.Expr, functions: frozenset[str]) -> None:
 
 
 def _escapes(node: exp.Escape) -> bool:
-    """Whether a pattern with ESCAPE is one that no row can make fail: TRY does not catch that."""
+    """True if no row can make a pattern with ESCAPE fail: TRY does not catch that failure."""
     like, sign = node.this, node.expression
     pattern = like.expression if isinstance(like, exp.Like | exp.ILike) else None
     if not isinstance(sign, exp.Literal) or not isinstance(pattern, exp.Literal):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a fragment does with the columns it reads, found in its SQL anew: no label is believed.
+"""The use that a fragment makes of each column it reads, found in its SQL anew: no label is believed.
 
 A fragment has one of three shapes, and is turned away if it has none:
 
@@ -47,7 +47,7 @@ from junto.types import PartyId
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a fragment may read under one name: a dataset of its party, or what an earlier step gave (None)."""
+    """A table that a fragment may read under one name: a dataset of its party, or an earlier step's output (None)."""
 
     columns: tuple[str, ...]
     dataset: Dataset | None = None
@@ -74,14 +74,14 @@ def open_columns(dataset: Dataset) -> frozenset[str]:
 
 
 def is_open(dataset: Dataset) -> bool:
-    """Whether every column of a dataset is open."""
+    """True if every column of a dataset is open."""
     return len(open_columns(dataset)) == len(dataset.columns)
 
 
 def read(query: Query, tables: Mapping[str, Table], texts: Texts | None = None) -> Reading:
-    """What the fragment needs of its party's datasets, and what it reads. Raises PeerFault if it is malformed.
+    """The fragment's needs of its party's datasets, and the tables it reads. Raises PeerFault if it is malformed.
 
-    tables: what stands behind each name in `query.reads`, with the columns it has. texts: those of its plan.
+    tables: the table behind each name in `query.reads`, with its columns. texts: those of its plan.
     """
     where = f"step {query.id}"
     tree = _tree(query, where, texts or Texts())
@@ -96,7 +96,7 @@ def read(query: Query, tables: Mapping[str, Table], texts: Texts | None = None) 
 
 
 def same_question(one: Query, other: Query, texts: Texts) -> bool:
-    """Whether two grouped fragments ask the same of their tables, leaving aside how units are counted."""
+    """True if two grouped fragments ask the same of their tables, leaving aside how units are counted."""
     if (one.keys, one.key_types, one.measures) != (other.keys, other.key_types, other.measures):
         return False
     if sorted(r.name for r in one.reads) != sorted(r.name for r in other.reads):
@@ -171,7 +171,7 @@ class _Reader:
     accounted: set[int] = field(default_factory=set)  # by `id`, the nodes of columns that were looked at
 
     def reading(self, tree: exp.Select) -> Reading:
-        """What was found. Where a column must be a key or shown, that it must be a filter goes without saying."""
+        """The needs and columns found. A column that must be a key or shown needs no `filter` besides."""
         shown = {(need.dataset, need.column) for need in self.needs if need.allow in ("group", "rows")}
         return Reading(
             needs=tuple(n for n in self.needs if n.allow != "filter" or (n.dataset, n.column) not in shown),
@@ -365,7 +365,7 @@ class _Reader:
                 )
 
     def _units(self, output: exp.Expr) -> None:
-        """Whether `units` counts the privacy units of every private table, and nothing else."""
+        """Refuse the fragment unless `units` counts the privacy units of every private table, and nothing else."""
         private = {a for a, name in self.aliases.items() if self._private_dataset(name) is not None}
         if isinstance(output, exp.Count) and isinstance(output.this, exp.Star):
             for alias in private:
@@ -439,7 +439,7 @@ class _Reader:
         return _Condition(private, frozenset(c.table for c in columns if not self.is_private(c)), clause)
 
     def _table_names(self, columns: Sequence[exp.Column]) -> Mapping[str, str]:
-        """How a message tells columns of several tables apart; nothing if they are of one."""
+        """The names by which a message tells columns of several tables apart; nothing if all are of one table."""
         return self.aliases if len({c.table for c in columns}) > 1 else {}
 
     def _columns(self, node: exp.Expr) -> Iterator[exp.Column]:
@@ -485,7 +485,7 @@ class _Reader:
         return next((c.type for c in dataset.columns if c.name == column.name), "") if dataset is not None else ""
 
     def is_private(self, column: exp.Column) -> bool:
-        """Whether a rule must let a column out."""
+        """True if a rule must let a column out."""
         if column.table not in self.aliases:
             self._fault(f"its column {column.name[:60]} is of no table that it reads")
         table = self.tables[self.aliases[column.table]]
@@ -524,7 +524,7 @@ def _atoms(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _is_truth_test(node: exp.Expr) -> bool:
-    """Whether it is `(condition) IS TRUE`, which compares nothing by itself."""
+    """True if a node is `(condition) IS TRUE`, which in itself compares nothing."""
     return isinstance(node, exp.Is) and isinstance(node.expression, exp.Boolean)
 
 
@@ -538,7 +538,7 @@ def _tested_for_null(node: exp.Expr) -> exp.Column | None:
 
 
 def _measure_shape(output: exp.Expr, fault: Callable[[str], NoReturn]) -> tuple[Combine, Encoding, int, exp.Expr]:
-    """How a measure combines and travels by its SQL, and the aggregate in it (perhaps with its FILTER)."""
+    """A measure's combining and encoding, read from its SQL, and the aggregate in it (perhaps with its FILTER)."""
     inner = output
     scale: int | None = None
     if isinstance(inner, exp.Cast):

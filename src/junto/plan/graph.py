@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the steps of a plan hang together: which earlier steps each refers to, and what its answer comes of."""
+"""The references between a plan's steps: the earlier steps that each refers to, and those behind its answer."""
 
 from collections.abc import Iterable
 from typing import assert_never

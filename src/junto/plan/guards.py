@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which units contribute to each figure of a grouped fragment.
+"""The guards of a grouped fragment: conditions that tell which units contribute to each of its figures.
 
 A threshold over groups alone lets a figure through to which one person of a large group contributes. So each measure
 has a *guard*: the condition under which a row contributes to it, found in the fragment's own SQL. Nothing about guards
@@ -40,7 +40,7 @@ _KNOWN = 64  # fragments that are kept taken apart
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """What a threshold looks at, beyond the groups' own units.
+    """The conditions that a threshold tests, beyond the groups' own units.
 
     counts: the condition of each guard, as SQL; the first is empty, the group itself. of: the guard of each measure, an
     index into `counts`. sums: the measures that are tested for dominance, in order.
@@ -52,11 +52,11 @@ class Guards:
 
     @property
     def cells(self) -> int:
-        """How many flags a threshold gives for each group: one for each guard, then one for each sum tested."""
+        """The number of flags that a threshold gives for each group: one per guard, then one per sum tested."""
         return len(self.counts) + len(self.sums)
 
     def flags(self, measure: str) -> tuple[int, ...]:
-        """Which of these flags must all be set for a measure to be shown."""
+        """The indexes of the flags that must all be set for a measure to be shown."""
         guard = self.of[measure]
         return (guard, len(self.counts) + self.sums.index(measure)) if measure in self.sums else (guard,)
 
@@ -160,7 +160,7 @@ class Figures:
 
     @property
     def repeats(self) -> bool:
-        """Whether a unit may have several rows."""
+        """True if a unit may have several rows."""
         return bool(self.units)
 
     def guards(self, repeated: bool) -> Guards:
@@ -192,7 +192,7 @@ class Figures:
 
 
 def counts_rows(call: Call) -> bool:
-    """Whether an aggregate counts rows, and not units."""
+    """True if an aggregate counts rows, and not units."""
     return isinstance(call.function, exp.Count) and not isinstance(call.function.this, exp.Distinct)
 
 

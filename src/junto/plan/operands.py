@@ -28,12 +28,12 @@ class Call:
 
     @property
     def is_sum(self) -> bool:
-        """Whether it adds values up, exactly or as reals."""
+        """True if the aggregate adds values up, exactly or as reals."""
         return isinstance(self.function, exp.Sum | exp.Anonymous)
 
     @property
     def is_real(self) -> bool:
-        """Whether it adds reals."""
+        """True if the aggregate adds reals."""
         return isinstance(self.function, exp.Anonymous)
 
 
@@ -48,7 +48,7 @@ def call_of(output: exp.Expr) -> Call:
 
 
 def operand_of(function: exp.Expr) -> exp.Expr | None:
-    """What an aggregate is taken of; None if it counts rows or units."""
+    """The operand of an aggregate; None if the aggregate counts rows or units."""
     operand = function.expressions[0] if isinstance(function, exp.Anonymous) else function.this
     return None if operand is None or isinstance(operand, exp.Star | exp.Distinct) else operand
 
@@ -91,7 +91,7 @@ def _is_bounded(node: exp.Expr) -> bool:
 
 
 def value_of(factor: exp.Expr) -> exp.Expr:
-    """What must not be NULL for a plain factor to have a value: its column, or the same bounded."""
+    """The expression that must not be NULL for a plain factor to have a value: its column, or the same bounded."""
     inner = factor
     while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE):
         inner = inner.this

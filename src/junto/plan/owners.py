@@ -81,7 +81,7 @@ def rows_of(plan: Plan, query: Query, texts: Texts) -> Digest:
 
 
 def same_sources(plan: Plan, one: Query, other: Query, texts: Texts) -> bool:
-    """Whether two fragments of one question read the same tables under the same names.
+    """True if two fragments of one question read the same tables under the same names.
 
     An open table is read as the same step gives it, or, by a party that holds it, as it was published.
     """
@@ -106,14 +106,14 @@ def _same_source(plan: Plan, one: Read, other: Read, texts: Texts) -> bool:
 
 
 def _gives_all_rows(tree: exp.Select) -> bool:
-    """Whether a fragment of rows gives columns of every row of its one table."""
+    """True if a fragment of rows gives columns of every row of its one table."""
     return {name for name, value in tree.args.items() if value} == {"expressions", "from_"} and all(
         isinstance(output.unalias(), exp.Column) for output in tree.expressions
     )
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether SQL takes two names of tables for one."""
+    """True if SQL takes two names of tables for one."""
     return one.casefold() == other.casefold()
 
 

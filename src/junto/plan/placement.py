@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which holder of an open table serves it, where several parties hold the same one.
+"""The choice of the holder that serves an open table, where several parties hold the same table.
 
 Two open datasets are the same table if name, columns and content digest agree. (A version will not do to compare them:
 it covers the owner's rules too.) Everybody may see them, so reading one rather than another tells nobody anything new.
@@ -32,14 +32,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a party stands, seen from the asker's node: its link's round trip, and how long work there waits to begin."""
+    """A party's standing at the asker's node: its link's round trip, and the time that work there waits to begin."""
 
     round_trip_seconds: float
     wait_seconds: float = 0.0
 
 
 def same_table(one: Dataset, other: Dataset) -> bool:
-    """Whether two datasets are one open table, held twice."""
+    """True if two datasets are one open table, held twice."""
     alike = (one.name, one.columns, one.content) == (other.name, other.columns, other.content)
     return alike and is_open(one) and is_open(other)
 
@@ -47,7 +47,7 @@ def same_table(one: Dataset, other: Dataset) -> bool:
 def alternatives(plan: Plan, datasets: Iterable[Dataset]) -> dict[StepId, tuple[Holder, ...]]:
     """The fragments that another party could perform as well, each with those parties, by name.
 
-    Such a fragment gives rows, and reads datasets only, all of them open. What the receiver holds stays with it.
+    Such a fragment gives rows, and reads datasets only, all of them open. The receiver's own tables stay with it.
     """
     published = tuple(datasets)
     found: dict[StepId, tuple[Holder, ...]] = {}
@@ -99,15 +99,15 @@ def place(plan: Plan, others: Mapping[StepId, Sequence[Holder]], standings: Mapp
 def cost(
     plan: Plan, query: Query, party: PartyId, standings: Mapping[PartyId, Standing]
 ) -> tuple[bool, bool, int, int, str]:
-    """What it costs to let a party perform a fragment; the least is best, compared from left to right.
+    """The cost of letting a party perform a fragment; the least is best, compared from left to right.
 
-    - whether it cannot be reached: the asker itself always can, others if they have a standing;
-    - whether it would take part for this alone: one more that must offer, and may fail;
-    - how many copies of the output cross between parties: none to one that uses it at home;
-    - seconds until an answer could begin: its round trip and the wait before its work begins. Times under a millisecond
-      are alike, and so are those between two powers of two: a holder is not left, with the copies that others keep of
-      what it gave, for a difference that is gone at the next question;
-    - its name.
+    - whether the party cannot be reached: the asker itself always can, others if they have a standing;
+    - whether the party would take part for this fragment alone: it too must then offer, and may fail;
+    - the number of copies of the output that cross between parties: none to a party that uses it at home;
+    - seconds until an answer could begin: the party's round trip and the wait before its work begins. Times under a
+      millisecond are alike, and so are those between two powers of two: a holder is not left, with the copies that
+      others keep of its output, for a difference that is gone at the next question;
+    - the party's name.
     """
     standing = Standing(0.0) if party == plan.asker and party not in standings else standings.get(party)
     users = _users(plan, query.id)
@@ -148,9 +148,9 @@ def moved(plan: Plan, id: StepId, holder: Holder) -> Plan:
 
 
 def _movable(plan: Plan, query: Query) -> bool:
-    """Whether a fragment's output is rows that others use; what the receiver has at home is nowhere nearer.
+    """True if a fragment's output is rows that others use; the receiver's fragment at home can move nowhere nearer.
 
-    What is certified was placed before: its certifiers were chosen for where it is.
+    A certified fragment was placed before: its certifiers were chosen for where it is.
     """
     release = plan.steps[-1]
     fixed = bool(query.certifies) or any(again.certifies == query.id for again in certifying(plan))
@@ -158,7 +158,7 @@ def _movable(plan: Plan, query: Query) -> bool:
 
 
 def _room(plan: Plan, query: Query, party: PartyId) -> bool:
-    """Whether a party can perform a fragment of the release: the receiver releases one fragment of its own at most."""
+    """True if a party can perform a fragment of the release: the receiver releases at most one fragment of its own."""
     release = plan.steps[-1]
     if not isinstance(release, Release) or party != release.receiver or release.own is None:
         return True

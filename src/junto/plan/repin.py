@@ -25,7 +25,7 @@ _Key = tuple[PartyId, DatasetName]
 
 
 class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a plan was compiled from: of a dataset the columns it reads, and whether it asks all owners of the name."""
+    """The basis of a plan: the columns that it reads of a dataset, and whether it asks all owners of the name."""
 
     party: PartyId
     dataset: DatasetName
@@ -36,7 +36,7 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def basis_of(plan: Plan, datasets: Iterable[Dataset]) -> tuple[Basis, ...]:
-    """What a plan just compiled rests on. Raises InvalidInput unless it is compiled from the datasets as they are."""
+    """The basis of a plan just compiled. Raises InvalidInput unless it is compiled from the datasets as given."""
     known = _by_key(datasets)
     joint = _without_a_party(plan.question)
     found: dict[_Key, Basis] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan asks of one participant, worked out by that participant from the steps and the fragments alone.
+"""The demands of a plan on one participant, worked out by that participant from the steps and the fragments alone.
 
 A hostile asker writes plans by hand. So `check` accepts only plans of the shapes in `steps.py`: every reference leads
 to an earlier step of the right kind, groups leave their owner only through one threshold over all contributors, which
@@ -40,7 +40,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a plan needs of one version of a participant's dataset, and who learns from it."""
+    """The needs of a plan for one version of a participant's dataset, and the parties that learn from it."""
 
     dataset: DatasetName
     version: Digest
@@ -97,7 +97,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a participant must permit for a plan to run."""
+    """All that a participant must permit for a plan to run."""
 
     party: PartyId
     demands: tuple[Demand, ...]
@@ -110,10 +110,10 @@ class Review:
 
 
 def review(plan: Plan, party: PartyId, datasets: Iterable[Dataset], texts: Texts | None = None) -> Review:
-    """What `plan` asks of `party`, whose own published datasets are given. Raises PeerFault if it is malformed,
+    """The demands of `plan` on `party`, whose own published datasets are given. Raises PeerFault if it is malformed,
     InvalidInput if it is too large to look at, DataChanged if it was compiled before a dataset's present version.
 
-    What the party's own fragments give to itself alone, as the asker's do, is a demand with the party as recipient.
+    The output that the party's own fragments give to itself alone, as the asker's do, is a demand with it as recipient.
     texts: the plan's, so that what else looks at it reads none of them again.
     """
     texts = texts or Texts()
@@ -153,7 +153,7 @@ def check(plan: Plan, texts: Texts | None = None) -> None:
 
 
 def _rests_on_own(plan: Plan, query: Query) -> bool:
-    """Whether a fragment reads a dataset of its party, or what another fragment of the party made of one."""
+    """True if a fragment reads a dataset of its party, or the output of another fragment that the party made of one."""
     return any(
         read.dataset is not None or any(_rests_on_own(plan, source) for source in _at_home(plan, query, read))
         for read in query.reads
@@ -223,7 +223,7 @@ def _demands(plan: Plan, query: Query, own: Mapping[DatasetName, Dataset], texts
 
 
 def _of_contributors(demand: Demand, threshold: Threshold) -> Demand:
-    """What contributors may learn who share the key of the tokens: they can test any group they guess."""
+    """The demand on what contributors who share the tokens' key may learn: they can test any group they guess."""
     needs = guessed(demand.needs)
     others = tuple(sorted(set(threshold.contributors) - {needs[0].party})) if needs else ()
     return replace(demand, needs=needs, recipients=others, units=None, rows=None, alone=False)

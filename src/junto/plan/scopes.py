@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the names in a SELECT of any shape lead: each table to what is read or to a WITH, each column to one source.
+"""The resolution of names in a SELECT of any shape: each table to a table read or a WITH, each column to one source.
 
 A name is looked up where the engine looks: a table among the WITH names in sight at that place, then among the tables
 read; a column among the sources of its own SELECT, then among those around it. A name of another scope is no name here,
@@ -29,7 +29,7 @@ def folded(name: str) -> str:
 
 
 def distinct(names: Iterable[str]) -> bool:
-    """Whether no two of the names could be taken for each other."""
+    """True if no two of the names could be taken for each other."""
     found = [folded(name) for name in names]
     return len(set(found)) == len(found)
 

@@ -15,7 +15,7 @@ FUNCTION = "fspread"
 
 
 def is_spread(node: exp.Expr) -> bool:
-    """Whether a node is FSPREAD(…)."""
+    """True if a node is FSPREAD(…)."""
     return isinstance(node, exp.Anonymous) and str(node.this).lower() == FUNCTION
 
 

@@ -32,13 +32,13 @@ FORMAT = 2
 
 Combine = Literal["sum", "min", "max"]
 Encoding = Literal["count", "integer", "real", "spread", "value"]
-"""How a measure travels. `count`: one 64-bit lane. `integer`: decimal128 with `scale`, exact, three lanes.
+"""The form in which a measure travels. `count`: one 64-bit lane. `integer`: exact decimal128 with `scale`, three lanes.
 `real`: fixed point with 64 fractional bits and flags, four lanes. `spread`: a sum and a sum of squares of which a
 deviation loses no digit, 15 lanes. `value`: as Arrow holds it (minima, maxima)."""
 
 
 class Step(msgspec.Struct, frozen=True, tag_field="step", forbid_unknown_fields=True):
-    """What every step has: a name that later steps refer to."""
+    """The part that every step has: a name that later steps refer to."""
 
     id: StepId
 
@@ -90,7 +90,7 @@ class Query(Step, frozen=True, tag="query"):
 
 
 class Threshold(Step, frozen=True, tag="threshold"):
-    """Which groups have at least `units` units and `parties` contributors, without showing the counts.
+    """The choice of groups with at least `units` units and `parties` contributors, without showing the counts.
 
     `inputs` are the Query steps of `contributors`, in the same order; neither holds the receiver.
     `nodes` compute, as `computing.py` chooses them: the one contributor alone, or at least three parties.
@@ -144,7 +144,7 @@ AnyStep = Query | Threshold | MaskedSum | Move | Release
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What will happen, and by whom. Nothing in it is believed: every party derives what it means for itself."""
+    """The steps to perform, and by whom. Nothing in a plan is believed: every party derives its meaning anew."""
 
     question: str
     asker: PartyId

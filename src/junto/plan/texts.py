@@ -14,7 +14,7 @@ PLAN_NODES = 20_000
 
 
 class Texts:
-    """What was read of a plan's SQL so far. Whoever gets a tree leaves it as it is."""
+    """The trees read of a plan's SQL so far. Whoever gets a tree changes nothing in it."""
 
     def __init__(self) -> None:
         self._room = PLAN_NODES
@@ -35,7 +35,7 @@ class Texts:
         return self._trees[text]
 
     def canonical(self, text: str, functions: frozenset[str] = frozenset()) -> bool:
-        """Whether a text is the one spelling of its tree. Raises as `tree` does, and if a node is not on the list."""
+        """True if a text is the one spelling of its tree. Raises as `tree` does, and if a node is not on the list."""
         key = text, functions
         if key not in self._checked:
             tree = self.tree(text)

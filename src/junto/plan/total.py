@@ -115,7 +115,7 @@ def _family(node: exp.Expr, types: Types) -> str:
 
 
 def _is_moment(text: str, *, with_time: bool) -> bool:
-    """Whether a constant is a date that any engine reads; others are tried like anything else."""
+    """True if a constant is a date that any engine reads; others are tried like anything else."""
     day, _, time = text.partition(" ")
     if not _DAY.fullmatch(day) or (time and not (with_time and _TIME.fullmatch(time))) or text.endswith(" "):
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an aggregate needs of each column in its operand: the closed table of what may be done with it there.
+"""The needs of an aggregate for each column in its operand: the closed table of what may be done with the column there.
 
     a column of numbers, a product of two             aggregate
     the same, times what holds no private column      aggregate; its size is bounded by its type, or it is a real
@@ -45,10 +45,10 @@ _REALS = ("FLOAT", "DOUBLE")
 
 
 class Columns(Protocol):
-    """What is known of the columns of a fragment."""
+    """The known facts about the columns of a fragment."""
 
     def is_private(self, column: exp.Column) -> bool:
-        """Whether a rule must let it out."""
+        """True if a rule must let the column out."""
         ...
 
     def type_of(self, column: exp.Column) -> str:

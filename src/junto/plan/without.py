@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same question without some owners: what is asked of those who are there when others stay away.
+"""The same question without some owners: the plan for those who are there when others stay away.
 
-Rewriting, not compiling: a node has the plan, not the frontend that made it. What each owner that is left is asked is
-what it was asked before, word for word, so its judgement of the new plan differs from the old one only in who else
+Rewriting, not compiling: a node has the plan, not the frontend that made it. The question to each owner that is left
+is the same as before, word for word, so its judgement of the new plan differs from the old one only in who else
 takes part. The result is the plan that the SQL frontend makes of the datasets that are left, with these differences:
 
 - the threshold stays as strict as the rules of all owners made it, though at most as many contributors are asked for
@@ -63,7 +63,7 @@ def _placed_elsewhere(plan: Plan, gone: frozenset[PartyId], datasets: Sequence[D
 
 
 def _worker(step: AnyStep) -> PartyId | None:
-    """Whose step it is alone."""
+    """The party that performs a step alone; None if several parties do."""
     match step:
         case Query():
             return step.party

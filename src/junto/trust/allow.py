@@ -35,7 +35,7 @@ MAX_UNITS = 10_000
 DEFAULT_UNITS = 10
 
 DEFAULT_DOMINANCE = 0.8
-"""How much of a sum one unit may be."""
+"""The largest share of a sum that one unit may be."""
 
 _IMPLIED: dict[Allow, frozenset[Allow]] = {
     "group": frozenset(("group", "filter")),
@@ -56,13 +56,13 @@ IN_WORDS: dict[Allow, str] = {
     "rows": "row by row",
     "open": "in every form",
 }
-"""How messages put each kind after a column's name."""
+"""The words for each kind after a column's name in messages."""
 
 _PURPOSE = re.compile(r"[^\W_](?:[\w .:/-]{0,98}\w)?")
 
 
 def serves(allow: Allow, needed: Allow) -> bool:
-    """Whether permission `allow` on a column includes `needed`."""
+    """True if permission `allow` on a column includes `needed`."""
     return needed in _IMPLIED[allow]
 
 

@@ -73,7 +73,7 @@ class Authority:
 
     @property
     def certificate_pem(self) -> str:
-        """What the charter and the party's card hold."""
+        """The certificate as the charter and the party's card hold it."""
         return pem(self.certificate)
 
     def __repr__(self) -> str:
@@ -95,16 +95,16 @@ class Identity:
 
     @property
     def certificate_der(self) -> bytes:
-        """What a peer hands to `verify`."""
+        """The certificate as a peer hands it to `verify`."""
         return self.certificate.public_bytes(Encoding.DER)
 
     @property
     def expires(self) -> float:
-        """When its certificate ends, seconds since 1970."""
+        """The end of its certificate, seconds since 1970."""
         return self.certificate.not_valid_after_utc.timestamp()
 
     def is_due(self, now: float) -> bool:
-        """Whether the certificate should be renewed: half its life has passed, or it has not begun."""
+        """True if the certificate should be renewed: half its life has passed, or it has not begun."""
         begins = self.certificate.not_valid_before_utc.timestamp()
         return not begins <= now < (begins + self.expires) / 2
 

@@ -41,7 +41,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Charter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the members agree on. `create` and `verify` make checked ones; members stand in order of name."""
+    """The members' agreement. `create` and `verify` make checked ones; members stand in order of name."""
 
     format: int = _FORMAT
     consortium: str
@@ -79,12 +79,12 @@ class SignedCharter:
 
     @property
     def unsigned(self) -> tuple[PartyId, ...]:
-        """Who has not signed yet."""
+        """The members that have not signed yet."""
         return tuple(member.name for member in self.charter.members if member.name not in self.signed)
 
     @property
     def is_in_force(self) -> bool:
-        """Whether every member has signed."""
+        """True if every member has signed."""
         return not self.unsigned
 
     def encode(self) -> bytes:
@@ -176,7 +176,7 @@ def check_in_force(copy: SignedCharter) -> None:
 
 
 def difference(ours: Charter, theirs: Charter) -> list[str]:
-    """What differs between two charters, one plain clause each; empty exactly if they are the same."""
+    """The differences between two charters, one plain clause each; empty exactly if they are the same."""
     found: list[str] = []
     if ours.consortium != theirs.consortium:
         found.append(f"ours is of consortium {ours.consortium}, theirs of {theirs.consortium}")

@@ -66,11 +66,11 @@ class Grant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             raise InvalidInput(f"uses = {self.uses}: a grant is for at least one use")
 
     def in_force(self, now: float, used: int) -> bool:
-        """Whether it may be used at `now` by somebody who has used it `used` times."""
+        """True if the grant may be used at `now` by somebody who has used it `used` times."""
         return self.not_before <= now < self.until and (self.uses is None or used < self.uses)
 
     def speaks_of(self, column: str, needed: Allow) -> bool:
-        """Whether its columns and kind include the need, leaving aside who, when and what for."""
+        """True if the grant's columns and kind include the need, leaving aside who, when and what for."""
         return serves(self.allow, needed) and (column in self.columns or self.columns == (EVERY_COLUMN,))
 
 
@@ -89,7 +89,7 @@ def standing(grants: Iterable[Grant], revocations: Iterable[Revocation]) -> tupl
 
 
 class GrantRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an owner asks its own node to grant; the node adds id and party. The body of `user.grant`."""
+    """An owner's request that its own node grant something; the node adds id and party. The body of `user.grant`."""
 
     to: tuple[PartyId, ...]
     dataset: DatasetName

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is at the other end: a peer's certificate against the charter.
+"""The name of the peer at the other end: its certificate against the charter.
 
 `verify` trusts nothing but the charter. It reads the party out of the certificate's name, then asks whether that
 party's own authority signed it: a shared trust store would let any member mint another member's names. A chain here is
@@ -100,7 +100,7 @@ def _foreign(leaf: x509.Certificate, name: Name, charter: Charter) -> str:
 
 
 def _has_signature_of(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the issuer's key signed the leaf, whatever issuer the leaf claims."""
+    """True if the issuer's key signed the leaf, whatever issuer the leaf claims."""
     try:
         ed25519_key(issuer).verify(leaf.signature, leaf.tbs_certificate_bytes)
     except InvalidSignature:

@@ -37,7 +37,7 @@ def check_name(what: str, text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Who holds a certificate: a node or a user of a party. Exactly one of `node` and `user` is set."""
+    """The holder of a certificate: a node or a user of a party. Exactly one of `node` and `user` is set."""
 
     consortium: str
     party: PartyId
@@ -82,7 +82,7 @@ def parse_name(uri: str) -> Name:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a node listens or is dialled. `str()` gives `host:port`, with brackets round an IPv6 host."""
+    """An address at which a node listens or is dialled. `str()` gives `host:port`, with brackets round an IPv6 host."""
 
     host: str
     port: int
@@ -92,7 +92,7 @@ class Address:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it means every interface of a machine, so that nobody can dial it."""
+        """True if the host means every interface of a machine, so that nobody can dial it."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:

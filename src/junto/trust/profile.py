@@ -31,7 +31,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return f"Profile(addresses={self.addresses})"
 
     def identity(self, now: float | None = None) -> Identity:
-        """Who asks. Raises InvalidInput if files do not fit, or if the certificate is not valid at the time given."""
+        """The user's identity. Raises InvalidInput if files do not fit, or if its certificate is not valid then."""
         identity = load_identity(self.key_pem.encode(), self.certificate_pem)
         begins = identity.certificate.not_valid_before_utc.timestamp()
         if now is not None and now < begins:

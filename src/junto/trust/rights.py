@@ -17,7 +17,7 @@ _MOST = 100
 
 
 class Rights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What operators let one user of their party do. Without any, a user asks under the rules, for no purpose."""
+    """The rights that operators gave a user of their party. A user without any asks under the rules, for no purpose."""
 
     operator: bool = False  # may publish and grant, reads the party's own data without a rule, states any purpose
     roles: tuple[str, ...] = ()  # sorted, without the mark
@@ -37,7 +37,7 @@ class Rights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return frozenset((party, *(ROLE_MARK + role for role in self.roles)))
 
     def may_state(self, purpose: str) -> bool:
-        """Whether this user may ask for a purpose; for none, everybody may."""
+        """True if this user may ask for a purpose; for none, everybody may."""
         return not purpose or self.operator or purpose in self.purposes
 
 

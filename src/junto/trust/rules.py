@@ -74,11 +74,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 
     @property
     def label(self) -> str:
-        """How messages call it: its name, or else what it says."""
+        """The rule's name in messages: its own, or else what it says."""
         return self.name or f"{self.allow} on {', '.join(self.columns)}"
 
     def speaks_of(self, column: str) -> bool:
-        """Whether the column is among its columns."""
+        """True if the column is among the rule's columns."""
         return column in self.columns or self.columns == (EVERY_COLUMN,)
 
 
@@ -96,7 +96,7 @@ class Need(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why one need is not met, and the grant that would meet it."""
+    """The reason why one need is not met, and the grant that would meet it."""
 
     need: Need
     recipients: tuple[PartyId, ...]  # those for whom it is not; of the owner's own user, the roles
@@ -116,7 +116,7 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an owner decides about a question's use of one of its datasets."""
+    """An owner's decision about a question's use of one of its datasets."""
 
     asker: PartyId
     allowed: bool
@@ -143,7 +143,7 @@ def judge(
     used: Mapping[GrantId, int] | None = None,
     rights: Rights | None = None,
 ) -> Verdict:
-    """Whether `recipients` may learn what `needs` say of one dataset, by its owner's rules and standing grants.
+    """The verdict whether `recipients` may learn what `needs` say of one dataset, by its owner's rules and grants.
 
     `purpose` is empty if none was given; `used` says how often each grant was used already. `rights` are those of the
     owner's own user who asks: where the owner is a recipient, that user must be allowed. Without `rights`, as of an
@@ -197,7 +197,7 @@ def may_learn(
     now: float,
     used: Mapping[GrantId, int],
 ) -> bool:
-    """Whether any of a dataset's rules, or of the grants on it, speaks to the asker and the purpose at all."""
+    """True if any of a dataset's rules, or of the grants on it, speaks to the asker and the purpose at all."""
     return any((not rule.to or asker in rule.to) and _purpose_serves(rule.purpose, purpose) for rule in rules) or any(
         asker in grant.to and _purpose_serves(grant.purpose, purpose) and grant.in_force(now, used.get(grant.id, 0))
         for grant in grants
@@ -230,7 +230,7 @@ _GRANT_DAYS = 30  # how long the grant lasts that a refusal proposes
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked of one dataset, what for and when."""
+    """A question's use of one dataset: what for and when."""
 
     dataset: DatasetName
     purpose: str
@@ -249,20 +249,20 @@ class _Question:
         return tuple(sorted(map(PartyId, self.names(recipient, owner) - {recipient}))) or (recipient,)
 
     def reaches(self, to: tuple[PartyId, ...], recipient: PartyId, owner: PartyId) -> bool:
-        """Whether a rule to `to` is for this recipient."""
+        """True if a rule to `to` is for this recipient."""
         return not to or not self.names(recipient, owner).isdisjoint(to)
 
     def rule_covers(self, rule: Rule, need: Need, recipient: PartyId) -> bool:
-        """Whether a rule serves the need, for this recipient and purpose."""
+        """True if a rule serves the need, for this recipient and purpose."""
         reached = self.reaches(rule.to, recipient, need.party)
         return _kind_serves(rule, need) and reached and _purpose_serves(rule.purpose, self.purpose)
 
     def grant_names(self, grant: Grant, need: Need) -> bool:
-        """Whether a grant is one of the owner's on this dataset, for this column and kind."""
+        """True if a grant is one of the owner's on this dataset, for this column and kind."""
         return grant.party == need.party and grant.dataset == self.dataset and grant.speaks_of(need.column, need.allow)
 
     def grant_covers(self, grant: Grant, need: Need, recipient: PartyId) -> bool:
-        """Whether a grant serves the need, for this recipient and purpose, now."""
+        """True if a grant serves the need, for this recipient and purpose, now."""
         return (
             self.grant_names(grant, need)
             and self.reaches(grant.to, recipient, need.party)
@@ -344,7 +344,7 @@ def _refusal(
 
 
 def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
-    """Why a rule does not serve: `rule 3 allows it only to faa`."""
+    """The reason why a rule does not serve: `rule 3 allows it only to faa`."""
     limits = []
     if not all(question.reaches(rule.to, recipient, need.party) for recipient in lacking):
         limits.append(f"only to {', '.join(rule.to)}")
@@ -356,7 +356,7 @@ def _rule_shortfall(rule: Rule, need: Need, lacking: tuple[PartyId, ...], questi
 
 
 def _grant_shortfall(grant: Grant, need: Need, lacking: tuple[PartyId, ...], question: _Question) -> str:
-    """Why a grant made for such a need does not serve it; empty if it is about something else."""
+    """The reason why a grant made for such a need does not serve it; empty if it is about something else."""
     reached = any(question.reaches(grant.to, recipient, need.party) for recipient in lacking)
     if not question.grant_names(grant, need) or not reached:
         return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is left of a question for its receiver: the SQL over the table `released`, and what it asks of the fragments."""
+"""The receiver's part of a question: the SQL over the table `released`, and the outputs it needs of the fragments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ class ReleaseText:
 
 @dataclass
 class Gathering:
-    """What the fragments of a question by rows give, and what the receiver makes of it."""
+    """The outputs that the fragments of a question by rows give, and the receiver's SQL over them."""
 
     needed: list[exp.Expr]  # the outputs of each fragment, bound
     positions: list[exp.Ordered]  # the answer's order, by positions among them

@@ -49,7 +49,7 @@ def branches(operand: exp.Expr) -> list[Branch]:
 
 
 def always_counts(operand: exp.Expr) -> bool:
-    """Whether an operand is a constant other than NULL, whatever is chosen."""
+    """True if an operand is a constant other than NULL, whatever is chosen."""
     if not isinstance(operand, exp.Case) or operand.args.get("default") is None:
         return isinstance(operand, exp.Literal)
     values = [branch.args["true"] for branch in operand.args["ifs"]]
@@ -57,7 +57,7 @@ def always_counts(operand: exp.Expr) -> bool:
 
 
 def is_predicate(node: exp.Expr) -> bool:
-    """Whether an expression answers yes or no."""
+    """True if an expression answers yes or no."""
     return isinstance(node.unnest(), expressions.PREDICATES)
 
 

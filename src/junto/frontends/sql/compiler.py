@@ -122,7 +122,7 @@ class _Permissions:
     def verdict(
         self, dataset: Dataset, needs: Sequence[Need], asker: PartyId, recipients: Iterable[PartyId] = ()
     ) -> Verdict:
-        """What the owner will decide, as far as its rules are known, for the asker or the recipients given."""
+        """The owner's decision, as far as its rules are known, for the asker or the recipients given."""
         return judge(
             dataset.name,
             dataset.rules,
@@ -162,7 +162,7 @@ class _Compiler:
         return Plan(self._question, self._asker, tuple(steps))
 
     def _sees(self, table: Named) -> bool:
-        """Whether the asker's user may see every row of a table."""
+        """True if the asker's user may see every row of a table."""
         return all(is_open(dataset) or self._may_read(dataset) for dataset in table.datasets)
 
     def _may_read(self, dataset: Dataset) -> bool:
@@ -338,7 +338,7 @@ class _Compiler:
         return tuple(c.type for c in self._describer.describe("fragment", expressions.spelling(select)))
 
     def _tokens(self, fragments: Fragments, queries: Sequence[Query]) -> Tokens:
-        """How contributors line their groups up: jointly where a rule lets not each of them learn of the groups."""
+        """The alignment of contributors' groups: joint where a rule lets not each of them learn of the groups."""
         contributors = {query.party for query in queries}
         for query in queries if len(queries) > 1 else ():
             needs = guessed(fragments.readings[query.id].needs)

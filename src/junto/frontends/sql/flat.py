@@ -53,13 +53,13 @@ class Flat:
 
     @property
     def plain(self) -> bool:
-        """Whether it only selects and filters."""
+        """True if the SELECT only selects and filters."""
         cut = self.limit is not None or self.offset or self.distinct or self.having is not None
         return self.group is None and not cut and not any(has_aggregate(e) for _, e in self.outputs)
 
 
 def has_aggregate(node: exp.Expr) -> bool:
-    """Whether an expression holds an aggregate."""
+    """True if an expression holds an aggregate."""
     return node.find(*expressions.AGGREGATES) is not None
 
 

@@ -17,12 +17,12 @@ from junto.plan.steps import AnyStep, Measure, Move, Query, Read
 from junto.types import PartyId, StepId
 
 Tables = Mapping[str, Named | Derived]
-"""What stands behind each name that fragments read."""
+"""The table behind each name that fragments read."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What a fragment says of its output: keys and measures, or the columns of its rows."""
+    """A fragment's labels for its output: keys and measures, or the columns of its rows."""
 
     keys: tuple[Column, ...] | None = None
     measures: tuple[Measure, ...] = ()
@@ -171,7 +171,7 @@ def declare(describer: Describer, schema: str, tables: Tables) -> None:
 
 
 def unit_count(owner: PartyId, mains: Sequence[Source], flat: Flat) -> exp.Expr:
-    """What counts the units behind a group at one owner. Raises InvalidInput if nothing can."""
+    """The expression that counts the units behind a group at one owner. Raises InvalidInput if nothing can."""
     counts: list[exp.Expr] = []
     for source in mains:
         if not isinstance(source.table, Named):

@@ -175,9 +175,9 @@ class Measures:
     _names: dict[str, str] = field(default_factory=dict)
 
     def final(self, aggregate: Aggregate, parts: Sequence[Part]) -> exp.Expr:
-        """What the answer takes for an aggregate, over the columns of `released`. Raises UnsupportedSQL.
+        """The answer's expression for an aggregate, over the columns of `released`. Raises UnsupportedSQL.
 
-        parts: what `parts_of` gave.
+        parts: those that `parts_of` gave.
         """
         kind, operand = aggregate.kind, aggregate.operand
         if kind is exp.Count and (operand is None or aggregate.units):
@@ -246,7 +246,7 @@ class Measures:
         return self._exact(_multiplied(factors), scale, conditions)
 
     def _count(self, aggregate: Aggregate, parts: Sequence[Part]) -> exp.Expr:
-        """How many rows have a value of the operand."""
+        """The number of rows that have a value of the operand."""
         if aggregate.operand is not None and always_counts(aggregate.operand):
             return self._rows(replace(aggregate, operand=None))
         counts: list[exp.Expr] = [self._count_of(part) for part in parts]

@@ -16,7 +16,7 @@ from junto.types import PartyId
 
 @dataclass(frozen=True)
 class Named:
-    """What a table's name stands for: one dataset, or those of several parties that are one joint table.
+    """The meaning of a table's name: one dataset, or those of several parties that are one joint table.
 
     Open datasets of the same content are one, held several times: its rows count once, whoever serves them.
     """
@@ -47,7 +47,7 @@ class Named:
 
     @property
     def open(self) -> bool:
-        """Whether everybody may see all of it."""
+        """True if everybody may see all of the table."""
         return all(is_open(dataset) for dataset in self.datasets)
 
 
@@ -59,7 +59,7 @@ class Catalog:
         self._asker = asker
 
     def find(self, table: exp.Table) -> Named:
-        """What a table in a question stands for. Raises InvalidInput with the nearest name, UnsupportedSQL."""
+        """The datasets of a table's name in a question. Raises InvalidInput with the nearest name, UnsupportedSQL."""
         if not isinstance(table.this, exp.Identifier):
             function = table.this.sql(dialect="duckdb").split("(")[0].lower()
             raise UnsupportedSQL(

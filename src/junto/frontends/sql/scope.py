@@ -37,7 +37,7 @@ _MOST_SOURCES = 32
 
 @dataclass
 class _Relation:
-    """What a FROM item brings into sight: its name, and what each of its columns stands for, in order."""
+    """A FROM item in sight: its name, and the expression behind each of its columns, in order."""
 
     name: str
     columns: list[tuple[str, exp.Expr]]
@@ -198,7 +198,7 @@ class Binder:
 
 
 class _Scope:
-    """What names mean inside one SELECT."""
+    """The meaning of names inside one SELECT."""
 
     def __init__(self, binder: Binder, flat: Flat, relations: list[_Relation], env: Env) -> None:
         self._binder = binder
@@ -347,7 +347,7 @@ def _named_select(item: exp.Expr, env: Env) -> tuple[str, exp.Select | None]:
 
 
 def _inner_env(item: exp.Expr, env: Env) -> Env:
-    """What a subquery sees: for a WITH name, only the names before it."""
+    """The names that a subquery sees: for a WITH name, only the names before it."""
     if isinstance(item, exp.Subquery):
         return env
     names = list(env)
@@ -355,7 +355,7 @@ def _inner_env(item: exp.Expr, env: Env) -> Env:
 
 
 def _mergeable(inner: Flat, join: exp.Join | None) -> bool:
-    """Whether a plain subquery's tables can stand in the outer FROM with the same meaning."""
+    """True if a plain subquery's tables can stand in the outer FROM with the same meaning."""
     if join is None:
         return True
     if _side(join) == "LEFT":

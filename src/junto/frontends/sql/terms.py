@@ -118,7 +118,7 @@ def _constant(node: exp.Expr) -> Fraction | None:
 
 
 def _value(node: exp.Literal) -> Fraction | None:
-    """What a number is; None beyond what can be written plainly."""
+    """The value of a number; None beyond what can be written plainly."""
     try:
         value = Decimal(node.name)
     except ArithmeticError:

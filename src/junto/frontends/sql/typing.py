@@ -20,7 +20,7 @@ _PLAIN = frozenset(
 
 
 def is_plain(type: str) -> bool:
-    """Whether a type's values travel: parties compare and order them alike, as keys of groups and as extremes."""
+    """True if a type's values travel: parties compare and order them alike, as keys of groups and as extremes."""
     return type in _PLAIN or type.startswith("DECIMAL(")
 
 
@@ -85,7 +85,7 @@ def _type(column: str, type: str, table: str) -> str:
 
 
 def _line(error: duckdb.Error) -> str:
-    """What DuckDB says, in one line. It has seen names and types, no data."""
+    """DuckDB's message in one line. DuckDB has seen names and types, no data."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = lines[:1] + [line for line in lines[1:] if line.startswith("Candidate")]
     return " ".join(told)[:300] or "DuckDB refuses it"
