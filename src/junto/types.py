@@ -18,21 +18,21 @@ StepId = NewType("StepId", str)
 """One step of a plan, unique within it."""
 
 DatasetName = NewType("DatasetName", str)
-"""What owners call a dataset; the same name at several parties is one joint table."""
+"""The name that owners give a dataset; the same name at several parties is one joint table."""
 
 Withheld = Literal["none", "some", "unknown"]
 """The groups that were too small to show. `none`: the question has no threshold. `some`: enough units are behind them
 for this to be told. `unknown`: there may be none, or few."""
 
 Tokens = Literal["hmac", "oprf"]
-"""How contributors line up their groups. `hmac`: each can test any group it guesses, so the rules of all must let
-each learn of the groups. `oprf`: nobody can test a guess alone. See `secure/alignment.py`."""
+"""The way in which contributors line up their groups. `hmac`: each can test any group it guesses, so the rules of all
+must let each learn of the groups. `oprf`: nobody can test a guess alone. See `secure/alignment.py`."""
 
 HIDDEN = b"junto.hidden"
-"""Of the schema of an answer: in how many of its groups a figure is NULL because its own threshold did not pass."""
+"""In the schema of an answer: the number of groups in which a figure is NULL because its own threshold did not pass."""
 
 OWN_LEFT_OUT = b"junto.own_left_out"
-"""In the metadata of an answer: how many groups of the asker's own rows did not pass, a number in decimal digits."""
+"""In the metadata of an answer: the number of groups of the asker's own rows that did not pass, in decimal digits."""
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
@@ -52,7 +52,7 @@ def spelled_id(now: float, tail: bytes) -> str:
 
 
 def is_task_id(text: str) -> bool:
-    """Whether a text is spelled as an id of a task is."""
+    """True if a text is spelled as an id of a task is."""
     return _TASK_ID.fullmatch(text) is not None
 
 

@@ -62,7 +62,7 @@ class Child:
         self.ended()
 
     def ended(self) -> str:
-        """How a child ended that sends nothing any more, in words: a signal or an exit code."""
+        """The end of a child that sends nothing any more, in words: a signal or an exit code."""
         try:
             code = self._process.wait(_ENDING_SECONDS)
         except subprocess.TimeoutExpired:  # it sends what is no frame, and lives

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child does before its work: it ties its life to its parent's, and gives up what it does not need.
+"""The first acts of a child: it ties its life to its parent's, and gives up what it does not need.
 
 A child dies with its parent in two ways: the kernel's (`PR_SET_PDEATHSIG`), which reaches it whatever it does, and the
 end of the pipe, seen by a thread of its own. The kernel looks at the *thread* that started it: see `pool.py`.

@@ -159,7 +159,7 @@ class Pool:
 
 
 def _memory_bytes(pid: int) -> int:
-    """What the process holds in memory now; 0 where the system does not tell."""
+    """The bytes that the process holds in memory now; 0 where the system does not tell."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024

@@ -21,7 +21,7 @@ _MOST_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who is killed, and in which question."""
+    """The question in which nodes are killed, and the nodes that are."""
 
     title: str
     victims: tuple[str, ...]
@@ -38,7 +38,7 @@ SCENES = (
 
 
 class Survived(msgspec.Struct, frozen=True):
-    """What came of one question in which nodes were killed."""
+    """The outcome of one question in which nodes were killed."""
 
     scene: str
     killed: tuple[str, ...]

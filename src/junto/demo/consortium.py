@@ -45,7 +45,7 @@ class Consortium:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """True if a process runs; a process that has ended and was not waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -53,7 +53,7 @@ def is_alive(pid: int) -> bool:
 
 
 Advertise = Callable[[str, int], str]
-"""Where the others dial a party, given where its node listens on this machine."""
+"""The address at which the others dial a party, given where its node listens on this machine."""
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def consortium(
 
 
 def junto(*words: str) -> str:
-    """What a command prints. Raises what it raises, so that the demo stops at the first thing that fails."""
+    """The text that a command prints. Raises the command's error, so that the demo stops at the first failure."""
     from junto.cli import run
 
     printed = io.StringIO()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must come out: DuckDB over the pooled rows, which only the demo may see, with the same threshold applied."""
+"""The right answers: DuckDB over the pooled rows, which only the demo may see, with the same threshold applied."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence

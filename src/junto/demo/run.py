@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ASKER = "bts"
 PARTIES = (*CARRIERS, ASKER)
 TOLERANCE = 1e-9
-"""How far a number may lie from DuckDB's over the pooled rows: both round, in different orders."""
+"""The error allowed in a number against DuckDB's over the pooled rows: both round, in different orders."""
 
 Say = Callable[[str], None]
 
@@ -70,7 +70,7 @@ _WITHHELD: dict[Withheld, str] = {"none": "", "some": "some withheld as too smal
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What came of one question."""
+    """The outcome of one question."""
 
     question: str
     sql: str
@@ -98,7 +98,7 @@ class Report(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Stage:
-    """What the demo knows while it runs."""
+    """The state of the demo while it runs."""
 
     say: Say
     running: Consortium

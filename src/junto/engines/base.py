@@ -21,7 +21,7 @@ Format = Literal["csv", "parquet", "duckdb"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a CSV file is written; an empty string is "there is none". Its first line is its header."""
+    """The way in which a CSV file is written; an empty string is "there is none". The first line is its header."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -68,7 +68,7 @@ Source = FileSource | ArrowSource | TableSource
 
 
 NO_COLUMN = "no column"
-"""What the one column of a source is called that shows none: SQL knows no table without any."""
+"""The name of the one column of a source that shows none: SQL knows no table without any."""
 
 
 def narrowed(source: Source, columns: Sequence[str]) -> Source:
@@ -94,7 +94,7 @@ def shown(table: "pa.Table", columns: Sequence[str]) -> "pa.Table":
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one run may use. `temp_dir` takes what does not fit in memory, up to `temp_bytes`.
+    """The most that one run may use. `temp_dir` takes what does not fit in memory, up to `temp_bytes`.
 
     cpu_seconds: of the processor, all threads together; kept by engines that run in processes of their own.
     """
@@ -110,7 +110,7 @@ class Stop(Protocol):
     """A request to stop, made from any thread at any moment: a `threading.Event`."""
 
     def is_set(self) -> bool:
-        """Whether somebody asked."""
+        """True if somebody asked for the run to stop."""
         ...
 
 
@@ -133,7 +133,7 @@ class Rows:
 
 
 class Engine(Protocol):
-    """What runs a fragment inside one party. Safe to use from many threads at a time."""
+    """An engine, which runs a fragment inside one party. Safe to use from many threads at a time."""
 
     def run(self, sql: str, tables: Mapping[str, Source], limits: Limits, stop: Stop) -> AbstractContextManager[Rows]:
         """The rows of one SELECT over `tables`, streamed; leaving the context ends the run and frees what it held.

@@ -61,7 +61,7 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class _Needs:
-    """What a database is opened for: the files it may read, those attached, and its limits."""
+    """The needs of an opened database: the files it may read, those attached, and its limits."""
 
     paths: frozenset[str]
     attached: tuple[str, ...]
@@ -249,7 +249,7 @@ def _check_node(node: dict[str, Any], known: frozenset[str]) -> None:
 
 
 def _inside(node: dict[str, Any], known: frozenset[str]) -> Iterator[tuple[object, frozenset[str]]]:
-    """What a node holds, and the names of tables that are in sight there: a WITH is, after itself and in its SELECT."""
+    """Each part of a node, and the tables in sight there: a WITH is in sight after itself and in its SELECT."""
     if isinstance(node.get("cte_map"), dict):
         for entry in node["cte_map"]["map"]:
             yield entry["value"], known
@@ -260,7 +260,7 @@ def _inside(node: dict[str, Any], known: frozenset[str]) -> Iterator[tuple[objec
 
 
 def _depth(sql: str) -> int:
-    """How deep its brackets nest, those in texts counted too: at least as deep as they really do."""
+    """The depth to which a text's brackets nest, those in quoted texts counted too: at least the real depth."""
     steps = (1 if bracket in "([{" else -1 for bracket in re.findall(r"[(\[{)\]}]", sql))
     return max(accumulate(steps), default=0)
 

@@ -18,7 +18,7 @@ _ENDINGS: dict[Format, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
 }
 SPILL = "duckdb-"
-"""What the names of folders begin with in which a run spills."""
+"""The beginning of the names of folders in which a run spills."""
 
 _MEND = "run `junto dataset publish` again"
 
@@ -61,7 +61,7 @@ def state(path: str) -> FileState:
 
 
 def untouched(file: FileState) -> bool:
-    """Whether size, time and inode are those that were seen: as good as its bytes, and free."""
+    """True if size, time and inode are those that were seen: as good as its bytes, and free."""
     try:
         seen = os.stat(file.path)
     except OSError:

@@ -76,7 +76,7 @@ def _file(path: str, dialect: Dialect, columns: int) -> str:
 def _is_record(
     database: duckdb.DuckDBPyConnection, dialect: Dialect, names: Sequence[str], types: Sequence[str]
 ) -> bool:
-    """Whether every name of a column of numbers or times is such a number or time itself."""
+    """True if every name of a column of numbers or times is such a number or time itself."""
     told = [(name, type) for name, type in zip(names, types, strict=True) if type not in _UNTOLD]
     if not told or not all(any(sign.isdigit() for sign in name) for name, _ in told):
         return False
@@ -88,7 +88,7 @@ def _is_record(
 def _recurs(
     database: duckdb.DuckDBPyConnection, path: str, dialect: Dialect, names: Sequence[str], types: Sequence[str]
 ) -> bool:
-    """Whether all columns are texts, and each holds its name as a value again."""
+    """True if all columns are texts, and each holds its name as a value again."""
     if set(types) != {"VARCHAR"}:
         return False
     counts = ", ".join(f"count(*) FILTER (trim(c{i}) = ?) > 1" for i in range(len(names)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an inspection found of a source, and whether its files are still so. Loads no engine."""
+"""The findings of an inspection of a source, and a check that its files are still the same. Loads no engine."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from junto.types import Digest
 
 @dataclass(frozen=True, slots=True)
 class ColumnFacts:
-    """What one column holds. The owner's rules decide which of it is published."""
+    """The facts about one column's values. The owner's rules decide which of them are published."""
 
     column: str
     nulls: int

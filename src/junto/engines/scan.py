@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a source is written in DuckDB's SQL: quoting, the types a column may have, and the reading expression.
+"""The spelling of a source in DuckDB's SQL: quoting, the types a column may have, and the reading expression.
 
 Everything pasted into SQL passes through here: names are quoted, texts escaped, types matched against the list.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an owner publishes, read once with care: schema, rows, statistics, and the digest of its bytes.
+"""The data that an owner publishes, read once with care: schema, rows, statistics, and the digest of its bytes.
 
 `files.locate` finds the files, `inspect` reads them, `unchanged` tells later whether they are what was published.
 """

@@ -102,7 +102,7 @@ class _Run:
         return error_from_code(told.code, told.message)
 
     def _ended(self) -> JuntoError:
-        """Why a child is no more that had a fragment to compute."""
+        """The error for a child that is no more and had a fragment to compute."""
         how = self._lent.child.ended()
         match how:
             case signal.SIGXCPU.name:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node and the child that computes its fragments say to each other.
+"""The messages between a node and the child that computes its fragments.
 
     node                                     child
     Run, the fragment                   →

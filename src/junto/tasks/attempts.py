@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which run of a joint step is meant, when a crash has made the parties begin it again.
+"""The current run of a joint step, when a crash has made the parties begin the step again.
 
 A party that loses its side of a secure protocol cannot take it up: its random numbers are gone, and drawing others
 within the same run would break the protocol. So it says, signed, that the step begins anew under the next number, and

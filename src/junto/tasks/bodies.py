@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What parties sign about a task: the bodies of its statements, in the order they are written."""
+"""The bodies of the statements that parties sign about a task, in the order they are written."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId, Wi
 End = Literal["done", "refused", "failed", "cancelled", "expired"]
 
 Absent = Literal["", "wait", "fail", "go-on"]
-"""What becomes of a task when a participant stays away. `wait`: until the deadline. `fail`: it ends, naming them.
+"""The fate of a task when a participant stays away. `wait`: until the deadline. `fail`: it ends, naming them.
 `go-on`: the others begin anew without them, if enough are left. Nothing: before the contract, when nothing was computed
 yet, who asked lets it fail, and after it it waits."""
 
@@ -48,7 +48,7 @@ class Version(Body, frozen=True):
 
 
 class Estimate(Body, frozen=True):
-    """What a participant expects its part to cost: what it reads, how long it computes, what it needs meanwhile."""
+    """A participant's expected cost of its part: what it reads, how long it computes, what it needs meanwhile."""
 
     rows: int = 0
     bytes: int = 0
@@ -103,7 +103,7 @@ class Finished(Body, frozen=True):
 
 
 class Second(Body, frozen=True):
-    """What a second node of a party made of a fragment, beside the one whose rows count."""
+    """The result of a fragment at a second node of a party, beside the one whose rows count."""
 
     step: StepId
     first: Digest  # of the rows that count, canonical, then salted; empty if there was no second
@@ -121,7 +121,7 @@ class Confirm(Body, frozen=True):
 
 
 class Doubled(Body, frozen=True):
-    """What one party said of a second result, and in which statement; in none, if it had said nothing."""
+    """One party's word on a second result, and the statement that holds it; none, if the party had said nothing."""
 
     party: PartyId
     second: Second
@@ -138,7 +138,7 @@ class Attempt(Body, frozen=True):
 
 
 class Signed(Body, frozen=True):
-    """What one party confirmed of a certified step, and in which statement."""
+    """One party's confirmation of a certified step, and the statement that holds it."""
 
     party: PartyId
     step: StepId  # the step itself, one that computes it again, or the move by which it came
@@ -170,7 +170,7 @@ class Receipt(Body, frozen=True):
 
     @property
     def told(self) -> Withheld:
-        """What may be told of the groups that were withheld."""
+        """The word that may be told of the groups withheld."""
         return self.withheld if isinstance(self.withheld, str) else "unknown"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node has to give, and what one other party may take of it."""
+"""A node's capacity, and the part of it that one other party may take."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ Kind = Literal["slots", "memory", "disk", "tasks"]
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What a task holds from its offer to its end, in bytes."""
+    """The bytes that a task holds from its offer to its end."""
 
     memory: int = 0
     disk: int = 0
@@ -45,7 +45,7 @@ NO_CAP = Cap()
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a node has in all. `cap` is for every other party that has none of its own in `caps`."""
+    """All that a node has. `cap` is for every other party that has none of its own in `caps`."""
 
     slots: int = 4
     memory: int = 4 << 30
@@ -66,7 +66,7 @@ class Capacity:
                 return None
 
     def cap_of(self, party: PartyId, me: PartyId) -> Cap:
-        """What a party may take; there is no cap on the node's own."""
+        """The cap of a party; there is none on the node's own tasks."""
         return NO_CAP if party == me else self.caps.get(party, self.cap)
 
 

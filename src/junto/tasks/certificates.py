@@ -20,7 +20,7 @@ from junto.types import Digest, PartyId, StepId
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was told of one step: by its own party, by those that computed it again, by those to whom it was moved."""
+    """The digests told of one step: by its own party, by those that recomputed it, by those to whom it was moved."""
 
     step: StepId
     party: PartyId  # whose output is used
@@ -31,38 +31,38 @@ class Certificate:
 
     @property
     def agreed(self) -> Digest | None:
-        """What more than half of all who compute the step told, once they have; None until then, or if none is."""
+        """The digest told by more than half of all who compute the step; None until then, or if there is none."""
         counts = Counter(digest for _, digest in self.told)
         digest, times = max(counts.items(), key=lambda item: item[1], default=(None, 0))
         return digest if 2 * times > len(self.told) + len(self.waiting) else None
 
     @property
     def deviating(self) -> tuple[tuple[PartyId, Digest], ...]:
-        """Who told something else than the majority, and what; all who told, if they differ and there is none."""
+        """The digests that differ from the majority's, by party; all of them, if they differ without a majority."""
         if len({digest for _, digest in self.told}) <= 1:
             return ()
         return tuple((party, digest) for party, digest in self.told if digest != self.agreed)
 
     @property
     def arrived_otherwise(self) -> tuple[tuple[PartyId, Digest], ...]:
-        """Where something else arrived than the step's own party told, and what."""
+        """The digests of arrived outputs that differ from the digest of the step's own party, and their receivers."""
         used = dict(self.told).get(self.party)
         return tuple(one for one in self.received if used is not None and one[1] != used)
 
     @property
     def whole(self) -> bool:
-        """Whether everybody has told."""
+        """True if everybody has told."""
         return not self.waiting and not self.coming
 
     @property
     def sound(self) -> bool:
-        """Whether everybody has told, and what is used is what the majority computed."""
+        """True if everybody has told, and the output used is what the majority computed."""
         used = dict(self.told).get(self.party)
         return self.whole and used is not None and used == self.agreed and not self.arrived_otherwise
 
     @property
     def line(self) -> str:
-        """What became of it, in one line, with digests shortened: they are of open data."""
+        """The outcome of the step, in one line, with digests shortened: they are of open data."""
         signers = ", ".join(party for party, digest in self.told if digest == self.agreed)
         if not self.whole:
             return f"step {self.step} waits for the digest of {', '.join((*self.waiting, *self.coming))}"
@@ -110,7 +110,7 @@ def certificates(plan: Plan, told: Mapping[tuple[StepId, PartyId], Digest]) -> t
 
 
 def certified_parts(plan: Plan) -> frozenset[tuple[StepId, PartyId]]:
-    """Which parts of which steps are confirmed with a canonical digest of what is there."""
+    """The parts of steps that are confirmed with a canonical digest of their output."""
     return frozenset(part for _, _, computing, moved in _expected(plan) for part in (*computing, *moved))
 
 
@@ -132,7 +132,7 @@ def _expected(plan: Plan) -> list[tuple[StepId, PartyId, list[_Part], list[_Part
 
 @dataclass(slots=True)
 class Signatures:
-    """What the parties of one task signed of its certified steps, as it arrived. Of each the first word counts."""
+    """The signatures of one task's parties on its certified steps, as they arrived. Of each the first word counts."""
 
     plan: Plan
     parts: frozenset[_Part] = frozenset()
@@ -157,7 +157,7 @@ class Signatures:
 
     @property
     def waiting(self) -> tuple[_Part, ...]:
-        """Whose digests of which steps have not arrived."""
+        """The parts whose digests have not arrived."""
         return tuple(sorted(self.parts - self.first.keys()))
 
     @property
@@ -174,8 +174,8 @@ class Signatures:
 
     @property
     def deviations(self) -> tuple[Deviation, ...]:
-        """Who told something else than what counts: than the majority, once there is one or all have told; than their
-        own party sent, where it was moved; than they had told themselves."""
+        """The deviations from what counts: from the majority, once there is one or all have told; from what a party's
+        own output was, where it was moved; from what the party had told before."""
         if not self.first:
             return ()
         found: list[Deviation] = []
@@ -193,7 +193,7 @@ class Signatures:
 
     @property
     def record(self) -> tuple[Certified, ...]:
-        """What is known so far, as a receipt holds it: of a step without a majority, with an empty digest."""
+        """The record so far, as a receipt holds it: a step without a majority has an empty digest."""
         if not self.parts:
             return ()
         heard = (*self.first.values(), *self.later)

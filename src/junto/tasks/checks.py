@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a participant may say about a task; anything else is its fault and has no effect.
+"""The statements that a participant may make about a task; anything else is its fault and has no effect.
 
 Every check raises PeerFault, one line that names the party and the task.
 """
@@ -21,7 +21,7 @@ from junto.tasks.events import (
 from junto.types import Digest, PartyId, StepId, TaskId
 
 Parts = Collection[tuple[StepId, PartyId]]
-"""Who has a part in which step."""
+"""The parties with a part in each step."""
 
 
 def check_participant(id: TaskId, proposal: Proposal, party: PartyId) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task's rule `double` asks for: two nodes of a party compute the same fragment, and the party says how it went.
+"""A task's rule `double`: two nodes of a party compute the same fragment, and the party reports how it went.
 
 The first output that a party's node confirms counts. Of the second the party tells everyone whether it was alike: two
 digests of the rows, salted with the same secret, so that they are equal exactly when the rows are, and nobody can test
@@ -20,7 +20,7 @@ from junto.tasks.nodes import can_be_placed
 from junto.types import Digest, PartyId, StepId
 
 SECOND_SECONDS = 5.0
-"""How long a receiver that has the answer waits for the second results."""
+"""The time that a receiver that has the answer waits for the second results."""
 
 Part = tuple[StepId, PartyId]
 
@@ -40,7 +40,7 @@ def second_until(at: float, deadline: float) -> float:
 
 @dataclass(slots=True)
 class Doubles:
-    """What the parties of one task said of their second results. Of each fragment the first word counts."""
+    """The reports of one task's parties on their second results. Of each fragment the first word counts."""
 
     proposal: Proposal
     parts: frozenset[Part] = frozenset()
@@ -67,7 +67,7 @@ class Doubles:
 
     @property
     def record(self) -> tuple[Doubled, ...]:
-        """What is known of each fragment, as a receipt holds it."""
+        """The report on each fragment, as a receipt holds it."""
         if not self.parts:
             return ()
         return tuple(self.heard.get(part) or _unheard(*part) for part in sorted(self.parts))
@@ -89,7 +89,7 @@ class Doubles:
 
 
 def line(told: Doubled) -> str:
-    """How it went with one fragment, in words."""
+    """The outcome for one fragment, in words."""
     second = told.second
     if second.why:
         return f"{second.why}; step {second.step} was computed once"
@@ -103,7 +103,7 @@ def line(told: Doubled) -> str:
 
 
 def differs(second: Second) -> bool:
-    """Whether two nodes gave different rows."""
+    """True if two nodes gave different rows."""
     return not second.why and second.first != second.second
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What our part of a plan is expected to cost, before anything runs: from what is published of the datasets it reads,
+"""The expected cost of our part of a plan, before anything runs: from what is published of the datasets it reads,
 from how fast this node computed lately, and, for a fragment it ran before over the same versions, from that run.
 
 Estimates err on the large side where nothing is known: a fragment that filters is taken to keep a fifth of its rows,
@@ -24,7 +24,7 @@ Published = Callable[[PartyId, DatasetName], Dataset | None]
 GROUPS = 10_000
 KEPT_BY_FILTER = 0.2
 FRAGMENT_BYTES = 2 << 20
-"""What an engine needs for a fragment, however small."""
+"""The memory that an engine needs for a fragment, however small."""
 CELL_BYTES = 16
 """A value in memory or in a file of rows."""
 GROUP_BYTES = 64
@@ -39,7 +39,7 @@ _WHERE = re.compile(r"\bWHERE\b", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast this node computes: what a fragment costs at least, and bytes read per second beyond that.
+    """The pace of this node: the least cost of a fragment, and bytes read per second beyond that.
 
     Both are exponential averages over the fragments it ran; small ones tell of the first, large ones of the second.
     """
@@ -48,7 +48,7 @@ class Pace:
     bytes_per_second: float = 200e6
 
     def seconds(self, size: int) -> float:
-        """How long a fragment that reads so many bytes is expected to take."""
+        """The time that a fragment reading so many bytes is expected to take."""
         return self.least_seconds + size / self.bytes_per_second
 
     def after(self, size: int, seconds: float) -> "Pace":
@@ -61,7 +61,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a fragment gave and took when it ran."""
+    """The rows that a fragment gave and the time it took when it ran."""
 
     rows: int
     seconds: float
@@ -69,7 +69,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What our part is expected to cost, and what it must hold meanwhile."""
+    """The expected cost of our part, and the resources it must hold meanwhile."""
 
     estimate: Estimate
     amount: Amount
@@ -77,7 +77,7 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What a fragment is expected to give."""
+    """The expected output of a fragment."""
 
     rows: int
     columns: int
@@ -88,7 +88,7 @@ class _Output:
 
 
 def needs_of(plan: Plan, me: PartyId, published: Published, pace: Pace, past: Mapping[str, Past], most: int) -> Needs:
-    """What `me` needs for its steps of a plan.
+    """The needs of `me` for its steps of a plan.
 
     past: of fragments by `fragment_key`. most: the memory of one fragment, beyond which the engine spills.
     """
@@ -135,12 +135,12 @@ def needs_of(plan: Plan, me: PartyId, published: Published, pace: Pace, past: Ma
 
 
 def fragment_key(step: Query) -> str:
-    """What names a fragment over the versions that it reads; it is another one for rows that another step gives."""
+    """The name of a fragment over the versions that it reads; it is another one for rows that another step gives."""
     return "\n".join((step.sql, *(f"{read.name} {read.version or ''} {read.step or ''}" for read in step.reads)))
 
 
 def fragment_bytes(step: Query, published: Published) -> int:
-    """How many bytes of datasets a fragment reads."""
+    """The bytes of datasets that a fragment reads."""
     return sum(dataset.bytes for dataset in _datasets(step, published))
 
 
@@ -170,7 +170,7 @@ def _output(step: Query, taken: list[_Output], known: Past | None, published: Pu
 
 
 def _groups(step: Query, keys: int, published: Published) -> int:
-    """How many groups there are at most, if each key is made of one column; `GROUPS` if too little is published."""
+    """The number of groups at most, if each key is made of one column; `GROUPS` if too little is published."""
     distinct: list[int] = []
     for read in step.reads:
         found = published(step.party, read.dataset) if read.dataset is not None else None
@@ -181,7 +181,7 @@ def _groups(step: Query, keys: int, published: Published) -> int:
 
 
 def _union(inputs: tuple[StepId, ...], outputs: Mapping[StepId, _Output]) -> int:
-    """How many groups several parties have together at most."""
+    """The number of groups that several parties have together, at most."""
     return sum(outputs[id].rows for id in inputs if id in outputs)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can happen to a task, as one node sees it. `at` is the node's clock, unix seconds."""
+"""The events of a task, as one node sees it. `at` is the node's clock, unix seconds."""
 
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class Permitted:
     reserves: float = 0.0
 
     def offer(self, proposal: str, plan: Digest) -> Offer:
-        """What we say of it to the asker."""
+        """The offer that we make of it to the asker."""
         return Offer(proposal, plan, self.disclosures, self.versions, self.estimate, self.starts, self.reserves)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which triggers are due: from what the journal says of them and what happens, each occasion once.
+"""The triggers that are due: from what the journal says of them and what happens, each occasion once.
 
     Created, Changed, Fired, Misfired          statements of the journal, in its order, when the node starts and later
     VersionSeen, TaskEnded                     what happens, and what the journal tells of it when the node starts
@@ -55,7 +55,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a user made of a trigger is in the journal."""
+    """A user's change of a trigger is in the journal."""
 
     change: TriggerState
     at: float
@@ -164,7 +164,7 @@ class Firings:
         return frozenset(single.union(*(armed.running for armed in self._armed.values())))
 
     def next_at(self, armed: Armed, now: float) -> float | None:
-        """When the clock fires a trigger next; None if something else does, or nothing."""
+        """The moment at which the clock fires a trigger next; None if something else does, or nothing."""
         when = armed.trigger.when
         if armed.state != "active" or not isinstance(when, Cron):
             return None
@@ -173,7 +173,7 @@ class Firings:
         return found if found < float("inf") else None
 
     def wake_at(self, now: float) -> float | None:
-        """When a clock fires next; None if none does."""
+        """The moment at which a clock fires next; None if none does."""
         return min((at for armed in self.standing if (at := self.next_at(armed, now)) is not None), default=None)
 
     def handle(self, event: Event) -> None:
@@ -195,7 +195,7 @@ class Firings:
                 assert_never(event)
 
     def due(self, now: float) -> list[Due]:
-        """What to fire now: of each trigger that runs nothing, the oldest occasion that waits."""
+        """The occasions to fire now: of each trigger that runs nothing, the oldest that waits."""
         found: list[Due] = []
         for armed in self.standing:
             if armed.state != "active":
@@ -290,7 +290,7 @@ class Firings:
     # ── the clock ───────────────────────────────────────────────────────────────────────────────────
 
     def _look(self, armed: Armed, now: float) -> None:
-        """What the clock has shown since it was looked at last; one that was set back shows it again."""
+        """Add the occasions that the clock showed since the last look; a clock that was set back shows them again."""
         when = armed.trigger.when
         if not isinstance(when, Cron):
             return
@@ -315,7 +315,7 @@ class Firings:
             yield after
 
     def _leave_out(self, armed: Armed, now: float) -> None:
-        """What will not be made up for."""
+        """Leave out the occasions that will not be made up for."""
         waiting = list(armed.waiting.items())
         when = armed.trigger.when
         on_time_after = (now if isinstance(when, Cron) else self._up_since) - LATE_SECONDS

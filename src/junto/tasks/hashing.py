@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of a party's nodes runs a fragment: consistent hashing with bounded loads.
+"""The node of a party that runs a fragment: consistent hashing with bounded loads.
 
 Each node stands at many points of a ring, each key at one; a key belongs to the next node clockwise that has room. No
 node holds more than `factor` times its fair share, so a popular stretch of the ring overflows to the nodes behind it.
@@ -22,10 +22,10 @@ from junto.errors import InvalidInput
 from junto.types import NodeId
 
 FACTOR = Fraction(5, 4)
-"""How far above its fair share a node may be loaded: 1.25."""
+"""The load of a node over its fair share, at most: 1.25."""
 
 POINTS = 64
-"""How often each node stands on the ring: the shares of equal nodes then differ by some 12 % before any bound."""
+"""The points of each node on the ring: the shares of equal nodes then differ by some 12 % before any bound."""
 
 
 @dataclass(frozen=True, slots=True)

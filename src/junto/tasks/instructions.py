@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node must now do for a task, in the order given: persist, then send."""
+"""The orders to a node about a task, in the sequence given: persist, then send."""
 
 from dataclasses import dataclass
 

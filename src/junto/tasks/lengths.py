@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long each part of a task's statement may be, so that no party fills another's journal with one word.
+"""The lengths allowed to each part of a task's statement, so that no party fills another's journal with one word.
 
 Journals of earlier versions may hold longer ones, so these lengths are no part of a body's shape: they are checked when
 a statement comes, before anything of it is kept, and before our own is signed.

@@ -72,7 +72,7 @@ class Missing:
 
 
 def _ends_when_away(absent: Absent, *, asks: bool, runs: bool) -> bool:
-    """Whether a needed participant that stays away ends the task here: at who asked (`asks`), once it `runs`."""
+    """True if a needed participant that stays away ends the task here: at who asked (`asks`), once it `runs`."""
     match absent:
         case "wait":
             return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each node of one party computes now, and which of them takes the next fragment.
+"""The present work of each node of one party, and the choice of the node for the next fragment.
 
 The node that acts is always there; others help while they are connected. A fragment goes to the node that its key
 belongs to on the ring (`hashing.py`), passing over nodes without a free slot: what a node has read before, it reads
@@ -38,7 +38,7 @@ class Nodes:
 
     @property
     def slots(self) -> int:
-        """How many fragments all of them compute at once."""
+        """The number of fragments that all of them compute at once."""
         return sum(self._slots.values())
 
     @property
@@ -47,7 +47,7 @@ class Nodes:
         return tuple(sorted(node for node in self._slots if node != self.me))
 
     def slots_of(self, node: NodeId) -> int:
-        """How many fragments a node computes at once; 0 if it does not help."""
+        """The number of fragments that a node computes at once; 0 if it does not help."""
         return self._slots.get(node, 0)
 
     def joined(self, node: NodeId, slots: int) -> None:
@@ -83,26 +83,26 @@ class Nodes:
         self.computed[running.node] += whole
 
     def running(self, node: NodeId) -> tuple[Running, ...]:
-        """What a node computes now, the oldest first."""
+        """A node's present work, the oldest first."""
         return tuple(one for one in self._running if one.node == node)
 
     @property
     def loads(self) -> Counter[NodeId]:
-        """How many fragments each node computes now."""
+        """The number of fragments that each node computes now."""
         return Counter(one.node for one in self._running)
 
 
 def can_be_placed(step: Query) -> bool:
-    """Whether any node of the party can compute a fragment: it reads datasets alone, nothing that one node holds."""
+    """True if any node of the party can compute a fragment: it reads datasets alone, nothing that one node holds."""
     return bool(step.reads) and all(read.dataset is not None and read.version is not None for read in step.reads)
 
 
 def placing_key(step: Query) -> str:
-    """What a fragment reads: fragments of one key go to one node, where the files are in the system's cache."""
+    """The datasets that a fragment reads: fragments of one key go to one node, where the files are cached."""
     return " ".join(sorted(f"{read.dataset}@{read.version}" for read in step.reads))
 
 
 def patience_seconds(left: float) -> float:
-    """How long a helper may take for a fragment of a task that ends in `left` seconds: half, so that the acting node
-    has the other half to compute it itself."""
+    """The time that a helper may take for a fragment of a task that ends in `left` seconds: half, so that the acting
+    node has the other half to compute it itself."""
     return left / 2 if left >= LEAST_LEFT_SECONDS else 0.0

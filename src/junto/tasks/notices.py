@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What deserves a notice: found by comparing how a task stood before an event with how it stands after it.
+"""The events that deserve a notice: found by comparing a task's state before an event with its state after it.
 
 Every participant raises its own notices, from what its own machine knows. A notice's id is made of what it is about and
 of nothing else, so the same fact told again, after a restart too, has the same id, and who subscribes drops repeats.
@@ -83,7 +83,7 @@ class Sight(msgspec.Struct, frozen=True, gc=False):
 
 
 def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = None) -> Sight:
-    """How the task stands at `at`. `before`, an earlier sight of it, spares work; it is returned if nothing is new."""
+    """The state of the task at `at`. An earlier sight `before` spares work, and is returned if nothing is new."""
     if before is not None and _same(before, task, at):
         return before
     late: tuple[Wait, ...] = ()
@@ -114,7 +114,7 @@ def sight(task: Task, at: float, absence_seconds: float, before: Sight | None = 
 
 
 def _same(before: Sight, task: Task, at: float) -> bool:
-    """Whether surely nothing that notices tell of has changed."""
+    """True if surely nothing that notices tell of has changed."""
     if before.state != task.state or at >= before.limit or len(before.finished) != len(task.finished):
         return False
     heard = task.signatures.first or task.doubles.heard
@@ -122,7 +122,7 @@ def _same(before: Sight, task: Task, at: float) -> bool:
 
 
 def notices(before: Sight | None, after: Sight) -> list[Notice]:
-    """What is new in `after`; everything that still matters if there is no `before`: of an ended task, its end."""
+    """The news in `after`; everything that still matters if there is no `before`: of an ended task, its end."""
     if before is after:
         return []
     return [*_deviating(before, after), *_moved(before, after)]

@@ -91,7 +91,7 @@ def by_our_clock(entries: Sequence[Entry], me: PartyId, now: float) -> list[Entr
 
 
 def _recall(task: Task, entry: Entry) -> None:
-    """What the machine does not derive again from a statement of ours: it is as it was written."""
+    """Take from our own statement what the machine does not derive again; it counts as it was written."""
     match entry.body:
         case Contract():
             task.contracted(entry.id)

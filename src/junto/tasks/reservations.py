@@ -31,7 +31,7 @@ class Held:
 
     @property
     def ends(self) -> float:
-        """When it is expected to give back."""
+        """The moment at which the task is expected to give back."""
         return self.since + self.request.seconds
 
 
@@ -83,8 +83,8 @@ Outcome = Granted | Denied | Lapsed | Started
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What keeps somebody waiting: a kind of which too little is left, of the node's or within the party's cap, or its
-    turn, which is another task's."""
+    """The reason why somebody waits: a kind of which too little is left, of the node's or within the party's cap, or
+    its turn, which is another task's."""
 
     kind: Kind | Literal["turn"]
     capped: bool = False
@@ -92,7 +92,7 @@ class Lack:
 
 @dataclass(slots=True)
 class Use:
-    """What is taken, in all or by one party."""
+    """The amounts taken, in all or by one party."""
 
     slots: int = 0
     memory: int = 0
@@ -106,7 +106,7 @@ class Use:
         self.tasks += times
 
     def of(self, kind: Kind) -> int:
-        """What is taken of one kind."""
+        """The amount taken of one kind."""
         match kind:
             case "slots":
                 return self.slots
@@ -133,13 +133,13 @@ class View:
 
 @dataclass(slots=True)
 class Book:
-    """What is taken, added up: in all, and by party."""
+    """The amounts taken, added up: in all, and by party."""
 
     total: Use = field(default_factory=Use)
     parties: dict[PartyId, Use] = field(default_factory=dict)
 
     def of(self, party: PartyId) -> Use:
-        """What a party's tasks have taken."""
+        """The amounts that a party's tasks have taken."""
         return self.parties.get(party) or Use()
 
     def add(self, request: Request, times: int = 1) -> None:
@@ -163,7 +163,7 @@ class Book:
 
 
 def needed(amount: Amount, kind: Kind) -> int:
-    """How much of one kind a task, or a fragment, takes."""
+    """The amount of one kind that a task, or a fragment, takes."""
     match kind:
         case "memory":
             return amount.memory
@@ -174,5 +174,5 @@ def needed(amount: Amount, kind: Kind) -> int:
 
 
 def fits(amount: Amount, kind: Kind, use: Use, limit: int | None) -> bool:
-    """Whether there is room for an amount beside what is taken."""
+    """True if there is room for an amount beside what is taken."""
     return limit is None or use.of(kind) + needed(amount, kind) <= limit

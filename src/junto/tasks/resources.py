@@ -61,7 +61,7 @@ _RESERVED: tuple[Literal["memory", "disk", "tasks"], ...] = ("memory", "disk", "
 
 
 class Resources:
-    """What one node has to give. Every method that changes something says what follows from it, in order."""
+    """The resources of one node. Every method that changes something says what follows from the change, in order."""
 
     def __init__(self, me: PartyId, capacity: Capacity) -> None:
         self._me = me
@@ -145,7 +145,7 @@ class Resources:
     # ── time ────────────────────────────────────────────────────────────────────────────────────────
 
     def advance(self, now: float) -> list[Outcome]:
-        """What has lapsed by now, and who comes next."""
+        """The outcomes of time passing: what has lapsed by now, and who comes next."""
         self._advanced = now
         outcomes: list[Outcome] = []
         for task, held in list(self._held.items()):
@@ -156,8 +156,8 @@ class Resources:
         return [*outcomes, *self._grant(now), *self._start(now)]
 
     def wakes(self) -> float | None:
-        """When `advance` is next due though nothing happens: the first moment after the last one it was given. That may
-        have passed meanwhile; what fell due between the two looks at a clock must not be left out. What may be held for
+        """The moment at which `advance` is next due though nothing happens: the first after the last one it was given.
+        It may have passed meanwhile; nothing due between the two looks at a clock must be left out. A reservation for
         no time at all was granted in that last moment, and lapses in the next."""
         lapses = [held.until for held in self._held.values() if held.until is not None]
         times = [request.until for request in self._waiting.values()]
@@ -168,7 +168,7 @@ class Resources:
         return min([*coming, *(at for at in lapses if at >= self._advanced)], default=None)
 
     def knows(self, task: TaskId) -> bool:
-        """Whether a task holds anything, or waits for it."""
+        """True if a task holds anything, or waits for it."""
         return task in self._held or task in self._waiting
 
     def starts_in(self, task: TaskId, now: float) -> float:
@@ -184,7 +184,7 @@ class Resources:
         return max(waits, _free_in(own, cap, now)) if cap is not None else waits
 
     def why(self, task: TaskId, now: float) -> str:
-        """What a task or one of its steps waits for, in words; empty if it waits for nothing."""
+        """The lack for which a task or one of its steps waits, in words; empty if it waits for nothing."""
         if task in self._waiting:
             return next(self.words(r, lack or Lack("turn")) for r, lack, _ in self._queue(now) if r.task == task)
         queued = next((f for (of, _), f in self._queued.items() if of == task), None)
@@ -236,7 +236,7 @@ class Resources:
                     keeper = request
 
     def _lack(self, request: Request) -> Lack | None:
-        """What a request needs more than there is; its party's cap first, as that holds up nobody else."""
+        """The lack of a request against what there is; its party's cap first, as that holds up nobody else."""
         cap, own = self.capacity.cap_of(request.party, self._me), self._book.of(request.party)
         for kind in _RESERVED:
             if not fits(request.amount, kind, own, cap.of(kind)):
@@ -247,7 +247,7 @@ class Resources:
         return None
 
     def _keeps(self, request: Request, lack: Lack, now: float) -> bool:
-        """Whether nobody may go before this request any more."""
+        """True if nobody may go before this request any more."""
         return now >= request.at + BACKFILL_SECONDS and now + self._room_in(request, lack, now) <= request.until
 
     def _room_in(self, request: Request, lack: Lack, now: float) -> float:
@@ -265,7 +265,7 @@ class Resources:
         return ends - now
 
     def _yields(self, request: Request, before: list[Request], now: float) -> bool:
-        """Whether a request may be part of a circle, and is the youngest of it: see above."""
+        """True if a request may be part of a circle, and is the youngest of it: see above."""
         if now < request.at + GRACE_SECONDS:
             return False
         stays = [held for held in self._held.values() if held.until is None]
@@ -337,7 +337,7 @@ class Resources:
         return Denied(request.task, Busy.code, reason, seconds)
 
     def words(self, one: Request | Fragment, lack: Lack) -> str:
-        """What keeps a request or a fragment, in words: what is missing, and who has it."""
+        """The lack that keeps a request or a fragment, in words: what is missing, and who has it."""
         if lack.kind == "turn":
             return f"others come first at {self._me}"
         kind, party = lack.kind, one.party
@@ -364,7 +364,7 @@ def _level(priority: int) -> int:
 
 
 def _free_in(busy: list[Held], slots: int, now: float) -> float:
-    """When one of `slots` is free, if each of `busy` keeps one as long as it said, the first to end first."""
+    """The seconds until one of `slots` is free, if each of `busy` keeps one as long as it said."""
     machines = [0.0] * slots
     for held in sorted(busy, key=lambda h: h.since):
         heapq.heapreplace(machines, machines[0] + held.ends - now)

@@ -113,7 +113,7 @@ class Task:
 
     @property
     def deadline(self) -> float:
-        """When the task ends here at the latest, on our clock."""
+        """The moment at which the task ends here at the latest, on our clock."""
         return self.opened_at + self.proposal.seconds
 
     @property
@@ -123,11 +123,11 @@ class Task:
 
     @property
     def context(self) -> str:
-        """What names this run of this plan to the secure protocols: the same at every participant, never used twice."""
+        """The name of this run of this plan for the secure protocols: alike at every participant, never used twice."""
         return f"{self._proposal_id} {self.proposal.plan_digest}"
 
     def run_of(self, step: StepId) -> str:
-        """Which run of a step counts now: see `tasks/attempts.py`."""
+        """The name of a step's run that counts now: see `tasks/attempts.py`."""
         return run_of(self._joint, step, self.attempts)
 
     def resting_on(self, step: StepId) -> frozenset[StepId]:
@@ -141,12 +141,12 @@ class Task:
 
     @property
     def deviations(self) -> tuple[Deviates, ...]:
-        """Who told something else of a step than what counts, another party's or their own other node's."""
+        """Every word about a step that differs from what counts, another party's or their own other node's."""
         return (*self.signatures.deviations, *self.doubles.deviations)
 
     @property
     def parts_total(self) -> int:
-        """How many parts of steps all participants have together."""
+        """The number of parts of steps that all participants have together."""
         return len(self._parts)
 
     def waits(self) -> tuple[Wait, ...]:
@@ -348,7 +348,7 @@ class Task:
         self.contract = statement
 
     def confirmed(self) -> None:
-        """What we have finished so far is confirmed in the journal."""
+        """Everything that we have finished so far is confirmed in the journal."""
         self._unconfirmed, self._unsaid = [], []
 
     def spoke(self) -> None:
@@ -399,7 +399,7 @@ class Task:
         return [Redo(attempt.step)] if self.state == "running" else []
 
     def _begin_anew(self, step: StepId, number: int) -> None:
-        """What is known of earlier runs is void; what others said of this run before we knew of it counts now."""
+        """Void all knowledge of earlier runs; what others said of this run before we knew of it counts now."""
         self.attempts[step] = number
         for resting in self.resting_on(step):
             run = self.run_of(resting)
@@ -537,7 +537,7 @@ class Task:
         return "expired", DeadlineExceeded.code, party, reason
 
     def _why(self, party: PartyId, step: StepId | None = None) -> str:
-        """What is known of a delay."""
+        """The known reason for a delay."""
         if party in self.away:
             return f"cannot be reached: {self.away[party][0]}"
         tried = self.tried.get(step) if step is not None and party == self.me else None

@@ -68,7 +68,7 @@ LEGAL: dict[State, tuple[type, ...]] = {
     "cancelled": _LATE,
     "expired": _LATE,
 }
-"""Which events each state accepts. In an ended state late events are accepted and change nothing but the record."""
+"""The events that each state accepts. In an ended state late events are accepted and change nothing but the record."""
 
 _BROKEN_OFF: tuple[State, ...] = ("refused", "failed", "cancelled", "expired")
 
@@ -84,6 +84,6 @@ MOVES: dict[State, tuple[State, ...]] = {
     "cancelled": (),
     "expired": (),
 }
-"""Which states may follow each state."""
+"""The states that may follow each state."""
 
 ENDED: frozenset[State] = frozenset(("done", *_BROKEN_OFF))

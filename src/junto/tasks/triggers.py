@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a party signs about questions that ask themselves again: the trigger, what becomes of it, and each firing.
+"""A party's signed statements about questions that ask themselves again: the trigger, its changes, and each firing.
 
 A `trigger` says what is asked, when, and what becomes of the times that were missed. A `firing` is written before its
 task is asked, and names the task: whoever reads the journal again asks the same task, so each occasion runs once. A
@@ -22,7 +22,7 @@ Standing = Literal["active", "paused", "removed"]
 
 
 class Condition(msgspec.Struct, frozen=True, tag_field="when", forbid_unknown_fields=True):
-    """When a trigger fires; a new kind of occasion is a new member of `When`."""
+    """The condition on which a trigger fires; a new kind of occasion is a new member of `When`."""
 
 
 class Cron(Condition, frozen=True, tag="cron"):
@@ -33,14 +33,14 @@ class Cron(Condition, frozen=True, tag="cron"):
 
 
 class NewVersion(Condition, frozen=True, tag="version"):
-    """When a party publishes another version of a dataset; without a party, when any party does."""
+    """A party publishes another version of a dataset; without a party, any party does."""
 
     dataset: DatasetName
     party: PartyId | None = None
 
 
 class TaskEnd(Condition, frozen=True, tag="task"):
-    """When a task ends."""
+    """A task ends."""
 
     task: TaskId
     ends: Ends = "any"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a node waits and whom for, and how a task ended."""
+"""The times that a node waits and for whom, and the ways in which a task ends."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from junto.types import PartyId
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a node waits, in seconds, before it names somebody. The task's own deadline caps both."""
+    """The seconds that a node waits before it names somebody. The task's own deadline caps both."""
 
     offer_seconds: float = 10.0
     absence_seconds: float = 5.0  # a participant's link may be down so long
@@ -32,7 +32,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the task ended, and whose doing it was."""
+    """The end of the task, and the party that caused it."""
 
     end: End
     code: str
@@ -42,7 +42,7 @@ class Outcome:
 
 
 def end_of(code: str) -> End:
-    """Whether a participant that could not offer may not, or cannot."""
+    """The end by a code: `refused` if a participant that could not offer may not, `failed` if it cannot."""
     return "refused" if code == "refused" else "failed"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every engine must do, as claims that anyone may run: `conformance(engine, folder)`, or `CLAIMS` one by one.
+"""The duties of every engine, as claims that anyone may run: `conformance(engine, folder)`, or `CLAIMS` one by one.
 
 Each claim takes an engine and an empty folder, and raises AssertionError, or what the engine should not have raised.
 """
@@ -167,7 +167,7 @@ def streams_and_spills_what_memory_does_not_hold(engine: Engine, folder: Path) -
 
 
 def says_out_of_memory(engine: Engine, folder: Path) -> None:
-    """What can neither stay in memory nor go to disk ends as OutOfMemory, and the next run works."""
+    """Rows that can neither stay in memory nor go to disk end as OutOfMemory, and the next run works."""
     sql = "SELECT string_agg(CAST(range AS VARCHAR) || repeat('x', 100), ',') AS s FROM range(3000000), t"
     _raises(OutOfMemory, lambda: answer(engine, folder, sql, ONE, memory_bytes=32 << 20))
     limits = Limits(32 << 20, 1, folder / "temp", temp_bytes=1 << 20)

@@ -74,7 +74,7 @@ class _Run:
     withheld: int = 0
 
     def sql(self, sql: str, **tables: pa.Table) -> pa.Table:
-        """What a SELECT gives over some tables."""
+        """The result of a SELECT over some tables."""
         for name, table in tables.items():
             self.connection.register(name, table)
         try:

@@ -20,7 +20,7 @@ _RESET = struct.pack("ii", 1, 0)  # closing a socket that lingers for no time re
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """What becomes of bytes. `there` leads to the node behind the proxy, `back` from it."""
+    """The fate of bytes on their way. `there` leads to the node behind the proxy, `back` from it."""
 
     delay_seconds: float = 0.0  # of every chunk, each way
     there: bool = True
@@ -74,7 +74,7 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many connections there are, half-open ones included."""
+        """The number of connections, half-open ones included."""
         return len(self._ways)
 
     def set(self, weather: Weather) -> None:

@@ -32,7 +32,7 @@ class Received:
 
 @dataclass(slots=True)
 class Run:
-    """What came of a run: each party's output or fault, and every message in the order of delivery."""
+    """The outcome of a run: each party's output or fault, and every message in the order of delivery."""
 
     outputs: dict[PartyId, Any] = field(default_factory=dict)
     faults: dict[PartyId, PeerFault] = field(default_factory=dict)

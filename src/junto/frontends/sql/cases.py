@@ -76,7 +76,7 @@ def _innermost(node: exp.Expr) -> exp.Expr | None:
 
 
 def _is_null(node: exp.Expr) -> bool:
-    """Whether an expression is NULL whatever the row: NULL itself, or arithmetic with it."""
+    """True if an expression is NULL whatever the row: NULL itself, or arithmetic with it."""
     inner = node.unnest()
     if isinstance(inner, exp.Add | exp.Sub | exp.Mul | exp.Div | exp.Mod | exp.IntDiv | exp.Neg | exp.Cast):
         return any(map(_is_null, inner.iter_expressions()))

@@ -30,7 +30,7 @@ _SYNC_SECONDS = 0.001
 
 @dataclass(slots=True)
 class Disk:
-    """What a party's store keeps across processes, and what is wrong with it now."""
+    """The contents that a party's store keeps across processes, and the disk's present faults."""
 
     name: str
     entries: list[Entry] = field(default_factory=list)
@@ -78,7 +78,7 @@ class SimFiles:
         yield stream
 
     def size(self, path: Path) -> int:
-        """How many bytes."""
+        """The size of a file in bytes."""
         if path.name not in self._disk.files:
             raise FileNotFoundError(errno.ENOENT, "No such file", str(path))
         return len(self._disk.files[path.name])
@@ -154,7 +154,7 @@ class SimJournal:
         self._waiting = []
 
     async def append(self, envelope: bytes, statement: Statement) -> Appended:
-        """Where the statement stands, once it is durable."""
+        """The place of the statement, once it is durable."""
         appended: Appended = await self._enqueue(lambda: self._append(envelope, statement), statement.kind)
         return appended
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong in a run: a list drawn from a seed, each at its moment; all is mended before the run ends."""
+"""The faults in a run: a list drawn from a seed, each at its moment; all is mended before the run ends."""
 
 import random
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _LOOK_SECONDS = 0.05
-"""How much time passes at most before a slow node looks at a clock; times the size of the fault."""
+"""The most time that passes before a slow node looks at a clock; times the size of the fault."""
 _TIMES_SLOW = 4
 """A node is slow so much longer than others are away: what falls between two looks is seldom."""
 
@@ -41,7 +41,7 @@ RECORDS = (
     *("proposal", "offer", "refusal", "contract", "confirm", "attempt", "receipt", "stop", "stop"),
     *("keep", "answer", "forget"),
 )
-"""What a node may be writing when it dies: a statement of a kind, an output, the answer, or that outputs may go."""
+"""The records at whose writing a node may die: a statement of a kind, an output, the answer, or that outputs may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Fault:
 
     @property
     def look_seconds(self) -> float:
-        """How much time passes at most before each look of a slow node at a clock."""
+        """The most time that passes before each look of a slow node at a clock."""
         return self.size * _LOOK_SECONDS
 
     def line(self) -> str:

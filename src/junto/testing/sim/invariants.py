@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold whatever fails: after every message, now and then in between, and at the end, once all is mended."""
+"""The invariants under any failure: checked after every message, now and then in between, and once all is mended."""
 
 import functools
 from collections import defaultdict
@@ -65,7 +65,7 @@ class Invariants:
     # ── with every message ──
 
     def before_call(self, sender: PartyId, to: PartyId, method: str, payload: bytes) -> None:
-        """What a node says, its journal has: persist, then send."""
+        """Every statement that a node tells is already durable in its own journal: persist, then send."""
         if method != methods.PEER_TELL:
             return
         for statement in _statements(payload):
@@ -73,7 +73,7 @@ class Invariants:
                 self._must(self._has(sender, statement[0]), f"{sender} tells {to} what its journal does not have")
 
     def after_call(self, sender: PartyId, to: PartyId, method: str, payload: bytes, answer: Answer) -> None:
-        """What a node acknowledges, it has; what it serves, the contract names for that party."""
+        """A node has each statement that it acknowledges; the contract names each output that it serves to a party."""
         if method == methods.PEER_TELL:
             for id, _ in _statements(payload):
                 self._must(self._has(to, id), f"{to} acknowledges a statement of {sender} that it does not have")
@@ -209,7 +209,7 @@ class Invariants:
         )
 
     def _heard_everywhere(self, live: Live) -> None:
-        """Who takes part in a task hears that it ended, soon, and does not find out by its own deadline."""
+        """Every party of a task soon hears that the task ended, and does not find out by its own deadline."""
         ended = live.task.outcome
         if ended is None or self._world.disks[live.task.asker].was_full:
             return  # what could not be written was not said
@@ -241,7 +241,7 @@ class Invariants:
         self._must(right, f"the answer of task {task.id} at {party} is wrong")
 
     def _is_let_go(self, party: PartyId, live: Live) -> bool:
-        """Whether a restart may have recalled a task whose answer made room: of those at hand, one that ended first."""
+        """True if a restart may have recalled a task whose answer made room: it is among the first that ended."""
         ended = list(self._world.running[party].node.runner._ended)
         return len(ended) == ENDED_TASKS and live.task.id in ended[:_AT_ONCE]
 
@@ -324,7 +324,7 @@ def _id_of(envelope: bytes) -> tuple[str, str]:
 
 
 def _is_for(plan: Plan, step_id: str, owner: PartyId, caller: PartyId) -> bool:
-    """Whether the plan has `owner` give an output of the step to `caller`."""
+    """True if the plan has `owner` give an output of the step to `caller`."""
     step = next((step for step in plan.steps if step.id == step_id), None)
     match step:
         case Move():

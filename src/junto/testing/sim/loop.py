@@ -84,7 +84,7 @@ class _Handle(asyncio.TimerHandle):
 
 
 def _nothing() -> None:
-    """What a cancelled handle would do."""
+    """The callback of a cancelled handle."""
 
 
 class SimLoop(asyncio.BaseEventLoop):

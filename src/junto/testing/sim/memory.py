@@ -39,7 +39,7 @@ class _Memory:
         self._known[key] = result
 
     def of(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What `compute` gave for this key."""
+        """The value that `compute` gave for this key."""
         found = self._known.get(key)
         if found is None:
             found = compute()
@@ -57,7 +57,7 @@ def _verified(envelope: Envelope, keys: Mapping[KeyId, Ed25519PublicKey]) -> set
 
 
 def _signed(envelope: Envelope, key: Ed25519PrivateKey) -> Envelope:
-    """What is signed with a key is good under it."""
+    """A signed envelope, whose signature is known to be good under the key."""
     signed = _sign(envelope, key)
     if len(signed.signatures) == 1:
         keyid = signed.signatures[0].keyid

@@ -37,7 +37,7 @@ _TRIED_SECONDS = 0.6  # after which a first attempt to reach a party has failed
 
 @dataclass(slots=True)
 class Weather:
-    """How the network behaves now. Rates are per message."""
+    """The present behaviour of the network. Rates are per message."""
 
     delay: float = 0.002
     loss: float = 0.0
@@ -65,7 +65,7 @@ class Network:
         self.garbled: set[TaskId] = set()  # tasks of which an output came with other bytes than were sent
 
     def trapped(self, party: PartyId) -> bool:
-        """Whether a party's process dies at this message."""
+        """True if a party's process dies at this message."""
         left = self.traps.get(party)
         if left is None:
             return False
@@ -77,7 +77,7 @@ class Network:
         return True
 
     def pause(self) -> float:
-        """How long one message takes."""
+        """The time that one message takes."""
         weather = self.weather
         if weather.late and self.faults.random() < weather.late:
             return self.faults.random() * weather.late_seconds
@@ -136,7 +136,7 @@ class Network:
         self._connect(one, other)
 
     def is_open(self, one: PartyId, other: PartyId) -> bool:
-        """Whether messages pass in both directions."""
+        """True if messages pass in both directions."""
         return (one, other) not in self.blocked and (other, one) not in self.blocked
 
     def _connect(self, one: PartyId, other: PartyId) -> None:
@@ -203,7 +203,7 @@ class _Way:
 
 
 class SimLinks:
-    """What `junto.link.links.Links` is to a node."""
+    """The simulation's stand-in for `junto.link.links.Links` at a node."""
 
     def __init__(
         self, network: Network, here: Any, members: Any, *, handlers: Mapping[str, Handler], **_: object
@@ -271,7 +271,7 @@ class SimLinks:
         self._watchers.append((on_up, on_down))
 
     def status(self) -> list[PartyStatus]:
-        """How each party is reached."""
+        """The reachability of each party."""
         return [
             PartyStatus(way.party, way.link is not None, way.since, way.error, False, "", 1.0, 0.0, 0, 0)
             for way in self.ways.values()
@@ -306,7 +306,7 @@ class SimLinks:
 
 
 class SimLink:
-    """What `junto.link.connection.Link` is to a node, for one life of a connection."""
+    """The simulation's stand-in for `junto.link.connection.Link` at a node, for one life of a connection."""
 
     def __init__(self, way: _Way, remote: SimLinks) -> None:
         self.remote = remote
@@ -318,7 +318,7 @@ class SimLink:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls may go out."""
+        """True if calls may go out."""
         return not self._down.done()
 
     def lost(self, reason: str) -> None:
@@ -446,7 +446,7 @@ class SimLink:
         return asyncio.get_running_loop().create_task(work, context=context)
 
     async def _in_time(self, job: asyncio.Future[Any], seconds: float, method: str) -> Any:
-        """What `job` gives while the link is up and the time lasts."""
+        """The result of `job` while the link is up and the time lasts."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
 

@@ -69,7 +69,7 @@ class _Lights:
         return True
 
     def is_out(self, epoch: int) -> bool:
-        """Whether who lit it is dead."""
+        """True if the process that lit the beacon is dead."""
         by = self._lit.get(epoch)
         return by is not None and by.dead
 
@@ -144,7 +144,7 @@ class Pair:
         return fence
 
     def is_over(self, epoch: int) -> bool:
-        """Whether the lease is not that of the epoch any more."""
+        """True if the lease is not that of the epoch any more."""
         return [(epoch,)] != self.rows.run("SELECT epoch FROM lease")
 
     async def lead(self, home: Home, stopping: asyncio.Event, fenced: Callable[[str], None], act: "Act") -> None:

@@ -33,7 +33,7 @@ _CALM_SECONDS = 30.0  # after the last deadline
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much happens in a run."""
+    """The size of a run."""
 
     parties: int = 3
     tasks: int = 200
@@ -56,7 +56,7 @@ class Script:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a run."""
+    """The outcome of a run."""
 
     script: Script
     failure: str = ""
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def script_of(seed: int, scale: Scale) -> Script:
-    """What a seed means at a scale; workload and faults are drawn from sources of their own."""
+    """The script of a seed at a scale; workload and faults are drawn from sources of their own."""
     parties = template(scale.parties).homes
     names = sorted(parties)
     asked = workload(random.Random(f"workload {seed}"), names, scale.tasks, scale.seconds)

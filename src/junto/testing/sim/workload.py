@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users of the simulated parties ask, and what the right answers are.
+"""The questions of the simulated parties' users, and the right answers to them.
 
 Tables are small and every question is compiled once by the real frontend. The engine answers each text once with DuckDB
 and remembers: an answer depends on nothing but the text and the tables it reads.

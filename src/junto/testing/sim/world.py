@@ -251,7 +251,7 @@ class World:
         self._gone(running)
 
     async def watch(self, pair: Pair) -> None:
-        """Whether one of a pair acts in time; for ever."""
+        """Check for ever that one of a pair acts in time."""
         while True:
             await asyncio.sleep(0.1)
             acting, disk = self.running.get(pair.party), self.disks[pair.party]
@@ -297,9 +297,9 @@ class World:
         return job.result()
 
     async def call(self, party: PartyId, method: str, body: msgspec.Struct) -> bytes | None:
-        """What a party's node answers its user; None if its process is not there, or dies before it answers.
+        """The answer of a party's node to its user; None if its process is not there, or dies before it answers.
 
-        Raises what the node refuses.
+        Raises the node's refusal.
         """
         running = self.running.get(party)
         if running is None or not running.ready or running.links is None:
