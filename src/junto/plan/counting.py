@@ -22,23 +22,10 @@ from collections.abc import Iterable, Sequence
 from sqlglot import exp
 
 from junto.plan.guards import MAGNITUDE_MOST, Condition, Figures, counts_rows, figures, not_null
-from junto.plan.operands import EXACT_DIGITS, Call, operand_of, plain_column
+from junto.plan.operands import EXACT_DIGITS, Call, digits, operand_of, plain_column
 from junto.plan.spreads import centred, is_spread
 from junto.plan.steps import Measure, Query
 from junto.plan.total import Types, total
-
-_DIGITS = {
-    "BOOLEAN": 1,
-    "TINYINT": 3,
-    "SMALLINT": 5,
-    "INTEGER": 10,
-    "BIGINT": 19,
-    "UTINYINT": 3,
-    "USMALLINT": 5,
-    "UINTEGER": 10,
-    "UBIGINT": 20,
-}
-"""The most that a whole number of a type has."""
 
 
 def engine_sql(query: Query, types: Types) -> str:
@@ -229,18 +216,11 @@ class _Reading:
 
     def _is_narrow(self, call: Call) -> bool:
         """True if the values added up have few enough digits by the types of their columns."""
-        types = [self._type(factor) for factor in call.factors]
-        if len(types) == 1 and types[0] in ("FLOAT", "DOUBLE"):
-            return True
-        if len(types) == 1 and types[0].startswith("DECIMAL("):
-            digits = types[0].removeprefix("DECIMAL(").partition(",")[0]
-            return digits.isdecimal() and int(digits) <= EXACT_DIGITS
-        return sum(_DIGITS.get(type_, EXACT_DIGITS + 1) for type_ in types) <= EXACT_DIGITS
+        sizes = [digits(factor, self._type) for factor in call.factors]
+        return None not in sizes and sum(size or 0 for size in sizes) <= EXACT_DIGITS
 
-    def _type(self, factor: exp.Expr) -> str:
-        """The type of the column that a factor is; empty if it is none."""
-        column = plain_column(factor, self.parted.names)
-        return self._types.get(column.table, {}).get(column.name, "") if column is not None else ""
+    def _type(self, column: exp.Column) -> str:
+        return self._types.get(column.table, {}).get(column.name, "")
 
     def _aggregate(self, function: str, operand: str, where: exp.Expr | None) -> str:
         """An aggregate over a group's rows."""

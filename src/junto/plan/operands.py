@@ -7,7 +7,7 @@ function, a constant, a column of an open table, is a *weight*: the asker shapes
 Sums and differences never stand in an operand: the compiler asks for the sum of each term, and the receiver adds them.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -15,6 +15,20 @@ from sqlglot import exp
 EXACT_DIGITS = 29
 """Of an exact number that is summed: a billion of them fit a sum of 38 digits."""
 
+_DIGITS = {
+    "BOOLEAN": 1,
+    "TINYINT": 3,
+    "UTINYINT": 3,
+    "SMALLINT": 5,
+    "USMALLINT": 5,
+    "INTEGER": 10,
+    "UINTEGER": 10,
+    "INT": 10,
+    "BIGINT": 19,
+    "UBIGINT": 20,
+    "HUGEINT": 39,
+    "INT128": 39,
+}
 _WIDE = (exp.DataType.Type.DOUBLE, exp.DataType.Type.INT128)
 
 
@@ -96,6 +110,28 @@ def value_of(factor: exp.Expr) -> exp.Expr:
     while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this in _WIDE):
         inner = inner.this
     return inner
+
+
+def digits(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None:
+    """The most digits of an exact factor, by its column's type or the type that it is cast to; None if unknown."""
+    inner = factor
+    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this == exp.DataType.Type.INT128):
+        inner = inner.this
+    match inner:
+        case exp.Column():
+            type_ = type_of(inner)
+        case exp.Cast():
+            type_ = inner.to.sql(dialect="duckdb")
+        case exp.Literal() if not inner.is_string:
+            return len(inner.name)
+        case _:
+            return None
+    return int(type_[8:].partition(",")[0]) if type_.startswith("DECIMAL(") else _DIGITS.get(type_)
+
+
+def is_number(type_: str) -> bool:
+    """Whether DuckDB's type of that name can be summed."""
+    return type_ in _DIGITS or type_ in ("FLOAT", "DOUBLE") or type_.startswith("DECIMAL(")
 
 
 def _is_product(node: exp.Expr) -> bool:

@@ -21,27 +21,12 @@ from sqlglot import exp
 
 from junto.plan import expressions
 from junto.plan.guards import MOST_SCALE
-from junto.plan.operands import EXACT_DIGITS, Call, operand_of, plain_column
+from junto.plan.operands import EXACT_DIGITS, Call, digits, is_number, operand_of, plain_column
 from junto.plan.steps import Measure
 from junto.trust.allow import Allow
 
 _MOST_FACTORS = 2
 _CHOICES = (exp.Case, exp.If, exp.Coalesce, exp.Nullif)
-_DIGITS = {
-    "BOOLEAN": 1,
-    "TINYINT": 3,
-    "UTINYINT": 3,
-    "SMALLINT": 5,
-    "USMALLINT": 5,
-    "INTEGER": 10,
-    "UINTEGER": 10,
-    "INT": 10,
-    "BIGINT": 19,
-    "UBIGINT": 20,
-    "HUGEINT": 39,
-    "INT128": 39,
-}
-_REALS = ("FLOAT", "DOUBLE")
 
 
 class Columns(Protocol):
@@ -82,7 +67,7 @@ def uses(call: Call, label: Measure, columns: Columns, fault: Callable[[str], No
         _check_digits(call, plain, columns, fault)
     for column in plain:
         if column is not None:
-            if call.is_sum and not _is_number(columns.type_of(column)):
+            if call.is_sum and not is_number(columns.type_of(column)):
                 fault(f"it sums {column.name[:60]}, which holds no numbers")
             yield Use(column, "aggregate")
             if len(private) > _MOST_FACTORS:
@@ -124,30 +109,9 @@ def _check_digits(
     """An exact product must fit whatever its weights are: else its overflow would select."""
     if len(call.factors) < 2 or all(column is not None for column in plain):
         return
-    sizes = [_digits(factor, columns) for factor in call.factors]
+    sizes = [digits(factor, columns.type_of) for factor in call.factors]
     if None in sizes or sum(size or 0 for size in sizes) > EXACT_DIGITS:
         fault(f"{expressions.readable(call.function)} may take more than {EXACT_DIGITS} digits: it is summed as a real")
-
-
-def _digits(factor: exp.Expr, columns: Columns) -> int | None:
-    """The most digits of an exact factor, by its column's type or the type that it is cast to."""
-    inner = factor
-    while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this == exp.DataType.Type.INT128):
-        inner = inner.this
-    match inner:
-        case exp.Column():
-            type_ = columns.type_of(inner)
-        case exp.Cast():
-            type_ = inner.to.sql(dialect="duckdb")
-        case exp.Literal() if not inner.is_string:
-            return len(inner.name)
-        case _:
-            return None
-    return int(type_[8:].partition(",")[0]) if type_.startswith("DECIMAL(") else _DIGITS.get(type_)
-
-
-def _is_number(type_: str) -> bool:
-    return type_ in _DIGITS or type_ in _REALS or type_.startswith("DECIMAL(")
 
 
 def check_scale(label: Measure, fault: Callable[[str], NoReturn]) -> None:
