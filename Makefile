@@ -49,7 +49,7 @@ mutants: $(VENV)/.dev ## switch off one safeguard after the other: the simulator
 chaos: $(VENV)/.dev ## 500 tasks while nodes are killed and connections cut (ARGS='--seed 2 --tasks 1000')
 	@$(BIN)/python tests/chaos/chaos_run.py $(ARGS)
 
-attacks: $(VENV)/.dev ## attackers ask real nodes: how many people each recovers (ARGS='--targets 30 --only tracker')
+attacks: $(VENV)/.dev ## attackers ask real nodes: how many people each recovers (ARGS=--mutants: with each defence switched off)
 	@$(BIN)/python tests/attacks/attack_run.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure beside the peers: a table, and benchmarks/results.json

@@ -3,17 +3,20 @@
 
 Exit status 0 if nobody is recovered but by attacks that need several allowed answers, which the table marks `later`;
 1 if somebody is; 2 if harmless questions are not answered rightly, so that the attacks would prove nothing.
+
+With --mutants each defence is switched off in turn, and the attack that it stops must succeed: 0 if each does, else 1.
 """
 
 import argparse
 import sys
 import time
 
+import attack_mutants
 import attack_plans
 import attack_sql
 from attack_desk import Desk
 from attack_kinds import ATTACKS
-from attack_world import World, drawn
+from attack_world import Truth, World, drawn
 
 MODULES = (attack_sql, attack_plans)  # each adds its attacks to the list when it is loaded
 
@@ -30,6 +33,23 @@ def harmless(desk: Desk) -> str:
     return "" if rows == expected else f"{sql} is not answered rightly: {next(iter(desk.errors), 'other figures')}"
 
 
+def mutants(truth: Truth) -> int:
+    """Run the attack of each mutant; the exit status."""
+    missed = 0
+    for mutant in attack_mutants.MUTANTS:
+        attack = ATTACKS[mutant.attack]
+        with World(truth) as world, mutant.switched_off():
+            desk = Desk(world)
+            found = attack.recovered(desk, attack.run(desk))
+        missed += found == 0
+        word = "recovers" if found else "recovers NOBODY"
+        sys.stdout.write(f"without {mutant.defence}: {attack.name} {word} {found or ''}\n".replace(" \n", "\n"))
+        sys.stdout.flush()
+    count = len(attack_mutants.MUTANTS)
+    sys.stdout.write(f"{count - missed} of {count} defences are what stops their attack\n")
+    return 1 if missed else 0
+
+
 def main() -> int:
     """Run what the command line names; the exit status."""
     parser = argparse.ArgumentParser(prog="make attacks", description=(__doc__ or "").splitlines()[0])
@@ -37,12 +57,15 @@ def main() -> int:
     parser.add_argument("--targets", type=int, default=12, help="people whom the attacks are after (12)")
     parser.add_argument("--seed", type=int, default=1, help="what the people are drawn from (1)")
     parser.add_argument("--only", default="", help="names of attacks, with commas (all)")
+    parser.add_argument("--mutants", action="store_true", help="switch off each defence: its attack must succeed")
     asked = parser.parse_args()
     names = asked.only.split(",") if asked.only else list(ATTACKS)
     unknown = sorted(set(names) - set(ATTACKS))
     if unknown:
         parser.error(f"there is no attack {', '.join(unknown)}; there are {', '.join(ATTACKS)}")
     truth = drawn(asked.seed, asked.people, asked.targets)
+    if asked.mutants:
+        return mutants(truth)
     failed = 0
     began = time.monotonic()
     for name in names:

@@ -87,7 +87,7 @@ def one_person_outweighs(desk: Desk) -> Claims:
         f"SELECT SUM(salary + {weight} * CASE WHEN {{who}} THEN salary ELSE 0 END) FROM people",
         f"SELECT SUM(salary * CASE WHEN {{who}} THEN {weight} ELSE 1 END) FROM people",
         f"SELECT SUM(salary * (1 + {weight} * CAST({{who}} AS BIGINT))) FROM people",
-        f"SELECT SUM(CAST(salary AS DOUBLE) * CASE WHEN {{who}} THEN 1e9 ELSE 1 END) FROM people",  # noqa: F541
+        "SELECT SUM(CAST(salary AS DOUBLE) * CASE WHEN {who} THEN 1e9 ELSE 1 END) FROM people",
         f"SELECT AVG(salary * CASE WHEN {{who}} THEN {weight} ELSE 1 END) * COUNT(*) FROM people",
     ]
     return by_forms(desk, forms, lambda row: float(row[0]) // weight)  # type: ignore[arg-type]
@@ -106,6 +106,25 @@ def open_weight_outweighs(desk: Desk) -> Claims:
         value = plausible(float(row[0]) // 10**9) if row and row[0] is not None else None  # type: ignore[arg-type]
         if value:
             claims[person.id] = value
+    return claims
+
+
+@attack()
+def weights_for_everybody(desk: Desk) -> Claims:
+    """The same with a weight for everybody, so that the guards of the sum count everybody."""
+    claims = Claims({})
+    keys = ("age", "sex", "zip", "dept")
+    for person in desk.targets:
+        known = {tuple(getattr(p, key) for key in keys): 1 for p in desk.truth.people}
+        known[tuple(getattr(person, key) for key in keys)] = 10**8
+        columns = dict(zip(keys, map(list, zip(*known, strict=True)), strict=True))
+        table = f"weights{person.id}"
+        desk.world.publish_open(table, columns | {"weight": list(known.values())})
+        for form in ("SUM(p.salary * w.weight)", "SUM(CAST(p.salary AS DOUBLE) * w.weight)"):
+            figure = desk.number(f"SELECT {form} FROM people p JOIN {table} w USING (age, sex, zip, dept)")
+            value = None if figure is None else plausible(figure // 10**8)
+            if value:
+                claims[person.id] = value
     return claims
 
 
@@ -310,7 +329,7 @@ def failure_below_the_threshold(desk: Desk) -> Claims:
             "SELECT SUM(SQRT(salary - {x})) FROM people WHERE {who}",
             "SELECT SUM(LN(salary - {x})) FROM people WHERE {who}",
             "SELECT SUM(1 / (salary // {x})) FROM people WHERE {who}",
-            "SELECT SUM(CAST(CAST(9223372036854775807 - {x} + salary AS HUGEINT) AS BIGINT)) FROM people WHERE {who}",
+            "SELECT SUM(CAST(CAST(9223372036854775808 - {x} + salary AS HUGEINT) AS BIGINT)) FROM people WHERE {who}",
             "SELECT SUM(CAST((salary - {x}) AS UTINYINT)) FROM people WHERE {who}",
             "SELECT SUM(salary * (170141183460469231731687303715884105727 // {x})) FROM people WHERE {who}",
             "SELECT SUM(CAST(salary AS DOUBLE) * (1.7e308 / {x})) FROM people WHERE {who}",
