@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One digest of a table, whoever computed it: equal exactly when two answers say the same.
 
-What counts: names and types of the columns, and the rows, each as often as it is there; their order only if it was
-asked for. What does not: how they are cut into batches, the sign of zero and the bits of NaN, which SQL does not tell
-apart. Reals otherwise count to the last bit.
+These count: names and types of the columns, and the rows, each as often as it is there; their order only if it was
+asked for. These do not: the cuts into batches, the sign of zero and the bits of NaN, which SQL does not tell apart.
+Reals otherwise count to the last bit.
 
     digest = SHA-256(header · body)
     header = JSON of ["junto rows 1", ordered or not, names, types], its length before it in 4 bytes, big-endian

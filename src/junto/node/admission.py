@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this node gives to tasks, in real time: it reserves before the node offers, and lends slots to fragments.
+"""The resources that this node gives to tasks, in real time: reserved before it offers, lent as slots to fragments.
 
 `tasks/resources.py` decides; here its decisions wake those who wait. Time is the event loop's.
 """
@@ -162,11 +162,11 @@ class Admission:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to operators."""
+        """The methods that operators may call."""
         return {methods.OPERATOR_TOP: self.top}
 
     async def top(self, caller: Caller, payload: bytes) -> Answer:
-        """What is given to whom, and who waits, now and every moment."""
+        """The shares given to each party, and those who wait, now and every moment."""
         return self._shown()
 
     async def _shown(self) -> AsyncIterator[bytes]:
@@ -180,7 +180,7 @@ class Admission:
         return msgspec.structs.replace(top, nodes=self._nodes())
 
     def why(self, task: TaskId) -> str:
-        """What a task waits for here, in words; empty if for nothing."""
+        """The lack for which a task waits here, in words; empty if it waits for nothing."""
         return self._resources.why(task, _now())
 
     # ── who waits ───────────────────────────────────────────────────────────────────────────────────

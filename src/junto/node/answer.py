@@ -50,7 +50,7 @@ _FEW_BYTES = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What a release is made from, as its steps gave it at the receiver."""
+    """The inputs of a release, as its steps gave them at the receiver."""
 
     plan: Plan
     step: Release
@@ -92,7 +92,7 @@ async def release(
 
 
 def _are_few(inputs: Inputs) -> bool:
-    """Whether only a few bytes of plain rows are released, which lie in memory or in small files."""
+    """True if only a few bytes of plain rows are released, which lie in memory or in small files."""
     if inputs.keys is not None or inputs.sums is not None:
         return False
     rows = [*inputs.moves, *([inputs.own] if inputs.own is not None else [])]
@@ -280,7 +280,7 @@ def _table(
 
 
 def unit_of(measure: Measure) -> int:
-    """What an encoded integer of the measure is divided by."""
+    """The number by which an encoded integer of the measure is divided."""
     if measure.encoding == "value":
         raise PeerFault(f"measure {measure.name} is not summed")
     return unit(measure.encoding, measure.scale)

@@ -23,7 +23,7 @@ from junto.types import PartyId, TaskId, is_task_id
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a user wants to be asked: the plan, for what, in how many seconds, and under which id, if they chose one."""
+    """A user's wish to ask a plan: for what purpose, in how many seconds, and under which id, if the user chose one."""
 
     plan: Plan
     user: str
@@ -116,7 +116,7 @@ class Asking:
         )
 
     def find(self, task: TaskId) -> Proposal | None:
-        """What was proposed under an id, now or in the past; None if nothing was."""
+        """The proposal under an id, now or in the past; None if there was none."""
         live = self._runner.live.get(task)
         if live is not None:
             return live.task.proposal
@@ -125,6 +125,6 @@ class Asking:
 
 
 def _meant(asked: Proposal | Wish) -> tuple[object, ...]:
-    """What makes two asks the same; not the plan's digest, as what is proposed was placed, perhaps elsewhere now."""
+    """The parts that make two asks the same; not the plan's digest, as a plan may be placed elsewhere by then."""
     plan = asked.plan
     return plan.asker, plan.question, signers(plan), asked.purpose, asked.absent, asked.at_least, asked.double

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other parties may put into a node, and what they have seen of its journal: read from the journal at a start."""
+"""The limits on other parties' input to a node, and the heads of its journal that they saw: read at a start."""
 
 from typing import TYPE_CHECKING
 

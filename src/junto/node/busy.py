@@ -12,7 +12,7 @@ from junto.types import PartyId
 _PAUSE_SECONDS = 0.25
 """Before it is asked again, and up to three times as much by chance: those who met at once shall not meet again."""
 _LEAST_SECONDS = 2.0
-"""What must be left until the deadline."""
+"""The time that must be left until the deadline."""
 _RECENT_SECONDS = 10.0
 
 

@@ -58,7 +58,7 @@ class Cache:
         return None
 
     def digest(self, copy: Copy, make: Callable[[], Digest]) -> Digest:
-        """What `make` gave for a copy with these bytes, now or before."""
+        """The result of `make` for a copy with these bytes, now or before."""
         found = self._digests.get(copy.sha256)
         if found is None:
             found = make()
@@ -119,7 +119,7 @@ class Cache:
 
 
 def cache_key(query: Query) -> str:
-    """What a query over open data gives, as a name: the same for the same SQL over the same versions, said to have
+    """The name of a query's output over open data: the same for the same SQL over the same versions, said to have
     the same columns."""
     reads = [(read.name, read.dataset, read.version, read.columns) for read in query.reads]
     columns = (query.columns, query.column_types)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far other parties' clocks are from ours: measured on every link, named before anything fails for it.
+"""The offsets of other parties' clocks from ours: measured on every link, named before anything fails for them.
 
 A link's Hello tells the peer's clock once. Every minute the node asks again, halfway between question and answer, as a
 clock may be set while a link is up. Beyond `CLOCK_SECONDS` the node raises a notice of the kind `clock`, once for each
@@ -60,7 +60,7 @@ class Clocks:
         return msgspec.msgpack.encode(self._unix_time())
 
     def ahead(self, party: PartyId) -> float:
-        """How many seconds a party's clock was ahead of ours when it was measured last; 0 without a link."""
+        """The seconds by which a party's clock was ahead of ours when it was measured last; 0 without a link."""
         link = self._links.now_to(party)
         return link.clock_ahead_seconds if link is not None else 0.0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How two results of one fragment compare, told to the task: by salted digests of the rows, never by the rows.
+"""The comparison of two results of one fragment, told to the task: by salted digests of the rows, never by the rows.
 
 It knows nothing of the work that it is told of: what work holds goes with its task.
 """
@@ -27,7 +27,7 @@ Gave: TypeAlias = pa.Table | Spooled | Copy
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one node gave."""
+    """One node's result."""
 
     node: NodeId
     gave: Gave

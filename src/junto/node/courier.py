@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Delivers our statements to other parties: in order per party, together when several wait, again until they expire.
 
-The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm. What a party
-refuses is not sent again; whoever handed it in may ask to be told.
+The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm. A statement
+that a party refuses is not sent again; whoever handed it in may ask to be told.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names and types that a plan gives to a step's rows, and the check that the rows have exactly these.
 
-Whoever judged a fragment that reads them took the plan at its word. So the word is held to: wherever rows of a step are
-used, those of our own engine, of another node of the party, of another party and of the cache, they have the columns
-declared, in order, of the Arrow types in which an engine gives the types declared.
+The judges of a fragment that reads the rows took the plan at its word. So the word is enforced: wherever rows of a step
+are used, those of our own engine, of another node of the party, of another party and of the cache, they have the
+columns declared, in order, of the Arrow types in which an engine gives the types declared.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ _LOOK_SECONDS = 15.0
 
 
 def free_bytes(folder: Path) -> int | None:
-    """How much the file system of a folder has left for us; None if that cannot be known."""
+    """The bytes that the file system of a folder has left for us; None if that cannot be known."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:

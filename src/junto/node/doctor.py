@@ -25,7 +25,7 @@ class Doctor:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer: our users' examination, and peers' request to be probed."""
+        """The methods that we answer: our users' examination, and peers' request to be probed."""
         return {methods.USER_DOCTOR: self.examine, PROBE: probing_back(self._links)}
 
     async def examine(self, caller: Caller, payload: bytes) -> Answer:

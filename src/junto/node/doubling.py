@@ -108,7 +108,7 @@ class Doubling:
 
 
 async def _ended(job: "asyncio.Task[T]") -> T:
-    """What a job gives; it ends with whoever waits for it."""
+    """The result of a job, which ends with whoever waits for it."""
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
@@ -123,7 +123,7 @@ async def _stopped(*jobs: "asyncio.Task[T] | asyncio.Task[None]") -> None:
 
 
 def _determined(sql: str) -> bool:
-    """Whether a fragment gives the same rows of the same data."""
+    """True if a fragment gives the same rows of the same data."""
     try:
         check_determined(sql)
     except InvalidInput:

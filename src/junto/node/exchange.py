@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What crosses between parties while a task runs: each output waits here for the one party it is for, which pulls it.
+"""The outputs that cross between parties while a task runs: each waits here for its one party, which pulls it.
 
 An output is served to the party it was made for and to nobody else, and only while its task is open. A puller may come
 before the output is there: its call waits, and its own deadline ends the wait.
@@ -115,7 +115,7 @@ class Outbox:
             future.set_result(_Output(content, sha256))
 
     def made(self, task: TaskId, step: StepId, run: str) -> list[tuple[str, PartyId, Content, bytes]]:
-        """What a run of a step has for others so far: name, for whom, content, SHA-256."""
+        """The outputs that a run of a step has for others so far: name, for whom, content, SHA-256."""
         found: list[tuple[str, PartyId, Content, bytes]] = []
         for (of, of_run, name, to), slot in self._waiting.get(task, {}).items():
             future = slot.future
@@ -199,7 +199,7 @@ class Outbox:
 
 
 def _is_older(run: str, than: str) -> bool:
-    """Whether a run was given up for another: none of its numbers is greater."""
+    """True if a run was given up for another: none of its numbers is greater."""
     if not run or not than:
         return not run
     return all(int(a) <= int(b) for a, b in zip(run.split("."), than.split("."), strict=False))

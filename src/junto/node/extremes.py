@@ -20,7 +20,7 @@ def extreme(combine: Literal["min", "max"], columns: Sequence[pa.Array]) -> pa.A
 
 
 def _replaces(combine: Literal["min", "max"], value: pa.Array, held: pa.Array) -> pa.Array:
-    """Whether each value takes the place of the one held."""
+    """True where a value takes the place of the one held."""
     if value.type != held.type:
         raise pa.ArrowTypeError(f"{value.type} and {held.type} do not compare")
     before = (pc.greater if combine == "max" else pc.less)(value, held)

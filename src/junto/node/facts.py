@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What parties publish about themselves: datasets, withdrawals, grants. Each has one author; all spread to everyone.
+"""The facts that parties publish about themselves: datasets, withdrawals, grants. Each has one author; all spread.
 
 Our own facts come from our journal when the node starts, the others' from their nodes whenever a link comes up.
 """
@@ -94,7 +94,7 @@ class Facts:
 
     @property
     def grant_uses(self) -> dict[GrantId, int]:
-        """How often each grant of ours was used."""
+        """The number of uses of each grant of ours."""
         return dict(self._used)
 
     def grant_states(self) -> list[GrantState]:
@@ -106,8 +106,8 @@ class Facts:
         ]
 
     def own_envelopes(self) -> Iterable[bytes]:
-        """What a peer should know of us: certificates by which the rest is checked, our datasets, whom we compute for,
-        then the latest of what it keeps for us.
+        """The statements that a peer should have of ours: certificates by which the rest is checked, our datasets, whom
+        we compute for, then the latest of what it keeps for us.
 
         Of the certificates, those of keys that signed one of these, and each node's last.
         """
@@ -134,7 +134,7 @@ class Facts:
         return [*(found for signer, found in certificates.items() if signer in needed), *told]
 
     def _mismatches(self, dataset: Dataset) -> list[str]:
-        """How the dataset differs from ours of its name; if it is ours, from everybody's."""
+        """The differences between the dataset and ours of its name; if it is ours, from everybody's."""
         others = [other for other in self.view.joint(dataset.name) if other.party != dataset.party]
         concerned = [other for other in others if self._me in (other.party, dataset.party)]
         return [

@@ -14,7 +14,7 @@ from pathlib import Path
 from junto.errors import Refused
 
 PROOF = ".here-"
-"""What the name of such a file begins with; 32 hexadecimal digits follow."""
+"""The beginning of such a file's name; 32 hexadecimal digits follow."""
 
 _DIGITS = re.compile(r"[0-9a-f]{32}")
 
@@ -28,7 +28,7 @@ class Folders:
         self._data = data
 
     def proves(self, proof: str) -> bool:
-        """Whether a call was made by who can write in the home. A proof serves once."""
+        """True if whoever made the call can write in the home. A proof serves once."""
         if _DIGITS.fullmatch(proof) is None:
             return False
         try:

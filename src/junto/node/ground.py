@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node stands on: the clock, randomness, its links, its journal, its files and its engine, all handed in.
+"""The ground of a node: the clock, randomness, its links, its journal, its files and its engine, all handed in.
 
 In production they are the machine's. A simulator gives others, and the node is none the wiser. Durations are measured
 with the event loop's own time (`loop.time()`), threads are the event loop's executor: both come with the loop.

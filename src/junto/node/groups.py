@@ -178,7 +178,7 @@ def check_copy(copy: Copy, declared: Declared) -> None:
 
 
 def source_of(content: object, spool: Spool, memory_bytes: int, declared: Declared) -> Source:
-    """What an engine reads of an earlier step's output. What lies encrypted is read into memory.
+    """The source from which an engine reads an earlier step's output. An encrypted output is read into memory.
 
     Raises OutOfMemory if that is more than a fragment may use, PeerFault if it has other columns than declared.
     """
@@ -210,7 +210,7 @@ async def gathered(pieces: AsyncIterator[bytes], most_bytes: int, declared: Decl
 
 
 async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[bytes]], R]) -> R:
-    """What `keep` makes of the pieces, written in a thread while they arrive; a failed arrival leaves nothing.
+    """The result of `keep` for the pieces, written in a thread while they arrive; a failed arrival leaves nothing.
 
     Little is written when all of it is there. For more there is a thread, of its own: it waits for another party, and
     threads of the pool may be what that party waits for.
@@ -254,7 +254,7 @@ async def write_streamed(pieces: AsyncIterator[bytes], keep: Callable[[Iterator[
 
 
 def terms_of(step: Threshold, found: Guards) -> Terms:
-    """What a threshold asks for, of each guard and each sum that is tested."""
+    """The terms of a threshold, for each guard and each sum that is tested."""
     return Terms(
         step.contributors,
         step.receiver,
@@ -290,7 +290,8 @@ def counts_of(step: Query, table: pa.Table, found: Guards) -> GroupCounts:
 
 
 def dummies_of(salt: bytes, step: AnyStep) -> int:
-    """How many dummies hide the number of a fragment's groups: the same whenever the same is asked of the same data.
+    """The number of dummies that hide the number of a fragment's groups: alike whenever the same is asked of the same
+    data.
 
     salt: a secret of this node.
     """
@@ -311,7 +312,7 @@ def summed(measures: Sequence[Measure]) -> list[Measure]:
 
 
 def lane_count(measures: Sequence[Measure]) -> int:
-    """How many lanes the measures take together."""
+    """The number of lanes that the measures take together."""
     return sum(LANES[m.encoding] for m in measures if m.encoding != "value")
 
 
@@ -324,7 +325,7 @@ def lanes(measures: Sequence[Measure], table: pa.Table) -> Words:
 def lanes_of(measures: Sequence[Measure], table: pa.Table, selection: Selection, found: Guards) -> Words:
     """As `lanes`, for the groups that passed, in the union's order, zero where this party has none.
 
-    A figure that did not pass is zero too. What did not pass is not even laid out: nothing about it can fail.
+    A figure that did not pass is zero too. It is not even laid out: nothing about it can fail.
     """
     rank = np.cumsum(selection.passed) - 1
     own, columns = selection.own, rank[selection.positions[selection.own]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What other parties have seen of our journal, and what we have seen of theirs.
+"""The heads of our journal that other parties have seen, and those of theirs that we have seen.
 
 A node that starts asks each party it can reach which head of its journal that party saw last. If its own journal does
 not lead there, entries are missing: the log or the file was cut, an older copy was put back, or a copy of the home has
@@ -49,7 +49,7 @@ Tell = Callable[[str, str], None]
 
 @dataclass(slots=True)
 class _Past:
-    """What was heard of one party's journal."""
+    """The history heard of one party's journal."""
 
     roots: dict[int, str] = field(default_factory=dict)
     top: Head | None = None
@@ -92,7 +92,7 @@ class Heads:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to peers, also before anything else is answered."""
+        """The methods that peers may call, also before anything else is answered."""
         return {methods.PEER_SEEN: self.seen, methods.PEER_SAID: self.said}
 
     # ── other parties' journals ─────────────────────────────────────────────────────────────────────
@@ -118,7 +118,7 @@ class Heads:
             self._say(f"{party} {trouble}", f"{trouble}: statement {kept.statement.id} shows it")
 
     def _hear(self, party: PartyId, statement: Statement, past: _Past) -> list[str]:
-        """What does not fit, in words."""
+        """The contradictions in words."""
         found: list[str] = []
         head = statement.head
         if statement.kind == START:
@@ -237,7 +237,7 @@ class Heads:
             )
 
     def _lacks(self, seen: methods.Seen) -> bool:
-        """Whether a party says it has seen what our journal does not hold, and does not say that it lost."""
+        """True if a party says it has seen what our journal does not hold, and our journal names no gap."""
         if not seen.statement:
             return False
         if self._journal.find(seen.statement) is None:

@@ -140,7 +140,7 @@ class Helping:
         return link
 
     def _here(self) -> Here:
-        """Who we are now: charter and certificate may have been renewed."""
+        """Our present identity: charter and certificate may have been renewed."""
         home, unix_time = self._home, self._ground.unix_time
         identity = home.node_identity(unix_time())
         return here_of(identity, home.charter(), self._ground.random(8).hex(), unix_time)
@@ -236,7 +236,7 @@ class Sources:
         self._seen: tuple[int, int, int] | None = None
 
     def tables(self, step: Query, reads: Mapping[DatasetName, Digest]) -> dict[str, Source]:
-        """What an engine reads for a fragment. Blocks while it looks. Raises InvalidInput, DataChanged."""
+        """The sources that an engine reads for a fragment. Blocks while it looks. Raises InvalidInput, DataChanged."""
         shelf = self.check(reads)
         return {read.name: shelf.source(read) for read in step.reads}
 

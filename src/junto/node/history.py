@@ -40,7 +40,7 @@ def tasks_in(
 
 
 def _entries(journal: Journal, ledger: Ledger, task: TaskId) -> list[Entry]:
-    """What the journal holds of one task."""
+    """The journal's entries about one task."""
     found: list[Entry] = []
     for stored in journal.entries(kinds=tuple(BODIES), task=task):
         statement = read_statement(stored.envelope)

@@ -68,7 +68,7 @@ class Home:
 
     @property
     def listen(self) -> Address:
-        """Where the node listens."""
+        """The address at which the node listens."""
         return parse_address(self.party.listen)
 
     @property
@@ -78,28 +78,28 @@ class Home:
 
     @property
     def data_path(self) -> Path:
-        """Where published sources may lie."""
+        """The folder in which published sources may lie."""
         return self.path / "data"
 
     @property
     def spool_path(self) -> Path:
-        """Where outputs wait until their task ends."""
+        """The folder in which outputs wait until their task ends."""
         return self.path / "spool"
 
     @property
     def cache_path(self) -> Path:
-        """Where copies of other parties' open tables lie."""
+        """The folder of copies of other parties' open tables."""
         return self.path / "cache"
 
     @property
     def has_begun(self) -> bool:
-        """Whether a node of this home has had a journal, or published from it: the traces that outlive a journal."""
+        """True if a node of this home has had a journal, or published from it: the traces that outlive a journal."""
         started = self._key("node.pem").exists() and self._key("spool.key").exists()
         return started or (self.data_path / "sources.json").exists()
 
     @property
     def has_authority(self) -> bool:
-        """Whether the authority's key is kept here, so that certificates are issued and renewed here."""
+        """True if the authority's key is kept here, so that certificates are issued and renewed here."""
         return self._key("authority.key").exists()
 
     @property
@@ -262,7 +262,7 @@ class Home:
         return name
 
     def rights(self, user: str) -> Rights:
-        """What a user may do now; nobody's name has the rights of a user without any. Raises InvalidInput."""
+        """The rights of a user; those of a user without any if nobody has the name. Raises InvalidInput."""
         if not self.has_user(user):
             return Rights()
         return Rights(
@@ -281,11 +281,11 @@ class Home:
         shutil.rmtree(self._user(user).parent, ignore_errors=True)
 
     def is_operator(self, user: str) -> bool:
-        """Whether a user may publish and grant in the party's name."""
+        """True if a user may publish and grant in the party's name."""
         return self.has_user(user) and self._right(user, "operator").exists()
 
     def has_user(self, user: str) -> bool:
-        """Whether this party has such a user now. `user` comes from a certificate, or was checked to be a name."""
+        """True if this party has such a user now. `user` comes from a certificate, or was checked to be a name."""
         return self._user(user).is_file()
 
     def user_names(self) -> list[str]:
@@ -298,7 +298,7 @@ class Home:
         return profiles.read(read_private(self._user(user), profiles.PROFILE_BYTES, "profile"))
 
     def admits(self, name: Name, key: KeyId) -> bool:
-        """Whether a verified name is a user of this party that has not been removed, with its present key."""
+        """True if a verified name is a user of this party that has not been removed, with its present key."""
         if name.party != self.party.name or not self.has_user(name.user):
             return False
         identity = self._user_identity(name.user)
@@ -422,7 +422,7 @@ def find(given: Path | None, environment: Mapping[str, str] = os.environ) -> Hom
 
 
 def new_home_path(party: PartyId, given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """Where a new party is to live: the folder given, else $JUNTO_HOME, else ~/.junto/<party>."""
+    """The folder of a new party: the folder given, else $JUNTO_HOME, else ~/.junto/<party>."""
     if given is not None:
         return given
     if environment.get("JUNTO_HOME"):
@@ -456,7 +456,7 @@ def described(party: Party) -> bytes:
 
 
 def _loopback(listen: Address) -> tuple[str, ...]:
-    """Where a client on the node's own machine reaches it."""
+    """The addresses at which a client on the node's own machine reaches it."""
     if not listen.is_wildcard:
         return (str(listen),)
     return (str(Address("::1" if ":" in listen.host else "127.0.0.1", listen.port)),)

@@ -46,7 +46,7 @@ class Attempt(Protocol):
     """Tells a webhook once: `webhook.attempt`, or a stand-in for it."""
 
     async def __call__(self, hook: Webhook, id: str, body: bytes, now: float) -> Reply:
-        """What came of it."""
+        """The reply of the webhook."""
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:
@@ -81,7 +81,7 @@ class Hooks:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to operators."""
+        """The methods that operators may call."""
         return {methods.OPERATOR_HOOKS: self.status, methods.OPERATOR_HOOK_TEST: self.test}
 
     def raised(self, notice: Notice) -> None:
@@ -167,7 +167,7 @@ class Hooks:
                 await asyncio.to_thread(self._store.failed, hook.name, letter, now, reply.words, next_at)
 
     async def status(self, caller: Caller, payload: bytes) -> Answer:
-        """How every webhook does."""
+        """The status of every webhook."""
         found: list[methods.HookStatus] = []
         for hook in self._hooks:
             state = await asyncio.to_thread(self._store.state, hook.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What webhooks have still to be told, in a small SQLite file of the home: durable, so that a restart loses nothing.
+"""The notices that webhooks have still to be told, in a small SQLite file of the home: a restart loses nothing.
 
 A notice stays here after it was delivered or given up, without its body, for as long as it may be raised again under
 the same id (a restart derives notices anew): so it is sent once, or again only if the answer to it was lost.
@@ -47,7 +47,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class HookState:
-    """How one webhook does. Times in unix seconds, 0 for never."""
+    """The state of one webhook. Times in unix seconds, 0 for never."""
 
     since: float
     gone: bool
@@ -73,7 +73,7 @@ class HookStore:
     def open(self, hooks: Iterable[str], now: float) -> None:
         """Open or make the file for these webhooks; what waits for others is dropped. Raises StorageFailed.
 
-        What is open already stays as it is.
+        A file that is open already stays unchanged.
         """
         if self._file is not None:
             return
@@ -110,8 +110,8 @@ class HookStore:
     def add(self, letters: Iterable[tuple[str, str, float, bytes]]) -> int:
         """Take in (webhook, id, raised at, body) to be sent; how many old ones had to give way.
 
-        What is known already, happened before the webhook was first set up, or is for one that wants nothing any more
-        is left out.
+        Left out are letters that are known already, are older than their webhook, or are for a webhook that wants
+        nothing any more.
         """
         with self._writing() as file:
             hooks: set[str] = set()
@@ -196,7 +196,7 @@ class HookStore:
             )
 
     def state(self, hook: str) -> HookState:
-        """How it does."""
+        """The state of a webhook."""
         with self._reading() as file:
             since, gone, failures, hook_next, last_at, last_reply = file.execute(
                 "SELECT since, gone, failures, next_at, last_at, last_reply FROM hook WHERE name = ?", (hook,)

@@ -100,7 +100,7 @@ class Judgement:
         self._remembered = Remembered()
 
     async def of(self, task: Task) -> Permitted | Forbidden:
-        """Whether we may take part; the decision is in the journal. Raises StorageFailed."""
+        """The decision whether we may take part, already in the journal. Raises StorageFailed."""
         proposal = task.proposal
         verdicts: Sequence[Verdict] = ()
         digest: Digest | None = None
@@ -213,9 +213,9 @@ class Judgement:
         return dataset
 
     async def _read(self, task: Task) -> Found:
-        """What a plan asks of us and discloses; read once for the same plan and datasets, in a turn of its asker.
+        """The demands and disclosures of a plan; read once for the same plan and datasets, in a turn of its asker.
 
-        What needs no SQL is looked at before. Raises what `review` does, and Refused, Busy, Cancelled.
+        Checks that need no SQL come before. Raises what `review` does, and Refused, Busy, Cancelled.
         """
         proposal = task.proposal
         check_budget(proposal.plan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What finished steps gave, kept until their task has ended, so that a crash computes no finished step again.
+"""The outputs of finished steps, kept until their task has ended, so that a crash computes no finished step again.
 
 Small outputs lie in a table beside the journal's entries and become durable with the same write; large ones are files
 of the spool. Both are encrypted under the node's spool key. With an output are kept the messages that its step has for
@@ -40,7 +40,7 @@ _REMEMBERED_TASKS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a step has for another party, under the name by which it is pulled."""
+    """A step's message to another party, under the name by which it is pulled."""
 
     name: str
     to: PartyId
@@ -91,7 +91,7 @@ class Inline(msgspec.Struct, frozen=True, tag="inline"):
 
 
 Place = File | Copied | Inline
-"""Where something kept lies."""
+"""The place of something kept."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -271,7 +271,7 @@ class Keeper:
 
 
 def _is_small(kept: Kept) -> bool:
-    """Whether it is written down at once, without a disk: what lies in files already, and little besides."""
+    """True if an output is written down at once, without a disk: it lies in files already, with little besides."""
     if kept.local is not None and not isinstance(kept.local, Spooled | Copy):
         return False
     return sum(len(made.content) for made in kept.messages if isinstance(made.content, bytes)) <= INLINE_BYTES
@@ -288,5 +288,5 @@ def _on_disk(content: Spooled | Copy) -> File | Copied:
 
 
 def _label(task: TaskId, name: str) -> bytes:
-    """What a sealed output is bound to: it cannot stand in for another's."""
+    """The label that a sealed output is bound to: it cannot stand in for another's."""
     return f"{task} {name}".encode()

@@ -60,7 +60,7 @@ class Ledger:
 
     @property
     def party_prefix(self) -> str:
-        """What the names of all nodes of our party begin with."""
+        """The beginning of the names of all nodes of our party."""
         return self.name.uri.removesuffix(self.name.node)
 
     async def write(self, kind: str, body: msgspec.Struct, task: TaskId = _NO_TASK) -> Kept:
@@ -101,7 +101,7 @@ class Ledger:
     async def renew(self, identity: Identity) -> Kept | None:
         """Go over to another key, once its certificate is durable; None if the journal says it already.
 
-        What is written meanwhile is signed with the key before. Raises StorageFailed; then that one stays in use.
+        Statements written meanwhile are signed with the old key. Raises StorageFailed; then the old key stays in use.
         """
         kept = await self.certify(pem(identity.certificate), identity.key)
         self._key = identity.key
@@ -123,12 +123,12 @@ class Ledger:
         return parse_name(statement.author).party, statements.body_of(statement, Offer)
 
     def holds(self, envelope: bytes, statement: Statement) -> bool:
-        """Whether the journal has this very statement."""
+        """True if the journal has this very statement."""
         entry = self.journal.find(statement.id)
         return entry is not None and entry.envelope == envelope
 
     def knows_signers(self, contract: Contract) -> bool:
-        """Whether we know every key that signed one of its offers. Raises InvalidInput if one is no statement."""
+        """True if we know every key that signed one of its offers. Raises InvalidInput if one is no statement."""
         return all(self.keys.known(statements.signer_of(offer.encode())) is not None for offer in contract.offers)
 
     async def begin(self, charter: SignedCharter, leaf_pem: str) -> None:

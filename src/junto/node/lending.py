@@ -49,7 +49,7 @@ class Lending:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What this answers."""
+        """The methods that peers may call."""
         return {methods.PEER_LENDS: self.lends}
 
     def look(self, live: Live) -> None:
@@ -61,7 +61,7 @@ class Lending:
             self._failed[task.asker] = max(outcome.at, self._failed.get(task.asker, 0.0))
 
     async def lends(self, caller: Caller, payload: bytes) -> Answer:
-        """Whether we compute for an asker now."""
+        """The reply whether we compute for an asker now."""
         return msgspec.json.encode(self._lends(decoded(payload, methods.Lends).asker))
 
     def _lends(self, asker: PartyId) -> bool:

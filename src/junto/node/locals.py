@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step gives at this party: tables, rows on disk, what the protocols give; and how it is written down."""
+"""The output of a step at this party: tables, rows on disk, protocols' results; and the form in which it is written."""
 
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
@@ -21,7 +21,7 @@ Rows: TypeAlias = Spooled | Copy
 """Rows on disk, as an Arrow IPC stream: encrypted, or open data in the cache."""
 
 Local: TypeAlias = pa.Table | Rows | Selection | PassedKeys | Words | None
-"""What a step gives at this party."""
+"""The output of a step at this party."""
 
 
 class _Nothing(msgspec.Struct, frozen=True, tag="nothing"):
@@ -58,7 +58,7 @@ _Written = _Nothing | _Rows | _Table | _Selection | _Keys | _Words
 
 
 def encode(local: Local, place: Callable[[Content], Place]) -> bytes:
-    """What a step gave, written down; `place` says where its large parts lie."""
+    """The output of a step, written down; `place` says where its large parts lie."""
     written: _Written
     match local:
         case None:
@@ -80,7 +80,8 @@ def encode(local: Local, place: Callable[[Content], Place]) -> bytes:
 
 
 def decode(data: bytes, content: Callable[[Place], Content], whole: Callable[[Content], bytes]) -> Local:
-    """What `encode` took. Raises msgspec.MsgspecError, ValueError, PeerFault, and what `content` and `whole` raise."""
+    """The output that `encode` wrote. Raises msgspec.MsgspecError, ValueError, PeerFault, and errors of `content` and
+    `whole`."""
     written: _Written = msgspec.msgpack.decode(data, type=_Written)
     match written:
         case _Nothing():

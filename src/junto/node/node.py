@@ -324,7 +324,7 @@ class Node:
         self.notices.of_node("trigger", about, text, "warning", task)
 
     def may_see(self, user: str, task: TaskId) -> bool:
-        """Whether a user of ours may see a task: an operator may see all, everybody else what they asked."""
+        """True if a user of ours may see a task: an operator may see all, everybody else what they asked."""
         live = self.runner.live.get(task)
         asked = live is not None and (live.task.asker, live.task.proposal.user) == (self.me, user)
         return asked or self.home.is_operator(user)
@@ -412,7 +412,7 @@ class Node:
             _log.warning("a party's facts were not learnt", party=party, reason=str(error))
 
     def _is_open(self, query: Query) -> bool:
-        """Whether a fragment reads open data only, so that copies may be kept."""
+        """True if a fragment reads open data only, so that copies may be kept."""
         if any(read.step is not None for read in query.reads):
             return False
         found = [self.facts.view.get(query.party, DatasetName(read.dataset or "")) for read in query.reads]
@@ -421,7 +421,7 @@ class Node:
     # ── tasks ───────────────────────────────────────────────────────────────────────────────────────
 
     def lend(self) -> "Tools":
-        """What work needs. Engine and arrays are loaded with the first piece of work: an idle node stays small."""
+        """The tools of work. Engine and arrays are loaded with the first piece of work: an idle node stays small."""
         if self.tools is None:
             from junto.node.work import Tools
 
@@ -444,7 +444,7 @@ class Node:
         return self.tools
 
     async def _consider(self, task: Task) -> Permitted | Forbidden:
-        """Whether we may take part, and if so what our part needs, reserved. Raises what keeps it from being so."""
+        """The decision whether we may take part, with our part's resources reserved. Raises what prevents it."""
         verdict = await self.judgement.of(task)
         return await self.admission.admit(task, verdict) if isinstance(verdict, Permitted) else verdict
 

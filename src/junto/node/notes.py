@@ -40,7 +40,7 @@ _WORDS: dict[_Told, str] = {
 
 
 class Notes:
-    """What this node tells the other participants of its lapses, and hears of theirs."""
+    """This node's notes to the other participants about its lapses, and theirs to it."""
 
     def __init__(
         self, me: PartyId, notices: Notices, runner: Runner, links: Links, unix_time: Callable[[], float]
@@ -57,7 +57,7 @@ class Notes:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to peers."""
+        """The methods that peers may call."""
         return {methods.PEER_NOTE: self.hear}
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ class Notes:
         return b""
 
     def _is_news(self, task: Task, sender: PartyId, kind: _Told, party: PartyId) -> bool:
-        """Whether we do not see that absence ourselves; of a return, whether we told of the absence."""
+        """True if we do not see that absence ourselves; of a return, if we told of the absence."""
         told = self._away.setdefault(task, set())
         match kind:
             case "away" if party == self._me or party in task.away:

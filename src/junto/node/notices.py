@@ -25,23 +25,23 @@ from junto.tasks.state import Task
 from junto.types import PartyId, TaskId
 
 KEPT = 1000
-"""How many notices are kept for who comes late."""
+"""The number of notices kept for latecomers."""
 
 _TASKS = 1000
-"""How many tasks one watcher may name."""
+"""The number of tasks that one watcher may name."""
 
 NO_TASK = TaskId("")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a watcher wants to hear of: everything, unless tasks or kinds are named."""
+    """The wish of a watcher: every notice, unless tasks or kinds are named."""
 
     tasks: frozenset[TaskId] = frozenset()
     kinds: frozenset[Kind] = frozenset()
 
     def takes(self, notice: Notice) -> bool:
-        """Whether it is among them."""
+        """True if the notice is among them."""
         if self.tasks and notice.task not in self.tasks:
             return False
         return not self.kinds or notice.kind in self.kinds
@@ -80,7 +80,7 @@ class Notices:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to users."""
+        """The methods that users may call."""
         return {methods.USER_NOTICES: self.watch}
 
     @property
@@ -132,7 +132,7 @@ class Notices:
         return self._pieces(caller.name.user, wanted, self._unix_time() - max(asked.past_seconds, 0.0))
 
     async def follow(self, wanted: Wanted, since: float) -> AsyncIterator[Notice]:
-        """What was raised since then and is wanted, and what will be; a notice says so if some were missed."""
+        """The wanted notices raised since then, and those to come; a notice says so if some were missed."""
         fresh = self._told  # from this number on, all are later than `since`
         number = self._oldest
         while True:
@@ -167,7 +167,7 @@ class Notices:
         )
 
     async def _pieces(self, user: str, wanted: Wanted, since: float) -> AsyncIterator[bytes]:
-        """What the user may hear: of the node, and of tasks that the user may see."""
+        """The notices that the user may hear: of the node, and of tasks that the user may see."""
         async for notice in self.follow(wanted, since):
             if notice.task == NO_TASK or self._may_see(user, notice.task):
                 yield msgspec.json.encode(told(notice))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node answers to nodes of other parties: facts, statements of tasks, outputs.
+"""The answers of a node to nodes of other parties: facts, statements of tasks, outputs.
 
 Every statement is checked and durable before it has an effect, and before its sender is told that we have it.
 """
@@ -95,7 +95,7 @@ class Peers:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to peers."""
+        """The methods that peers may call."""
         return {
             methods.PEER_FACTS: self.facts,
             methods.PEER_TELL: self.tell,
@@ -104,7 +104,7 @@ class Peers:
         }
 
     async def facts(self, caller: Caller, payload: bytes) -> Answer:
-        """What we have published, oldest first."""
+        """The facts that we have published, oldest first."""
         return msgspec.msgpack.encode(methods.Envelopes(tuple(self._facts.own_envelopes())))
 
     async def tell(self, caller: Caller, payload: bytes) -> Answer:
@@ -340,7 +340,7 @@ class Peers:
 
 
 def _most(task: Task, body: Body) -> int:
-    """How many statements of this kind one party makes about a task at most."""
+    """The most statements of this kind that one party makes about a task."""
     return _MOST_REPEATED + 8 * len(task.proposal.plan.steps) if isinstance(body, Confirm | Attempt) else 1
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the other parties stand as a node sees them, and its plans placed by that: tables read where it costs least, and
+"""The standing of other parties as a node sees it, and its plans placed by that: tables read where it costs least, and
 a helper as the third node of two owners that is there."""
 
 from collections.abc import Callable, Collection, Iterable

@@ -47,7 +47,7 @@ FENCED_EXIT = 75
 """The exit code of a node whose lease lapsed: another node of its party has taken over. Started again, it stands by."""
 
 STANDS_BY = "stands by"
-"""What the ready file holds in place of the addresses while another node of the party acts."""
+"""The ready file's text in place of the addresses while another node of the party acts."""
 
 
 class ReadyFile:

@@ -35,7 +35,7 @@ _SPEC_BYTES = 1 << 20
 
 
 class Publishing:
-    """What this party's users publish through its node."""
+    """The publications of this party's users through its node."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one other party may put into this node's journal and memory: so much a day, and so many tasks at a time.
+"""The limits on one other party's input to this node's journal and memory: so much a day, and so many tasks at a time.
 
-What is beyond it is refused before it is read, let alone kept. The sender is told one plain code; the operator gets a
-notice when a party reaches its quota, and one more each time that ten times as many statements were refused.
+Input beyond the limits is refused before it is read, let alone kept. The sender is told one plain code; the operator
+gets a notice when a party reaches its quota, and one more each time that ten times as many statements were refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ DAY_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is taken from one party: statements and their bytes a day (UTC, our clock), tasks that have not ended."""
+    """The input taken from one party: statements and their bytes a day (UTC, our clock), tasks that have not ended."""
 
     statements: int = 100_000
     bytes: int = 256 * 10**6
@@ -38,7 +38,7 @@ Tell = Callable[[str, str], None]
 
 
 class Quotas:
-    """What each party has put in today."""
+    """The input of each party today."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Quotas:
 
     @property
     def day_began(self) -> float:
-        """When today began, unix seconds."""
+        """The start of today, unix seconds."""
         return self._unix_time() // DAY_SECONDS * DAY_SECONDS
 
     def check(self, party: PartyId, statements: int = 0, size: int = 0) -> None:

@@ -28,7 +28,7 @@ _START_SECONDS = 60.0  # for a child to load what it needs
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What there is to read, and by whom."""
+    """The plan to read, and the party that reads it."""
 
     plan: Plan
     party: PartyId
@@ -36,25 +36,25 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """What a plan asks of a party, and the digest of all that it discloses."""
+    """The demands of a plan on a party, and the digest of all that it discloses."""
 
     review: Review
     disclosures: Digest
 
 
 class Faulty(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """Why a plan is no plan to run."""
+    """The reason why a plan cannot run."""
 
     code: str
     message: str
 
 
 Reader = Callable[[Plan, PartyId, Sequence[Dataset]], Awaitable[Found]]
-"""What a plan asks of a party with these datasets. Raises as `review` does, InvalidInput if it takes too long."""
+"""The demands of a plan on a party with these datasets. Raises as `review` does, InvalidInput if it takes too long."""
 
 
 def read_plan(given: Given) -> Found:
-    """What a plan asks of a party. Raises as `review` does."""
+    """The demands of a plan on a party. Raises as `review` does."""
     texts = Texts()
     found = review(given.plan, given.party, given.datasets, texts)
     return Found(found, digest_of(disclosures(given.plan, texts=texts)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may call what: one wrapper in front of every method, so that no handler has to remember to ask.
+"""The right to call each method: one wrapper in front of every method, so that no handler has to remember to ask.
 
 `peer.` and `link.` methods answer nodes of other parties, `party.` methods other nodes of our own, `user.` methods
 users of our own party whom the home still lists, `operator.` methods those users who may publish and grant in its name.

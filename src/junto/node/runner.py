@@ -117,7 +117,7 @@ class Runner:
         return [live for live in self.live.values() if live.task.state not in ENDED]
 
     def open_of(self, party: PartyId) -> int:
-        """How many tasks that a party asked have not ended."""
+        """The number of tasks that a party asked and that have not ended."""
         return sum(live.task.asker == party for live in self.open)
 
     def ask(self, id: TaskId, proposal: Proposal) -> Live:
@@ -350,7 +350,7 @@ class Runner:
             self.dispatch(live, StepFailed(StepId(""), error.code, party, reason, now))
 
     def _own(self, live: Live, body: Body, kept: Kept) -> None:
-        """What our own statement means to our machine, now that it is durable."""
+        """Tell our machine our own statement, now that it is durable."""
         match body:
             case Proposal():
                 live.task.proposed(kept.statement.id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node may use, and how patient it is: `node.toml` in the party's home, all of it optional.
+"""The resources of a node and its patience: `node.toml` in the party's home, all of it optional.
 
 memory   = "300MB"     # of one fragment; beyond it, it spills to disk
 threads  = 2           # of one fragment
@@ -122,7 +122,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Where several nodes of a party keep their one journal, and how long a lease of it lasts."""
+    """The place where several nodes of a party keep their one journal, and the time that a lease of it lasts."""
 
     place: Place
     lease_seconds: float
@@ -150,7 +150,7 @@ class NodeSettings:
 
     @property
     def cpu_seconds(self) -> int:
-        """What one fragment may have of the processor: all its threads, for as long as the longest task."""
+        """The processor time of one fragment: all its threads, for as long as the longest task."""
         return math.ceil(self.longest_seconds * self.threads)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this party's published datasets lie: never told to anyone, kept in `data/sources.json` of its home."""
+"""The places of this party's published datasets: never told to anyone, kept in `data/sources.json` of its home."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class Shelf:
             self._placed[name] = _Placed(version, now)
 
     def source(self, read: Read) -> Source:
-        """What an engine reads for one read of a fragment: the columns judged, no other. Raises InvalidInput,
+        """The source for one read of a fragment: the columns judged, no other. Raises InvalidInput,
         DataChanged."""
         placed = self._placed.get(read.dataset) if read.dataset is not None else None
         if placed is None:

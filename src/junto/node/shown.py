@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sets of owners that groups of ours were released with, so that no second set tells one owner's part.
 
-Whoever learns a sum over four owners, and the same sum over three of them, has the fourth's own. So what a contracted
-task may show of our rows is remembered for 30 days: which rows (see `plan/owners.py`), with which owners, for which
-asker. It is part of our decision, which is in the journal before we offer; a set counts from the moment at which the
-contract is in force.
+Whoever learns a sum over four owners, and the same sum over three of them, has the fourth's own. So a contracted task's
+release of our rows is remembered for 30 days: which rows (see `plan/owners.py`), with which owners, for which asker. It
+is part of our decision, which is in the journal before we offer; a set counts from the moment at which the contract is
+in force.
 
 Of the same rows, another set of owners is refused if our rules ask for all owners, or if it differs by fewer owners
-than our rules ask for. An asker of which more is remembered than fits is refused what would need to be remembered
-too: to forget the oldest instead would let an asker choose when.
+than our rules ask for. An asker of which more is remembered than fits is refused any set that would need to be
+remembered too: to forget the oldest instead would let an asker choose when.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ MOST_REMEMBERED = 50_000
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a task may show of one dataset of ours: of which rows, by which fragment, together with which owners."""
+    """The groups that a task may show of one dataset of ours: of which rows, by which fragment, with which owners."""
 
     dataset: DatasetName
     rows: Digest

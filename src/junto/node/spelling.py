@@ -13,9 +13,10 @@ from junto.plan.steps import Query
 
 
 def sql_of(step: Query, tables: Mapping[str, Source]) -> str:
-    """What an engine runs: rows as the plan asks for them; groups with their guards, and so that no row makes it fail.
+    """The SQL that an engine runs: rows as the plan asks for them; groups with their guards, so that no row
+    makes it fail.
 
-    tables: what the fragment reads, by name.
+    tables: the sources that the fragment reads, by name.
     """
     if step.keys is None:
         return step.sql

@@ -48,7 +48,7 @@ class Files(Protocol):
         """The file, open, at an offset. Raises OSError."""
 
     def size(self, path: Path) -> int:
-        """How many bytes a file has. Raises OSError."""
+        """The size of a file in bytes. Raises OSError."""
 
     def remove(self, path: Path) -> None:
         """Forget a file, if it is there."""
@@ -189,7 +189,7 @@ class Spool:
         return id + self._box(id).encrypt(_nonce(0), data, id + label)
 
     def unseal(self, label: bytes, sealed: bytes) -> bytes:
-        """What `seal` took. Raises StorageFailed if it was altered or is another's."""
+        """The bytes that `seal` took. Raises StorageFailed if they were altered or are another's."""
         id = sealed[:16]
         try:
             return self._box(id).decrypt(_nonce(0), sealed[16:], id + label)

@@ -63,7 +63,7 @@ class Spreading:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to other nodes of our party."""
+        """The methods that other nodes of our party may call."""
         return {methods.PARTY_HELP: self.help}
 
     async def help(self, caller: Caller, payload: bytes) -> Answer:
@@ -132,7 +132,7 @@ class Spreading:
                 noted.whole = True
 
     async def away(self, errand: Errand, node: NodeId, keep: Callable[[Pieces], Awaitable[T]]) -> T:
-        """What `keep` makes of the rows that a helper computes. Raises HelperFailed, and what `keep` raises."""
+        """The result of `keep` for the rows that a helper computes. Raises HelperFailed, and the errors of `keep`."""
         link = self._links[node][0]
         patience = patience_seconds(errand.left)
         began = asyncio.get_running_loop().time()

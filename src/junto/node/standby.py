@@ -73,7 +73,7 @@ class Standby:
         return None
 
     def leads(self) -> bool:
-        """Whether nobody can have taken the lease over yet. False right after we hung, until it is renewed or lost."""
+        """True if nobody can have taken the lease over yet. False right after we hung, until it is renewed or lost."""
         return self._held is not None and time.monotonic() - self._renewed < self._held.seconds
 
     def _look(self, challenge: Challenge) -> Lease | None:

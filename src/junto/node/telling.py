@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What others are told of a step that failed over a party's rows: always the same words.
+"""The words for others about a step that failed over a party's rows: always the same.
 
-Whether a fragment that groups private rows can be computed is made not to depend on them (`plan/total.py`). What is
-left, memory above all, may still differ with rows that no answer would show. So its kind, its step and its measure stay
-in this node's own log.
+The failure of a fragment that groups private rows is made independent of the rows (`plan/total.py`). Other causes,
+memory above all, may still differ with rows that no answer would show. So the failure's kind, its step and its measure
+stay in this node's own log.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _SAID = "it cannot be computed over the rows of an owner: group more coarsely, o
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Which step could not be finished, whose doing it is, and why."""
+    """The step that could not be finished, the party that caused it, and the error."""
 
     step: StepId
     party: PartyId
     error: JuntoError
 
     def event(self, at: float) -> StepFailed:
-        """What the task hears of it."""
+        """The event of this failure for the task."""
         return StepFailed(self.step, self.error.code, self.party, str(self.error), at)
 
 
@@ -56,7 +56,7 @@ def told(step: AnyStep, party: PartyId, error: JuntoError) -> tuple[StepId, Part
 
 
 def _rests_on_groups(step: AnyStep) -> bool:
-    """Whether what a step computes rests on groups that a threshold looks at."""
+    """True if a step's work rests on groups that a threshold looks at."""
     match step:
         case Query():
             return step.keys is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node gives to tasks, as its operator sees it."""
+"""The amounts that a node gives to tasks, as its operator sees them."""
 
 from junto.link import methods
 from junto.tasks.capacity import Cap

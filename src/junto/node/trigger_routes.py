@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node answers to its own party's users about triggers: who may make and steer which, and how they look."""
+"""The answers of a node to its own party's users about triggers: the triggers, and the right to make and steer them."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class TriggerRoutes:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to users."""
+        """The methods that users may call."""
         return {
             methods.USER_TRIGGERS: self.ls,
             methods.USER_TRIGGER_CREATE: self.create,

@@ -159,7 +159,7 @@ class Triggers:
         return armed
 
     def next_at(self, armed: Armed) -> float | None:
-        """When the clock fires it next, unix seconds; None if no clock does."""
+        """The moment at which the clock fires the trigger next, unix seconds; None if no clock does."""
         return self._firings.next_at(armed, self._now())
 
     async def create(self, trigger: Trigger) -> Armed:
@@ -201,7 +201,7 @@ class Triggers:
                 raise InvalidInput(f"trigger {name} came to no task: {misfire.reason}")
 
     def end_of(self, task: TaskId) -> End | None:
-        """How a task ended, as far as this node or its journal knows; None if it has not."""
+        """The end of a task, as far as this node or its journal knows; None if it has not ended."""
         task = self._last(task)
         live = self._runner.live.get(task)
         if live is not None:
@@ -212,7 +212,7 @@ class Triggers:
     # ── one turn ────────────────────────────────────────────────────────────────────────────────────
 
     async def _meet(self) -> None:
-        """What was missed is about the datasets of now: wait a little until the others have told theirs."""
+        """Wait a little until the others have told their datasets: what was missed is about the datasets of now."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _MEET_SECONDS
         while loop.time() < until:
@@ -362,7 +362,7 @@ class Triggers:
         self._continues[after] = before
 
     def _end(self, entry: Entry) -> End | None:
-        """How a task ended, by one statement of it; None for a refusal of another, which the asker answers."""
+        """The end of a task by one statement of it; None for a refusal of another, which the asker answers."""
         match entry.kind:
             case "receipt":
                 return "done"

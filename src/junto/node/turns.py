@@ -18,7 +18,7 @@ _WAITING = 64  # of one party
 
 @dataclass(slots=True)
 class _Account:
-    """What a party may still have, in seconds, as of a moment."""
+    """The seconds that a party may still have, as of a moment."""
 
     left: float
     at: float

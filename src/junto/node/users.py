@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node answers to its own party's users."""
+"""The answers of a node to its own party's users."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ class Users:
 
     @property
     def routes(self) -> dict[str, Method]:
-        """What we answer to users."""
+        """The methods that users may call."""
         return {
             methods.USER_STATUS: self.status,
             methods.USER_DATASETS: self.datasets,
@@ -128,7 +128,7 @@ class Users:
         return self._watched(self._own(caller, payload))
 
     async def wait(self, caller: Caller, payload: bytes) -> Answer:
-        """How the task ended, once it has; then its answer, if that is small."""
+        """The end of the task, once it has ended; then its answer, if that is small."""
         return self._ended(self._own(caller, payload))
 
     async def result(self, caller: Caller, payload: bytes) -> Answer:
@@ -202,7 +202,7 @@ class Users:
 
 
 def _is_over(live: Live) -> bool:
-    """Whether there is no more to tell of it: it has ended, goes on as no other task, and its receipt has a name."""
+    """True if there is no more to tell of the task: it ended, goes on as no other task, and its receipt has a name."""
     told = bool(live.receipt_statement) or live.task.receipt is None
     return live.task.state in ENDED and not live.going_on and told
 

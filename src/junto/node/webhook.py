@@ -61,7 +61,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of one attempt: an HTTP status, or 0 and what went wrong before there was one."""
+    """The reply to one attempt: an HTTP status, or 0 and what went wrong before there was one."""
 
     status: int
     words: str
@@ -69,7 +69,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether it was taken."""
+        """True if the message was taken."""
         return 200 <= self.status < 300
 
 

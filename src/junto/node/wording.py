@@ -21,7 +21,7 @@ def in_question_words(message: str, plan: Plan) -> str:
 
 @lru_cache(maxsize=16)
 def _measures(sql: str) -> dict[str, str]:
-    """What each output of a fragment is, as one would write it. The SQL was read and reviewed before it ran."""
+    """The meaning of each output of a fragment, as one would write it. The SQL was read and reviewed before it ran."""
     from sqlglot import exp, parse_one
 
     from junto.plan.expressions import FRAGMENT_FUNCTIONS

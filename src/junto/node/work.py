@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node's part of one contracted plan: its fragments, its side of every joint step, the answer if it receives it.
 
-All steps start at once; each waits for what it reads, so a pull is under way before the data is there. What a step
-gives here stays here; only what its `Send`s and `Move`s name is put in the outbox, each for one party.
+All steps start at once; each waits for what it reads, so a pull is under way before the data is there. A step's output
+stays here; only the parts that its `Send`s and `Move`s name are put in the outbox, each for one party.
 
-What a step gave is kept before it counts as finished, after what it rests on. A step that fails by what may pass (a
-full disk, an engine out of memory) is tried again with growing pauses; a joint step that a participant lost begins anew
-under another run (see `tasks/attempts.py`), and with it every step that rests on it.
+A step's output is kept before the step counts as finished, after the outputs it rests on. A step that fails by a fault
+that may pass (a full disk, an engine out of memory) is tried again with growing pauses; a joint step that a participant
+lost begins anew under another run (see `tasks/attempts.py`), and with it every step that rests on it.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ _FIRST_PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a node lends to every task's work."""
+    """The tools that a node lends to every task's work."""
 
     me: PartyId
     engine: Engine
@@ -89,7 +89,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a task tells its work, and what it wants to hear."""
+    """A task's order to its work, and the callbacks by which it hears of it."""
 
     task: TaskId
     plan: Plan
@@ -375,7 +375,7 @@ class Work:
         return await self._bring(step.sender, pull, self._write)
 
     async def _is_kept(self, query: Query) -> bool:
-        """Whether rows serve the next question too: not sums, as all must be given the same, and runs may differ."""
+        """True if rows serve the next question too: not sums, as all must be given the same, and runs may differ."""
         kept = query.id not in self._anew and self._tools.is_open(query)
         return kept and not await asyncio.to_thread(depends_on_order, query.sql)
 
@@ -558,7 +558,7 @@ class Work:
 
 
 def _may_pass(error: StepError, me: PartyId) -> bool:
-    """Whether trying again may mend it: what our own disk or engine lacks now, it may have in a moment."""
+    """True if trying again may mend the error: what our own disk or engine lacks now, it may have in a moment."""
     return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
 
 
@@ -567,7 +567,7 @@ def _most_tries(error: StepError) -> int:  # a fragment that ends its process tw
 
 
 def _rows(step: Query, gave: pa.Table | Spooled | Copy) -> int:
-    """How many rows a fragment gave; of a file, about."""
+    """The number of rows that a fragment gave; of a file, about."""
     return gave.num_rows if isinstance(gave, pa.Table) else gave.bytes // (CELL_BYTES * max(len(step.columns), 1))
 
 

@@ -130,7 +130,7 @@ def digits(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None
 
 
 def is_number(type_: str) -> bool:
-    """Whether DuckDB's type of that name can be summed."""
+    """True if values of that DuckDB type can be summed."""
     return type_ in _DIGITS or type_ in ("FLOAT", "DOUBLE") or type_.startswith("DECIMAL(")
 
 

@@ -12,7 +12,7 @@ hmac   Contributors agree on a key of their own (each sends 32 random bytes to e
 Two different keys among N share a token with probability below N² / 2¹²⁹: 2⁻⁸¹ for the most groups allowed. The order
 of tokens also hides the order in which a contributor's engine produced its groups.
 
-What a deviating contributor gains with hmac: as many guesses as it likes, which its rules' owners allowed it; and it
+Gains of a deviating contributor with hmac: as many guesses as it likes, which its rules' owners allowed it; and it
 can repeat tokens that it saw, which puts units of its own invention to groups that it does not know, and makes them
 pass at the receiver.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How arrays travel between machines: a small typed header, then the raw little-endian bytes.
+"""The form in which arrays travel between machines: a small typed header, then the raw little-endian bytes.
 
     1 byte   length of the header
     header   msgpack array: format, element type ("u1", "u4" or "u8"), shape, and up to four extra numbers
@@ -67,7 +67,7 @@ def unpack_u64(sender: PartyId, name: str, payload: bytes, shape: tuple[int | No
 def _open(
     sender: PartyId, name: str, payload: bytes, element: ElementType, shape: tuple[int | None, ...], extras: int
 ) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """Where the body starts, its shape and the extra numbers, all as the reader expects them."""
+    """The offset of the body, its shape and the extra numbers, all as the reader expects them."""
     body = 1 + payload[0] if payload else 1
     try:
         header = _decoder.decode(payload[1:body])

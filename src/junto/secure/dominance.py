@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether one unit carries too much of a sum, decided jointly without showing anybody's part of it.
+"""The joint decision whether one unit carries too much of a sum, without showing anybody's part of the sum.
 
 Theory of operation
 -------------------
@@ -13,10 +13,10 @@ its own, is zero (but for a chance of 2⁻³¹) exactly where all are. The sum i
 its count passes: one number is opened, zero or uniform.
 
 So a sum in which some unit carries more than D per cent never passes. One in which none carries half of that always
-passes: then the others hold at least F = 1 + 100 / (100 − D) times the demand, the largest of N − 1 totals
-is at least F / (N − 1) times the demand, and the rungs are no further apart than that. It holds for D = 80 up to six
-contributors; of more, the rungs stay 1.2 apart, and a sum that is spread evenly may be withheld although no unit
-carries half of D. A total below 2⁻⁶⁴ counts as nothing, a demand below as 2⁻⁶⁴. What is not finite counts as dominated.
+passes: then the others hold at least F = 1 + 100 / (100 − D) times the demand, the largest of N − 1 totals is at least
+F / (N − 1) times the demand, and the rungs are no further apart than that. It holds for D = 80 up to six contributors;
+of more, the rungs stay 1.2 apart, and a sum that is spread evenly may be withheld although no unit carries half of D. A
+total below 2⁻⁶⁴ counts as nothing, a demand below as 2⁻⁶⁴. Other than finite numbers count as dominated.
 
 A contributor that is alone decides alone, exactly.
 
@@ -60,7 +60,7 @@ def ladder(contributors: int, dominance: int) -> Reals:
 
 
 def demanded(totals: Reals, largest: Reals, rungs: Reals, dominance: int) -> NDArray[np.int64]:
-    """What a contributor adds for its demand: one more than the rungs below and at which it is not covered."""
+    """A contributor's summand for its demand: one more than the rungs below and at which it is not covered."""
     with np.errstate(invalid="ignore", over="ignore"):
         demand = largest * (100 / dominance) * _ROUNDING - totals
     lowest = np.searchsorted(rungs, demand, side="left") + 1
@@ -70,29 +70,29 @@ def demanded(totals: Reals, largest: Reals, rungs: Reals, dominance: int) -> NDA
 
 
 def reached(totals: Reals, rungs: Reals) -> NDArray[np.int64]:
-    """How many rungs a contributor's totals reach."""
+    """The number of rungs that a contributor's totals reach."""
     return np.searchsorted(rungs, totals, side="right").astype(np.int64)
 
 
 def limit_of(rungs: Reals) -> int:
-    """What a demand and a total must reach together."""
+    """The sum that a demand and a total must reach together."""
     return len(rungs) + 1
 
 
 def alone(totals: Reals, largest: Reals, dominance: int) -> NDArray[np.bool_]:
-    """Which sums no unit of a single contributor dominates."""
+    """The sums that no unit of a single contributor dominates."""
     with np.errstate(invalid="ignore"):
         passes: NDArray[np.bool_] = np.isfinite(totals) & (largest <= totals * (dominance / 100))
     return passes
 
 
 def pairs_of(contributors: int) -> list[tuple[int, int]]:
-    """Who is to be content with whom, by index."""
+    """The pairs of contributors, by index, of which the first is to be content with the second."""
     return [(p, q) for p in range(contributors) for q in range(contributors) if p != q]
 
 
 def randoms(contributors: int, guarded: bool) -> int:
-    """How many random numbers each sum takes: one a pair; of two contributors, the guard stands for the first."""
+    """The number of random numbers that each sum takes: one a pair; of two contributors, the guard is the first's."""
     return len(pairs_of(contributors)) - (1 if guarded and contributors == 2 else 0)
 
 
@@ -104,7 +104,7 @@ def rounds(contributors: int, dominance: int, guarded: bool) -> tuple[int, int]:
 
 
 def products(contributors: int, dominance: int) -> int:
-    """How many multiplications each sum of each group takes, at most."""
+    """The number of multiplications that each sum of each group takes, at most."""
     shape = shape_of(limit_of(ladder(contributors, dominance)))
     return len(pairs_of(contributors)) * shape.products + contributors
 

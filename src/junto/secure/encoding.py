@@ -38,7 +38,7 @@ _WORD = (1 << 64) - 1
 
 
 def unit(encoding: Encoding, scale: int = 0) -> int:
-    """What an encoded integer is divided by to give the value."""
+    """The number that an encoded integer is divided by to give the value."""
     return 1 << FRACTION_BITS if encoding == "real" else 10**scale
 
 
@@ -135,7 +135,7 @@ def decode_reals(lanes: Lanes) -> NDArray[np.float64]:
 
 
 def _exact(kind: pa.DataType, encoding: Encoding) -> bool:
-    """Whether Arrow's cast from that type is exact, or fails, or is the rounding of a number to float64."""
+    """True if Arrow's cast from that type is exact, or fails, or is the rounding of a number to float64."""
     types = pa.types
     whole = types.is_integer(kind) or types.is_null(kind)
     if encoding == "count":

@@ -80,7 +80,7 @@ class GroupCounts:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a contributor knows of the groups: which passed, and where its own are.
+    """A contributor's knowledge of the groups: those that passed, and the places of its own.
 
     size: groups in the union. cells: bool of shape (guards + sums, size), in the union's order: which counts, then
     which sums, passed in each group. positions: int64, one per own group, its index in the union.
@@ -92,7 +92,7 @@ class Selection:
 
     @property
     def passed(self) -> Flags:
-        """Which groups passed, in the union's order: those whose own units did."""
+        """The groups that passed, in the union's order: those whose own units did."""
         flags: Flags = self.cells[0]
         return flags
 
@@ -112,7 +112,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PassedKeys:
-    """What the receiver learns: the keys of groups that passed, in the union's order, and if others surely did not.
+    """The receiver's knowledge: the keys of groups that passed, in the union's order, and if others surely did not.
 
     some: enough units of enough contributors are behind what was withheld for this to be told. False says nothing.
     cells: bool of shape (guards + sums, passed): which counts, then which sums, passed in each of those groups.
@@ -124,7 +124,7 @@ class PassedKeys:
 
     @property
     def passed(self) -> int:
-        """How many groups passed."""
+        """The number of groups that passed."""
         return len(self.keys)
 
 
@@ -136,7 +136,7 @@ def read_given(count: int, sender: PartyId, payload: bytes) -> Rows:
 def check_given(party: PartyId, own: Rows, other: PartyId, theirs: Rows) -> None:
     """Raises PeerFault where two contributors were given different rows of one table.
 
-    Whoever gives them rows to join decides by them whose groups are there at all: given none, an owner is left out. A
+    The giver of rows to join decides by them whose groups are there at all: given none, an owner is left out. A
     table that a contributor holds itself has zeros for a digest, and is compared with nothing.
     """
     both = own.any(axis=1) & theirs.any(axis=1)
@@ -178,7 +178,7 @@ def read_tokens(sender: PartyId, payload: bytes) -> Rows:
 
 
 def merge(sorted_tokens: Mapping[PartyId, Rows]) -> tuple[int, dict[PartyId, Positions]]:
-    """How many different tokens there are, and where in their ascending order each party's tokens stand."""
+    """The number of different tokens, and the places of each party's tokens in their ascending order."""
     high, low = _words(np.concatenate(list(sorted_tokens.values())))
     order = _ascending(high, low)
     same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
@@ -205,7 +205,7 @@ def row_width(longest_bytes: int) -> int:
 
 
 def is_width(width: int) -> bool:
-    """Whether rows of released keys can have that width."""
+    """True if rows of released keys can have that width."""
     return 16 <= width <= row_width(KEY_BYTES_MAX) and width % 16 == 0
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from junto.types import RandomBytes
 
 CHUNK_BYTES = 1 << 18
-"""How much keystream is made at once: small enough to stay in the second-level cache."""
+"""The bytes of keystream made at once: few enough to stay in the second-level cache."""
 
 _ZEROS = bytes(CHUNK_BYTES)
 

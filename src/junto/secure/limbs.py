@@ -31,7 +31,7 @@ _FIELD = np.uint64((1 << _FIELD_BITS) - 1)
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Which groups hold what has no limbs, each of shape (n,)."""
+    """The groups that hold a value without limbs, each flag of shape (n,)."""
 
     nan: NDArray[np.bool_]  # NaN, or infinities of both signs
     plus: NDArray[np.bool_]  # +∞, and nothing of `nan`
@@ -83,7 +83,7 @@ def raised(values: NDArray[np.float64], beyond: NDArray[np.bool_]) -> Lanes:
 
 
 def flags(lane: NDArray[np.uint64]) -> Flags:
-    """What a summed lane of flags, shape (n,), says of each group."""
+    """The flags of each group, from a summed lane of flags, shape (n,)."""
     nan, plus, minus, beyond = ((lane >> np.uint64(_FIELD_BITS * place)) & _FIELD != 0 for place in range(4))
     nan = nan | (plus & minus)
     return Flags(nan, plus & ~nan, minus & ~nan, beyond & ~nan & ~plus & ~minus)

@@ -115,7 +115,7 @@ def take_input(kind: type[T], check: Callable[[T], None]) -> Script[T]:
 
 
 def receive(name: str, senders: Iterable[PartyId], decode: Callable[[PartyId, bytes], T]) -> Script[dict[PartyId, T]]:
-    """What `decode` made of the message `name` of each sender. `decode` raises PeerFault and then changed nothing."""
+    """The result of `decode` for the message `name` of each sender. If it raises PeerFault, it has changed nothing."""
     found: dict[PartyId, T] = {}
 
     def accept(sender: PartyId, payload: bytes) -> None:

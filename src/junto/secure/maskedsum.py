@@ -21,12 +21,12 @@ contributors learns nothing but the shape.
 Leakage. The receiver: the sum. Everybody: who takes part, and the shape. Nothing else; a contributor that is lost
 ends the step, because its masks are not recovered.
 
-What a deviating party gains. The receiver chooses nothing: which groups are summed is what contributors read, each for
-itself, from openings that are the same for all of them or refused (`verified.py`), over a union of groups that the
-nodes compared (`nodes.py`). If it leaves a vector out, or mixes those of two runs, masks are left over, and it sees
-uniform words. A contributor that gives others different public keys, or sends a wrong vector, spoils the sum and
-learns nothing: no vector reaches it. A key of low order, for which the secret would be known to all, names its
-sender. If a run is lost all begin anew, over the same groups with new masks: the receiver has the same sum twice.
+Gains of a deviating party. The receiver chooses nothing: contributors read which groups are summed, each for itself,
+from openings that are the same for all of them or refused (`verified.py`), over a union of groups that the nodes
+compared (`nodes.py`). If it leaves a vector out, or mixes those of two runs, masks are left over, and it sees uniform
+words. A contributor that gives others different public keys, or sends a wrong vector, spoils the sum and learns
+nothing: no vector reaches it. A key of low order, for which the secret would be known to all, names its sender. If a
+run is lost all begin anew, over the same groups with new masks: the receiver has the same sum twice.
 
 Pads are used once: a machine takes one vector, and keys are ephemeral, so a new machine has new pads.
 

@@ -40,7 +40,7 @@ ELEMENTS_MAX = 1 << 27
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a node has of one contributor: digest of the union, shares of numbers (rows, size), of masks (CHECKS,)."""
+    """One contributor's shares at a node: digest of the union, numbers (rows, size), masks (CHECKS,)."""
 
     digest: Shares
     numbers: Shares
@@ -57,7 +57,7 @@ def inbox(party: PartyId, terms: Terms) -> list[tuple[PartyId, str]]:
 
 
 def shared(terms: Terms, numbers: Field, digest: bytes, random_bytes: RandomBytes) -> list[Shares]:
-    """What a contributor gives each node in turn: its numbers, of shape (rows, size), the masks, the digest."""
+    """A contributor's shares for each node in turn: its numbers, of shape (rows, size), the masks, the digest."""
     secret = np.concatenate((numbers.reshape(-1), uniform((CHECKS,), random_bytes)))
     shares = split(secret, len(terms.computing), _degree(terms), random_bytes)
     return [np.concatenate((words_of(digest), row)) for row in shares]
@@ -104,7 +104,7 @@ def check_size(terms: Terms, size: int) -> None:
 
 
 def _inputs(terms: Terms, given: Mapping[PartyId, Given]) -> Iterator[Shares]:
-    """What is compared: the sums of each condition over the contributors, then those of each pair."""
+    """The numbers compared: the sums of each condition over the contributors, then those of each pair."""
     numbers = [given[contributor].numbers for contributor in terms.contributors]
     for condition in range(len(terms.limits)):
         rows = slice(condition * terms.guarded, (condition + 1) * terms.guarded)
@@ -143,7 +143,7 @@ def _guards(
 
 
 def _rounds(terms: Terms) -> int:
-    """How many rounds of multiplication the cells take."""
+    """The number of rounds of multiplication that the cells take."""
     shapes = [shape_of(limit) for limit in terms.limits]
     rounds = 0
     if shapes:
@@ -155,7 +155,7 @@ def _rounds(terms: Terms) -> int:
 
 
 def _size_of(party: PartyId, given: Mapping[PartyId, Given]) -> int:
-    """How many groups all contributors shared. Raises PeerFault unless they were told the same union."""
+    """The number of groups that all contributors shared. Raises PeerFault unless they were told the same union."""
     first, *others = sorted(given)
     size = int(given[first].numbers.shape[1])
     for other in others:

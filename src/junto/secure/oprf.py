@@ -20,8 +20,8 @@ others raise what it brings in its one batch, at most KEYS_MAX of them, once per
 A guess that it brings is a group of its own in the union. (With tokens by HMAC it could test any number of guesses,
 later and unseen.)
 
-What a deviating contributor gains:
-- guesses brought as keys: what their being there too says, for so many guesses as the batch holds. It learns also
+Gains of a deviating contributor:
+- guesses brought as keys: whether others have them too, for as many guesses as the batch holds. It learns also
   which pass the threshold, with units that it claims; to lie about its own data is its freedom.
 - another's blinded keys, brought as its own: tokens under that one's exponent squared, which are in no union.
 - another exponent, for one batch or some elements: those keys meet none of the others', so a group's units are not

@@ -2,10 +2,10 @@
 """The products that a threshold opens: zero exactly where a shared sum is too small, in few multiplications.
 
 A shared sum s reaches `limit` unless it is one of 0, …, limit − 1, so unless ∏_{v < limit} (s − v) is zero. The roots
-lie symmetrically: with q = s · (s − (limit − 1)), the pair (s − v)(s − (limit − 1 − v)) is q + v(limit − 1 − v),
-which takes no multiplication once q is there. The product of any b such pairs is a polynomial of degree b in q, so a
-sum of multiples of q, …, q^b. What is left to multiply is one factor for each b pairs (after Paterson, Stockmeyer). A
-limit of 10 takes 5 multiplications with the random number that hides the result, one of 1,000 takes 46.
+lie symmetrically: with q = s · (s − (limit − 1)), the pair (s − v)(s − (limit − 1 − v)) is q + v(limit − 1 − v), which
+takes no multiplication once q is there. The product of any b such pairs is a polynomial of degree b in q, so a sum of
+multiples of q, …, q^b. One factor for each b pairs is left to multiply (after Paterson, Stockmeyer). A limit of 10
+takes 5 multiplications with the random number that hides the result, one of 1,000 takes 46.
 
 Such a product times a uniform random number is zero if the sum is too small; otherwise it is uniform over the
 nonzero elements, times the chance of 2⁻³¹ that the random number itself is zero.
@@ -27,7 +27,7 @@ Steps = Generator[list[Pair], list[Wire], list[Wire]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the product of one limit is computed: the powers of q that are made, and the factors that come of them."""
+    """The plan for the product of one limit: the powers of q that are made, and the factors made from them."""
 
     powers: int
     factors: int
@@ -53,7 +53,7 @@ def shape_of(limit: int) -> Shape:
 
 
 def tree_rounds(factors: int) -> int:
-    """How many rounds it takes to multiply so many numbers."""
+    """The number of rounds that the multiplication of so many numbers takes."""
     return (factors - 1).bit_length()
 
 

@@ -31,7 +31,7 @@ from junto.errors import InvalidInput
 from junto.secure.limbs import Lanes, carried, fixed, raised
 
 FIELDS = ("c", "n", "t", "q", "z")
-"""What an engine gives of each group: see above; `n` is BIGINT, the others DOUBLE."""
+"""The fields that an engine gives of each group: see above; `n` is BIGINT, the others DOUBLE."""
 SUM_FRACTION_BITS, SQUARE_FRACTION_BITS = 128, 256
 SUM_LANES, SQUARE_LANES = 5, 9
 LANES = SUM_LANES + SQUARE_LANES + 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a threshold asks of each group, and who takes part in it."""
+"""The terms of a threshold: its limits for each group, and the parties that take part."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from junto.types import PartyId, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Who takes part in a threshold, and what passes. Raises InvalidInput where the terms do not fit.
+    """The parties that take part in a threshold, and its limits. Raises InvalidInput where the terms do not fit.
 
-    guards: how many counts each group has; the first is the group's own units, each further one those behind some
+    guards: the number of counts of each group: the first is its own units, each further one those behind some
     measure. sums: for each sum whose dominance is tested, the index of the count that guards it. dominance: the most,
     per cent, that one unit may carry of such a sum. tokens: how groups are lined up, see `alignment.py`.
     """
@@ -44,22 +44,22 @@ class Terms:
 
     @property
     def limits(self) -> tuple[int, ...]:
-        """What each condition asks for: units, then contributors. Conditions that always hold are left out."""
+        """The limit of each condition: units, then contributors. Conditions that always hold are left out."""
         return tuple(limit for limit, least in ((self.units, 1), (self.parties, 2)) if limit >= least)
 
     @property
     def guarded(self) -> int:
-        """How many counts are compared: all, or none if every count passes."""
+        """The number of counts compared: all, or none if every count passes."""
         return self.guards if self.limits else 0
 
     @property
     def rows(self) -> int:
-        """How many numbers a contributor shares of each group."""
+        """The number of numbers that a contributor shares of each group."""
         return self.guarded * len(self.limits) + 2 * len(self.sums)
 
     @property
     def cells(self) -> int:
-        """How many numbers are opened of each group: one for each count compared, then one for each sum tested."""
+        """The number of numbers opened of each group: one for each count compared, then one for each sum tested."""
         return self.guarded + len(self.sums)
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which groups have enough units and come from enough contributors, decided without showing the counts.
+"""The choice of groups with enough units of enough contributors, without showing the counts.
 
 Theory of operation
 -------------------
@@ -31,12 +31,11 @@ Rounds.
 A single contributor decides alone and sends "keys" in the clear, and no number of other groups. If nothing is asked
 (`units` = 0, `parties` ≤ 1) every group passes, and rounds 3 to 5 do not take place.
 
-Adversary. Malicious towards the data of others, static; links are authenticated and encrypted. At most t nodes
-deviate, and any number of contributors and the receiver do. What is opened is then right for the numbers that were
-shared, but for a chance below 2⁻⁵⁸ (`verified.py`); owners are free to lie about their own data, and answers are as
-right as they are.
+Adversary. Malicious towards the data of others, static; links are authenticated and encrypted. At most t nodes deviate,
+and any number of contributors and the receiver do. The opened numbers are then right for the numbers shared, but for a
+chance below 2⁻⁵⁸ (`verified.py`); owners are free to lie about their own data, and answers are as right as they are.
 
-What a deviating party gains:
+Gains of a deviating party:
 - node: the end of the run, before anything is opened. If it opens a wrong share, its readers notice.
 - contributor: numbers that are no counts are lies about its counts: of each group, one bit for each lie and run,
   whether the others' sum lies in a range that the liar chose; and a group of others that has too few units passes if
@@ -208,7 +207,7 @@ def _contribute(
 
 
 def _numbers(terms: Terms, counts: GroupCounts, positions: Positions, size: int) -> Field:
-    """What this contributor shares of each group, (rows, size); of one that it lacks, no units and no demand."""
+    """A contributor's numbers to share of each group, (rows, size); of one that it lacks, no units and no demand."""
     guarded, tested, units = terms.guarded, len(terms.sums), _units(counts)
     numbers = np.zeros((terms.rows, size), dtype=np.uint64)
     row = 0
@@ -228,7 +227,7 @@ def _numbers(terms: Terms, counts: GroupCounts, positions: Positions, size: int)
 def _test(
     party: PartyId, terms: Terms, context: bytes, own: Shares | None, size: int | None, random_bytes: RandomBytes
 ) -> Script[Flags]:
-    """Which counts and sums passed, (guards + sums, size), as the nodes open it; this party computes too if it is one.
+    """The counts and sums that passed, (guards + sums, size), as the nodes open them; a computing party computes too.
 
     own: its share of its own numbers.
     """
@@ -322,7 +321,7 @@ def _units(counts: GroupCounts) -> NDArray[np.int64]:
 
 
 def _holds_enough(terms: Terms, counts: GroupCounts, own: Flags) -> bool:
-    """Whether a contributor's groups that did not pass hold enough units for this to be told."""
+    """True if a contributor's groups that did not pass hold enough units for this to be told."""
     return int(counts.units[0][~own].sum()) >= max(terms.units, 1)
 
 

@@ -36,8 +36,8 @@ shares for an honest verifier still give zero, with probability at most 1/P over
 ρ and α of their own: a wrong number is opened with probability at most (3/P)² < 2⁻⁵⁸. A check that fails tells a
 verifier a uniform number.
 
-What a deviating node gains: the end of the run. A node that gives different messages to different nodes is one case
-of the above. Who deviated shows only where a message is malformed, a seed does not fit its commitment, or one
+Gain of a deviating node: the end of the run. A node that gives different messages to different nodes is one case
+of the above. The deviating node shows only where a message is malformed, a seed does not fit its commitment, or one
 contributor's shares lie on no polynomial (then it is that contributor, or a node).
 
 Cost: three products for one. A field of 2⁶¹ − 1 would take two for one, of four times the work each in numpy.
@@ -78,10 +78,10 @@ from junto.types import PartyId, RandomBytes
 T = TypeVar("T")
 
 CHECKS = 2
-"""How many independent checks a run takes."""
+"""The number of independent checks that a run takes."""
 
 DIGEST_WORDS = 9
-"""How many elements carry a digest of 32 bytes."""
+"""The number of elements that carry a digest of 32 bytes."""
 
 Wire = Shares
 """A node's shares of n numbers x, and of r·x for each check: shape (1 + CHECKS, n)."""
@@ -93,7 +93,7 @@ Job = Generator[list[Pair], list[Wire], Wire]
 """A computation: yields the pairs to multiply in one round, is sent their products, returns its result."""
 
 _BLOCK = 1 << 15
-"""How many numbers are worked on at a time: they stay in the second-level cache."""
+"""The most numbers worked on at a time: they stay in the second-level cache."""
 _SEED_BYTES = 32
 _WORD_BITS = 30
 
@@ -165,7 +165,7 @@ class Arithmetic:
         return np.split(wire, np.cumsum(lengths)[:-1], axis=1) if inputs else []
 
     def computed(self, job: Job, rounds: int) -> Script[Wire]:
-        """What the job gives, in so many rounds."""
+        """The job's result, in so many rounds."""
         pairs = next(job)
         for turn in range(1, rounds + 1):
             products = yield from self._multiplied(f"product-{turn}", pairs)
@@ -373,6 +373,6 @@ def commitment(context: bytes, party: PartyId, seed: bytes) -> bytes:
 
 
 def _bytes(words: Shares) -> bytes:
-    """What `words_of` was given; of any other words, something that no digest equals."""
+    """The bytes that `words_of` was given; of any other words, something that no digest equals."""
     number = sum(int(word) << (_WORD_BITS * index) for index, word in enumerate(words))
     return number.to_bytes(40, "big")[-40:].lstrip(b"\0").rjust(32, b"\0")

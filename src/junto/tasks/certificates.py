@@ -89,10 +89,10 @@ class Deviation:
 
 
 def certificates(plan: Plan, told: Mapping[tuple[StepId, PartyId], Digest]) -> tuple[Certificate, ...]:
-    """One for each certified step of a plan, in its order, from the digests that arrived so far.
+    """The certificate of each certified step of a plan, in its order, from the digests that arrived so far.
 
     told: by the step a digest was confirmed for (a certifying one, the certified one itself, or a move of it) and the
-    party that did. What others told of these does not count.
+    party that did. Other parties' digests of them do not count.
     """
     found = []
     for step, own, computing, moved in _expected(plan):

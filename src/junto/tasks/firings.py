@@ -9,11 +9,11 @@ So a crash between an occasion and its statement loses nothing: the same journal
 trigger runs one task at a time; what comes meanwhile waits.
 
 Missed is a time of a clock that is looked at more than `LATE_SECONDS` after it, because the node was down or the clock
-was set forward, and a version or an end that came so long before the node did. `skip` leaves out what was missed,
-and of what waits behind a running task keeps the latest. `catch-up` fires every missed time and end, oldest first, and
-of missed versions the latest; of all that waits, it keeps the latest `MOST_WAITING`. A clock that is set back fires
-nothing twice: the latest `MOST_REMEMBERED` occasions of a trigger are remembered. What a clock that was set back shows
-while the node is down, before the moment at which the trigger was made, is not made up for.
+was set forward, and a version or an end that came so long before the node did. `skip` leaves out what was missed, and
+of what waits behind a running task keeps the latest. `catch-up` fires every missed time and end, oldest first, and of
+missed versions the latest; of all that waits, it keeps the latest `MOST_WAITING`. A clock that is set back fires
+nothing twice: the latest `MOST_REMEMBERED` occasions of a trigger are remembered. Times that a clock shows again while
+the node is down, before the moment at which the trigger was made, are not made up for.
 """
 
 from collections import deque

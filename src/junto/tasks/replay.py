@@ -67,7 +67,7 @@ def replay(id: TaskId, me: PartyId, entries: Sequence[Entry], patience: Patience
 def by_our_clock(entries: Sequence[Entry], me: PartyId, now: float) -> list[Entry]:
     """The entries with the times at which they came, as near as our own statements tell.
 
-    What others wrote bears the time of their clocks, which may be wrong by hours; a deadline counts by ours. It came
+    Others' statements bear the time of their clocks, which may be wrong by hours; a deadline counts by ours. Each came
     between our statements before and after it, and a proposal right before the next: that is our judgement of it.
     """
     later = now

@@ -4,12 +4,12 @@
 A task *reserves* memory and disk before its party offers, all or nothing, and holds them until it ends. A reservation
 that no contract follows lapses. A fragment takes a *slot* while it computes, and none while it waits for another party.
 
-Why no circle of waits stays closed. Slots: whoever has one ends by itself. Memory and disk: what holds them under a
-contract has all it needs everywhere. What holds them without one may wait at another node for another such task, which
-waits here; so a request that has waited `GRACE_SECONDS`, and that reservations as old of *older* tasks keep from its
-turn, is turned away. Ids of tasks sort by time and are the same at every node: of any circle, the youngest yields.
+No circle of waits stays closed. Slots: a fragment that has one can end. Memory and disk: a task that holds
+them under a contract has all it needs everywhere. A task without one may wait at another node for another such task,
+which waits here; so a request that has waited `GRACE_SECONDS`, and that reservations as old of *older* tasks keep from
+its turn, is turned away. Ids of tasks sort by time and are the same at every node: of any circle, the youngest yields.
 
-Who comes next: one level of priority counts as `AGEING_SECONDS` of age (slots: `SLOT_AGEING_SECONDS`), and levels
+The order of turns: one level of priority counts as `AGEING_SECONDS` of age (slots: `SLOT_AGEING_SECONDS`), and levels
 beyond ±`MOST_PRIORITY` count as that. So a request yields to a later one of the highest priority for at most
 2 · MOST_PRIORITY · AGEING_SECONDS.
 
@@ -220,7 +220,7 @@ class Resources:
     def _queue(self, now: float) -> Iterator[tuple[Request, Lack | None, list[Request]]]:
         """Those who wait, in their order, with what keeps each and those for whom the queue is kept before it.
 
-        What becomes of each is done before the next is looked at.
+        The caller settles each before it takes the next.
         """
         keeper: Request | None = None
         closers: dict[PartyId, Request] = {}

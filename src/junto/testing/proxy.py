@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TCP proxy that behaves as networks do: slow, cut, one way only, silent. Put its address where the node's would be.
 
-What TCP promises is kept: bytes arrive in order or the connection ends. Lost packets are sent again, so a direction in
+TCP's promises are kept: bytes arrive in order or the connection ends. Lost packets are sent again, so a direction in
 which nothing gets through holds its bytes until it is whole again; only `cut` and its like lose any.
 """
 

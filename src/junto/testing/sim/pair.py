@@ -2,7 +2,7 @@
 """A party's two nodes over one store: the real lease, challenge and standby in virtual time, on a simulated place.
 
 The lease lies in SQLite in memory, so its statements are the real ones; a journal's commit asks it as the writer's
-transaction does. What is a thread in `node/standby.py`, the renewal, is a coroutine here that does the same.
+transaction does. The renewal, a thread in `node/standby.py`, is a coroutine here that does the same.
 """
 
 import asyncio
