@@ -46,7 +46,7 @@ class CatalogView:
 
     @property
     def consents(self) -> dict[PartyId, tuple[PartyId, ...]]:
-        """For whom each party computes what reads none of its data; parties that do so for nobody are left out."""
+        """The parties for which each party computes what reads none of its data; a party with none is left out."""
         return {party: consent.to for party, consent in sorted(self._consents.items()) if consent.to}
 
     def _take(self, author: PartyId, said: Dataset | Withdrawal) -> bool:
@@ -66,7 +66,7 @@ class CatalogView:
         return sorted(offered, key=lambda dataset: (dataset.name, dataset.party))
 
     def of(self, party: PartyId) -> list[Dataset]:
-        """Those of one party, by name."""
+        """The datasets of one party, by name."""
         return [dataset for dataset in self.datasets if dataset.party == party]
 
     def joint(self, name: DatasetName) -> list[Dataset]:
@@ -74,7 +74,7 @@ class CatalogView:
         return [dataset for dataset in self.datasets if dataset.name == name]
 
     def respelled(self, name: DatasetName) -> list[Dataset]:
-        """Those whose names differ from this one in case alone: SQL does not tell the names apart, the view does."""
+        """The datasets whose names differ from this one in case alone: two names here, one name to SQL."""
         return [d for d in self.datasets if d.name != name and fold(d.name) == fold(name)]
 
     def get(self, party: PartyId, name: DatasetName) -> Dataset | None:
@@ -83,7 +83,7 @@ class CatalogView:
         return said if isinstance(said, Dataset) else None
 
     def find(self, name: str) -> list[Dataset]:
-        """As `joint`, and never empty. Raises InvalidInput that suggests the nearest names."""
+        """The datasets that `joint` gives, at least one. Raises InvalidInput that suggests the nearest names."""
         found = self.joint(DatasetName(name))
         if not found:
             raise InvalidInput(f"no party publishes a dataset {name!r}: {meant(name, self._names())}")

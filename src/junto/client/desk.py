@@ -135,7 +135,7 @@ class Desk:
         )
 
     def consents(self) -> "dict[PartyId, tuple[PartyId, ...]]":
-        """For whom each party computes what reads none of its own data, as it has said in its `node.toml`."""
+        """The parties for which each party computes what reads none of its own data, by its `node.toml`."""
         from junto.types import PartyId
 
         return msgspec.json.decode(self.request(methods.USER_CONSENTS), type=dict[PartyId, tuple[PartyId, ...]])

@@ -87,7 +87,7 @@ class _Run:
             raise self._ended() from error
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Its rows."""
+        """The rows of the fragment."""
         try:
             for batch in wire.batches_of(self._pipe, schema, self._stopped, self._failed):
                 yield batch

@@ -51,7 +51,7 @@ class Batch(Message, frozen=True, forbid_unknown_fields=True):
 
 
 class End(Message, frozen=True, forbid_unknown_fields=True):
-    """That was all of it."""
+    """The sender has sent everything."""
 
 
 class Failed(Message, frozen=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ class Row:
 
     @property
     def values(self) -> tuple[int, str, str, str, str, float, bytes, bytes]:
-        """As a statement of SQL takes them."""
+        """The entry's values in the order of the SQL statement."""
         return (self.position, self.kind, self.task, self.author, self.id, self.at, self.envelope, self.hashes)
 
 
@@ -101,7 +101,7 @@ class Storage(Protocol):
         """Open a transaction. Raises Fenced when the lease is another's."""
 
     def held(self, ids: Sequence[str]) -> dict[str, Held]:
-        """Those of the ids that are there."""
+        """The ids among those given that are there."""
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Add entries."""

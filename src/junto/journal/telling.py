@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Told(Generic[T]):
-    """One who waits on the loop it was made on. The writer sees as much of a future as it needs."""
+    """A waiter on the loop on which it was made. The writer sees as much of a future as it needs."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()

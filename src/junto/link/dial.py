@@ -108,7 +108,7 @@ class Proxies:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> "Proxies":
-        """As HTTPS_PROXY and NO_PROXY say, in either case."""
+        """The proxies that HTTPS_PROXY and NO_PROXY name, in either case."""
         https = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
         exceptions = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
         return cls(https, tuple(e.strip().lower().lstrip(".") for e in exceptions.split(",") if e.strip()))

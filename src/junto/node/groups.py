@@ -364,7 +364,7 @@ def hidden(table: pa.Table, cells: Flags, found: Guards) -> pa.Table:
 
 
 def shown_in(cells: Flags, found: Guards, measure: str) -> Flags:
-    """In which groups a measure is shown. cells: shape (guards + sums, groups)."""
+    """The groups in which a measure is shown. cells: shape (guards + sums, groups)."""
     shown: Flags = np.all(cells[list(found.flags(measure))], axis=0)
     return shown
 

@@ -146,7 +146,7 @@ class HookStore:
         return Letter(number, id, body, raised_at, attempts), at
 
     def delivered(self, hook: str, letter: Letter, at: float, reply: str) -> None:
-        """It was taken."""
+        """Note that the webhook took the notice."""
         with self._writing() as file:
             file.execute("UPDATE letter SET body = NULL, attempts = attempts + 1 WHERE number = ?", (letter.number,))
             file.execute(
@@ -155,7 +155,7 @@ class HookStore:
             )
 
     def refused(self, hook: str, letter: Letter, at: float, reply: str, next_at: float) -> None:
-        """It, and it alone, was not taken; it is tried again at `next_at`, and the others are not held up."""
+        """Note that the webhook refused this letter alone: it is tried again at `next_at`, and holds up no others."""
         with self._writing() as file:
             file.execute(
                 "UPDATE letter SET attempts = attempts + 1, next_at = ? WHERE number = ?", (next_at, letter.number)
@@ -163,7 +163,7 @@ class HookStore:
             file.execute("UPDATE hook SET last_at = ?, last_reply = ? WHERE name = ?", (at, reply, hook))
 
     def failed(self, hook: str, letter: Letter, at: float, reply: str, next_at: float) -> None:
-        """The webhook did not do; it is tried again at `next_at`, with this letter first."""
+        """Note that the webhook failed: it is tried again at `next_at`, with this letter first."""
         with self._writing() as file:
             file.execute("UPDATE letter SET attempts = attempts + 1 WHERE number = ?", (letter.number,))
             file.execute(
@@ -181,13 +181,13 @@ class HookStore:
             ).rowcount
 
     def end(self, hook: str, at: float, reply: str) -> None:
-        """It wants nothing any more, and is sent nothing, what waits included."""
+        """Note that the webhook wants nothing any more: it is sent nothing, what waits included."""
         with self._writing() as file:
             file.execute("UPDATE letter SET body = NULL, given_up = 1 WHERE hook = ? AND body IS NOT NULL", (hook,))
             file.execute("UPDATE hook SET gone = 1, last_at = ?, last_reply = ? WHERE name = ?", (at, reply, hook))
 
     def revive(self, hook: str, at: float, reply: str) -> None:
-        """It was asked and answered well: what waits is tried now, and if it was gone it is told of what comes."""
+        """Note that a webhook took a test: what waits is tried now, and one that was gone hears of new notices."""
         with self._writing() as file:
             file.execute(
                 "UPDATE hook SET since = CASE WHEN gone THEN ? ELSE since END, gone = 0, failures = 0, next_at = 0,"

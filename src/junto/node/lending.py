@@ -95,7 +95,7 @@ class Lending:
             )
 
     async def _there(self, parties: Sequence[PartyId], asker: PartyId) -> list[PartyId]:
-        """Those of the parties that say they compute for the asker now."""
+        """The parties that say they compute for the asker now."""
         since = self._unix_time() - _FRESH_SECONDS
         steady = {status.party for status in self._links.status() if status.up and status.since <= since}
         asked = [party for party in parties if party in steady]

@@ -40,7 +40,7 @@ _WORDS: dict[_Told, str] = {
 
 
 class Notes:
-    """This node's notes to the other participants about its lapses, and theirs to it."""
+    """The notes that this node and the other participants send each other about their lapses."""
 
     def __init__(
         self, me: PartyId, notices: Notices, runner: Runner, links: Links, unix_time: Callable[[], float]

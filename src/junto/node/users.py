@@ -74,7 +74,7 @@ class Users:
         return msgspec.json.encode(methods.Catalogue(*map(msgspec.Raw, (datasets, rights, consents))))
 
     async def consents(self, caller: Caller, payload: bytes) -> Answer:
-        """For whom each party computes what reads none of its data."""
+        """The parties for which each party computes what reads none of its data."""
         return msgspec.json.encode(self._node.facts.view.consents)
 
     async def publish(self, caller: Caller, payload: bytes) -> Answer:

@@ -25,7 +25,7 @@ from junto.plan.steps import Plan, Threshold, parties_of
 from junto.types import PartyId
 
 Consents = Mapping[PartyId, Collection[PartyId]]
-"""For whom each member computes what reads none of its data."""
+"""The parties for which each member computes what reads none of its data."""
 
 
 def computing_nodes(

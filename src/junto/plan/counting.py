@@ -125,7 +125,7 @@ class _Reading:
         self._outputs[name] = sql
 
     def text(self) -> str:
-        """Its SQL."""
+        """The SQL."""
         chosen = ", ".join(f'{sql} AS "{name}"' for name, sql in self._outputs.items())
         keys = ", ".join(f'"{key}"' for key in self._keys)
         inner = f"({self._rows()}) AS r"

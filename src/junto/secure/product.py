@@ -22,7 +22,7 @@ from junto.secure.shamir import P, Shares
 from junto.secure.verified import Arithmetic, Pair, Wire
 
 Steps = Generator[list[Pair], list[Wire], list[Wire]]
-"""As a job, with several results."""
+"""A job (as in `verified.py`) with several results."""
 
 
 @dataclass(frozen=True, slots=True)

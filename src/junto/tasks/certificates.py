@@ -162,7 +162,7 @@ class Signatures:
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """One for each certified step."""
+        """The certificate of each certified step."""
         if not self.parts:
             return ()
         return certificates(self.plan, {part: signed.digest for part, signed in self.first.items()})

@@ -25,13 +25,13 @@ Parts = Collection[tuple[StepId, PartyId]]
 
 
 def check_participant(id: TaskId, proposal: Proposal, party: PartyId) -> None:
-    """It takes part."""
+    """Refuse a party that takes no part."""
     if party not in proposal.participants:
         raise PeerFault(f"{party} takes no part in task {id}")
 
 
 def check_digest(id: TaskId, proposal: Proposal, party: PartyId, digest: Digest) -> None:
-    """It speaks of the plan that was proposed."""
+    """Refuse a statement about another plan than the one proposed."""
     if digest != proposal.plan_digest:
         raise PeerFault(f"{party} speaks of another plan than the one proposed as task {id}")
 
@@ -39,7 +39,7 @@ def check_digest(id: TaskId, proposal: Proposal, party: PartyId, digest: Digest)
 def check_answer(
     id: TaskId, me: PartyId, asker: PartyId, proposal: Proposal, statement: str, party: PartyId, answer: Offer | Refusal
 ) -> None:
-    """It answers who asked, and the proposal in that statement."""
+    """Refuse an answer that is not to the asker, or not to the proposal in that statement."""
     check_participant(id, proposal, party)
     if me != asker:
         raise PeerFault(f"{party} answered {me} about task {id}, which {asker} asked")
@@ -50,7 +50,7 @@ def check_answer(
 
 
 def check_versions(id: TaskId, party: PartyId, offer: Offer) -> None:
-    """It offers what is its own."""
+    """Refuse an offer of versions that are not the party's own."""
     if any(version.party != party for version in offer.versions):
         raise PeerFault(f"{party} offered for task {id} with another party's dataset version")
 
@@ -76,7 +76,7 @@ def check_contract(
 
 
 def check_confirm(id: TaskId, proposal: Proposal, parts: Parts, event: ConfirmArrived) -> None:
-    """It confirms its own parts."""
+    """Refuse a confirmation of parts that are not the party's own."""
     check_participant(id, proposal, event.party)
     check_digest(id, proposal, event.party, event.confirm.plan_digest)
     if any((finished.step, event.party) not in parts for finished in event.confirm.steps):
@@ -84,7 +84,7 @@ def check_confirm(id: TaskId, proposal: Proposal, parts: Parts, event: ConfirmAr
 
 
 def check_attempt(id: TaskId, proposal: Proposal, parts: Parts, joint: Joint, event: AttemptArrived) -> None:
-    """It begins a joint step anew in which it has a part, and not for ever."""
+    """Refuse a new run of a step that is no joint step of the party, and a run beyond the last number allowed."""
     attempt = event.attempt
     check_participant(id, proposal, event.party)
     check_digest(id, proposal, event.party, attempt.plan_digest)
@@ -95,7 +95,7 @@ def check_attempt(id: TaskId, proposal: Proposal, parts: Parts, joint: Joint, ev
 
 
 def check_stop(id: TaskId, proposal: Proposal, event: StopArrived) -> None:
-    """It ends the task, without an answer, because of a participant."""
+    """Refuse a stop that says the task is done, or that names no participant as the cause."""
     check_participant(id, proposal, event.party)
     check_digest(id, proposal, event.party, event.stop.plan_digest)
     if event.stop.end == "done":
@@ -105,7 +105,7 @@ def check_stop(id: TaskId, proposal: Proposal, event: StopArrived) -> None:
 
 
 def check_late(id: TaskId, me: PartyId, asker: PartyId, proposal: Proposal, event: Event) -> None:
-    """It comes too late to matter, but was for us, and is about this plan."""
+    """Refuse a statement that comes too late to matter, unless it was for us and is about this plan."""
     match event:
         case OfferArrived(party, offer):
             answered, digest = me == asker, offer.plan_digest

@@ -188,7 +188,7 @@ class StepTried:
 
 @dataclass(frozen=True, slots=True)
 class StepDoubled:
-    """It is known how a second result of a fragment of ours compares, or that there is none."""
+    """The comparison of a second result of a fragment of ours is known, or there is none."""
 
     second: Second
     at: float

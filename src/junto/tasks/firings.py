@@ -70,7 +70,7 @@ class Fired:
 
 @dataclass(frozen=True, slots=True)
 class Misfired:
-    """It is in the journal that a firing came to no task."""
+    """The journal says that a firing came to no task."""
 
     misfire: Misfire
 

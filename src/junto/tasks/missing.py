@@ -57,7 +57,7 @@ class Missing:
         return (party,) if party in self._spare and code not in _NOT_FOR_WANT else ()
 
     def left_out(self, gone: Parties) -> tuple[Parties, str]:
-        """Those without whom a task that ends for their want is asked again; nobody if it is not, and perhaps why."""
+        """The parties without whom a task that ends for their want is asked again; if none, perhaps the reason."""
         needed = set(gone) - self._spare
         if not self._asks or self.me in gone:
             return (), ""

@@ -77,7 +77,7 @@ class Nodes:
         self._running.append(running)
 
     def end(self, running: Running, *, whole: bool) -> None:
-        """It does no more. whole: it has given all its rows."""
+        """Note that a node's work on a fragment is over. whole: the node has given all rows of it."""
         if running in self._running:
             self._running.remove(running)
         self.computed[running.node] += whole

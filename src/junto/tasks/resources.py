@@ -218,7 +218,7 @@ class Resources:
         return outcomes
 
     def _queue(self, now: float) -> Iterator[tuple[Request, Lack | None, list[Request]]]:
-        """Those who wait, in their order, with what keeps each and those for whom the queue is kept before it.
+        """The requests that wait, in order, with the lack of each and those for whom the queue is kept before it.
 
         The caller settles each before it takes the next.
         """

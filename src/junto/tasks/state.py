@@ -352,7 +352,7 @@ class Task:
         self._unconfirmed, self._unsaid = [], []
 
     def spoke(self) -> None:
-        """That the task ended stands in a statement of ours."""
+        """Note that the end of the task stands in a statement of ours."""
         self._last_word = True
 
     def _contract_arrived(self, event: ContractArrived) -> list[Instruction]:

@@ -30,7 +30,7 @@ class ReleaseText:
     distinct: bool = False
 
     def sql(self, describer: Describer, columns: Sequence[Column], answer: Sequence[Column]) -> str:
-        """Its text, each output called and typed as the answer's. columns: those of `released`."""
+        """The text of the SQL, each output called and typed as the answer's. columns: those of `released`."""
         describer.add("release", RELEASED, [(c.name, c.type) for c in columns])
         names = [c.name for c in answer]
         first = describer.describe("release", expressions.spelling(self._select(self.outputs, names)))

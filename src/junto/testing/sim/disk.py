@@ -283,7 +283,7 @@ class SimJournal:
                 waiting.future.set_exception(error)
 
     def _fenced(self) -> bool:
-        """As every transaction of a writer asks in itself."""
+        """True if the lease is no longer the writer's, as every transaction of a writer asks in itself."""
         return self.fence is not None and self._is_over(self.fence.epoch)
 
     def _append(self, envelope: bytes, statement: Statement) -> Appended:

@@ -62,7 +62,7 @@ class Fault:
         return self.size * _LOOK_SECONDS
 
     def line(self) -> str:
-        """As the story tells it."""
+        """The fault in the words of the story."""
         match self.kind:
             case "crash-all":
                 return f"every node is killed, back after {self.seconds:.2f} s"

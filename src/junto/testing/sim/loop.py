@@ -78,7 +78,7 @@ class _Handle(asyncio.TimerHandle):
         self._source_traceback = self._repr = None
 
     def cancel(self) -> None:
-        """It does not run, and lets go of what it would have called."""
+        """Drop the callback and everything it would have called."""
         self._cancelled = True
         self._callback, self._args = _nothing, ()
 
@@ -229,7 +229,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 self.now_and_then()
 
     def close(self) -> None:
-        """It runs no more, and holds nobody."""
+        """Close the loop: it runs no more, and holds nobody."""
         super().close()
         self._timers.clear()
         self._held.clear()

@@ -89,7 +89,7 @@ class _Renewing:
         asyncio.get_running_loop().create_task(self._renew())
 
     def join(self) -> None:
-        """It ends with its process."""
+        """Do nothing: the renewal ends with its process."""
 
     async def _renew(self) -> None:
         standby, lease = self._standby, self._lease
@@ -132,7 +132,7 @@ class Pair:
 
     @property
     def shared(self) -> Shared:
-        """As a node's settings say it."""
+        """The lease settings as a node reads them."""
         return Shared(cast(Any, self), LEASE_SECONDS)
 
     def leases(self) -> tuple[Leases, Beacon]:

@@ -67,7 +67,7 @@ class Asked:
     priority: int
 
     def line(self) -> str:
-        """As the story tells it."""
+        """The question in the words of the story."""
         back = f", taken back after {self.cancel_after:.2f} s" if self.cancel_after is not None else ""
         rule = f", absent {self.absent}" if self.absent else ""
         return f"task {self.number}: {self.party} asks question {self.question} within {self.seconds:.0f} s{rule}{back}"
