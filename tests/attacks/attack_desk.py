@@ -100,20 +100,12 @@ def plausible(value: object) -> int | None:
 
 def by_forms(desk: Desk, forms: list[str], read: Callable[[Row], object] = lambda row: row[0]) -> Claims:
     """The salaries that some forms of question tell. `{who}` in a form stands for a condition on one person."""
-    claims = Claims({})
-    vain = dict.fromkeys(((f, w) for f in range(len(forms)) for w in range(2)), 0)
-    for person in desk.targets:
-        for number, form in enumerate(forms):
-            for way, who in enumerate(singled_out(person)):
-                if person.id in claims or vain[number, way] >= VAIN:
-                    continue
-                row = desk.row(form.format(who=who, id=person.id))
-                value = plausible(read(row)) if row and None not in row else None
-                if value is None:
-                    vain[number, way] += 1
-                else:
-                    claims[person.id] = value
-    return claims
+
+    def told(form: str, who: str, person: Person) -> int | None:
+        row = desk.row(form.format(who=who, id=person.id))
+        return plausible(read(row)) if row and None not in row else None
+
+    return _tried(desk, forms, told)
 
 
 def by_bits(
@@ -127,6 +119,15 @@ def by_bits(
 
     `{who}` in a form stands for a condition on one person, `{x}` for the salary that is tested.
     """
+
+    def found(form: str, who: str, _: Person) -> int | None:
+        return _bisected(lambda x: seen(desk, desk.rows(form.format(who=who, x=x))), low, high)
+
+    return _tried(desk, forms, found)
+
+
+def _tried(desk: Desk, forms: list[str], find: Callable[[str, str, Person], int | None]) -> Claims:
+    """The salaries that any form of question, by either condition on one person, lets `find` tell."""
     claims = Claims({})
     vain = dict.fromkeys(((f, w) for f in range(len(forms)) for w in range(2)), 0)
     for person in desk.targets:
@@ -134,11 +135,7 @@ def by_bits(
             for way, who in enumerate(singled_out(person)):
                 if person.id in claims or vain[number, way] >= VAIN:
                     continue
-
-                def look(x: int, form: str = form, who: str = who) -> Hashable:
-                    return seen(desk, desk.rows(form.format(who=who, x=x)))
-
-                value = _bisected(look, low, high)
+                value = find(form, who, person)
                 if value is None:
                     vain[number, way] += 1
                 else:

@@ -21,7 +21,8 @@ from collections.abc import Iterable, Sequence
 
 from sqlglot import exp
 
-from junto.plan.guards import MAGNITUDE_MOST, Condition, Figures, counts_rows, figures, not_null
+from junto.plan.building import not_null
+from junto.plan.guards import MAGNITUDE_MOST, Condition, Figures, counts_rows, figures
 from junto.plan.operands import EXACT_DIGITS, Call, digits, operand_of, plain_column
 from junto.plan.spreads import centred, is_spread
 from junto.plan.steps import Measure, Query

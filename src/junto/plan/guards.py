@@ -23,6 +23,7 @@ from sqlglot import exp
 
 from junto.errors import PeerFault
 from junto.plan import expressions
+from junto.plan.building import closed, not_null, number
 from junto.plan.operands import EXACT_DIGITS, Call, call_of, plain_column, value_of
 from junto.plan.steps import Plan, Query, Release, Threshold
 from junto.plan.total import Types, total
@@ -183,11 +184,11 @@ class Figures:
             elif call.is_real:
                 size = exp.Abs(this=exp.Cast(this=factor.copy(), to=exp.DataType.build("DOUBLE")))
                 parts += [
-                    exp.NEQ(this=_closed(factor), expression=number("0")),
+                    exp.NEQ(this=closed(factor), expression=number("0")),
                     exp.LTE(this=size, expression=number(MAGNITUDE_MOST)),
                 ]
             else:
-                parts.append(exp.NEQ(this=_closed(factor), expression=number("0")))
+                parts.append(exp.NEQ(this=closed(factor), expression=number("0")))
         return Condition(tuple(parts), tuple(columns.values()))
 
 
@@ -198,19 +199,3 @@ def counts_rows(call: Call) -> bool:
 
 def _conjuncts(node: exp.Expr) -> Sequence[exp.Expr]:
     return [*node.flatten()] if isinstance(node, exp.And) else [node]
-
-
-def not_null(node: exp.Expr) -> exp.Expr:
-    """The condition that an expression has a value."""
-    return exp.Not(this=exp.Is(this=_closed(node), expression=exp.Null()))
-
-
-def _closed(node: exp.Expr) -> exp.Expr:
-    """The expression as one operand."""
-    plain = isinstance(node, exp.Column | exp.Literal | exp.Paren | exp.Func)
-    return node.copy() if plain else exp.paren(node.copy(), copy=False)
-
-
-def number(text: str) -> exp.Expr:
-    """A constant."""
-    return exp.Literal.number(text)

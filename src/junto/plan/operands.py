@@ -126,7 +126,12 @@ def digits(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None
             return len(inner.name)
         case _:
             return None
-    return int(type_[8:].partition(",")[0]) if type_.startswith("DECIMAL(") else _DIGITS.get(type_)
+    return digits_of(type_)
+
+
+def digits_of(type_: str) -> int:
+    """The most digits of an exact number of a type; 39, more than can be summed, if the type has none."""
+    return int(type_[8:].partition(",")[0]) if type_.startswith("DECIMAL(") else _DIGITS.get(type_, 39)
 
 
 def is_number(type_: str) -> bool:

@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from junto.errors import UnsupportedSQL
 from junto.plan import expressions
+from junto.plan.building import closed, not_null
 
 _MOST_BRANCHES = 64
 
@@ -107,7 +108,7 @@ def _options(choice: exp.Expr) -> Iterator[tuple[tuple[exp.Expr, ...], exp.Expr]
         case exp.Case():
             tested = choice.this
             tests = [
-                branch.this if tested is None else exp.EQ(this=_closed(tested), expression=_closed(branch.this))
+                branch.this if tested is None else exp.EQ(this=closed(tested), expression=closed(branch.this))
                 for branch in choice.args["ifs"]
             ]
             values = [branch.args["true"] for branch in choice.args["ifs"]]
@@ -116,12 +117,12 @@ def _options(choice: exp.Expr) -> Iterator[tuple[tuple[exp.Expr, ...], exp.Expr]
             tests, values, otherwise = [choice.this], [choice.args["true"]], choice.args.get("false") or exp.Null()
         case exp.Coalesce():
             *values, otherwise = [choice.this, *choice.expressions]
-            tests = [exp.Not(this=exp.Is(this=_closed(value), expression=exp.Null())) for value in values]
+            tests = [not_null(value) for value in values]
             known = next((i for i, value in enumerate(values) if isinstance(value.unnest(), exp.Literal)), None)
             if known is not None:
                 tests, values, otherwise = tests[:known], values[:known], values[known]
         case exp.Nullif():
-            tests = [exp.EQ(this=_closed(choice.this), expression=_closed(choice.expression))]
+            tests = [exp.EQ(this=closed(choice.this), expression=closed(choice.expression))]
             values, otherwise = [exp.Null()], choice.this
         case _:
             yes = choice.this.unnest() if isinstance(choice, exp.Cast) else choice
@@ -150,13 +151,8 @@ def _replaced(root: exp.Expr, choice: exp.Expr, value: exp.Expr) -> exp.Expr:
     for mine, other in zip(root.walk(bfs=False), copied.walk(bfs=False), strict=True):
         if mine is choice:
             path.append(other)
-    path[0].replace(_closed(value))
+    path[0].replace(closed(value))
     return copied
-
-
-def _closed(node: exp.Expr) -> exp.Expr:
-    plain = isinstance(node, exp.Column | exp.Literal | exp.Paren | exp.Null | exp.Boolean | exp.Func)
-    return node.copy() if plain else exp.paren(node.copy(), copy=False)
 
 
 def _maybe(node: exp.Expr | None) -> list[exp.Expr]:

@@ -27,8 +27,9 @@ from junto.frontends.sql.flat import all_of
 from junto.frontends.sql.terms import Term, literal, terms_of
 from junto.frontends.sql.typing import is_plain
 from junto.plan import expressions
+from junto.plan.building import closed, not_null, number
 from junto.plan.guards import MOST_SCALE
-from junto.plan.operands import EXACT_DIGITS, bounded, plain_column
+from junto.plan.operands import EXACT_DIGITS, bounded, digits_of, plain_column
 from junto.plan.steps import Deviation, Encoding, Measure
 
 INTEGERS = frozenset(
@@ -37,18 +38,6 @@ INTEGERS = frozenset(
 REALS = frozenset(("FLOAT", "DOUBLE"))
 _SQUARED_DIGITS = 14
 """Of exact numbers whose squares are summed exactly too; longer ones are squared as reals."""
-_INTEGER_DIGITS = {
-    "BOOLEAN": 1,
-    "TINYINT": 3,
-    "UTINYINT": 3,
-    "SMALLINT": 5,
-    "USMALLINT": 5,
-    "INTEGER": 10,
-    "UINTEGER": 10,
-    "BIGINT": 19,
-    "UBIGINT": 20,
-    "HUGEINT": 39,
-}
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
 _SPREADS: dict[type[exp.Expr], tuple[bool, bool]] = {  # of a sample? its root?
@@ -201,7 +190,7 @@ class Measures:
         total = self._total(aggregate, parts, real=real)
         if kind is exp.Avg:
             count = self._count(aggregate, parts)
-            return _if_more(count, 0, exp.Div(this=total, expression=_closed(count)))
+            return _if_more(count, 0, exp.Div(this=total, expression=closed(count)))
         if not real:
             total = _cast(total, f"DECIMAL(38, {exact})" if type_.startswith("DECIMAL") else "HUGEINT")
         some_are_nothing = any(not term.constant for part in parts for term in part.terms)
@@ -221,7 +210,7 @@ class Measures:
                     raise UnsupportedSQL(f"{expressions.readable(aggregate.call)} holds a constant of too many digits")
                 column = _cast(column, "DOUBLE") if real else column
                 pieces.append(column if term.constant == 1 else exp.Mul(this=column, expression=constant))
-        total = pieces[0] if pieces else _number(0)
+        total = pieces[0] if pieces else number(0)
         for piece in pieces[1:]:
             total = exp.Add(this=total, expression=piece)
         return exp.paren(total, copy=False) if len(pieces) > 1 else total
@@ -229,7 +218,7 @@ class Measures:
     def _product(self, part: Part, term: Term) -> exp.Column:
         """The sum of one product, over the rows where the whole part has a value."""
         own = {factor.sql(dialect="duckdb") for factor in term.factors}
-        others = [_not_null(f) for f in part.factors if f.sql(dialect="duckdb") not in own]
+        others = [not_null(f) for f in part.factors if f.sql(dialect="duckdb") not in own]
         conditions = (*part.conditions, *others)
         types = [self.kinds.of(factor) for factor in term.factors]
         scales = [exact_scale(type_) for type_ in types]
@@ -250,7 +239,7 @@ class Measures:
         if aggregate.operand is not None and always_counts(aggregate.operand):
             return self._rows(replace(aggregate, operand=None))
         counts: list[exp.Expr] = [self._count_of(part) for part in parts]
-        total = counts[0] if counts else _number(0)
+        total = counts[0] if counts else number(0)
         for count in counts[1:]:
             total = exp.Add(this=total, expression=count)
         return exp.paren(total, copy=False) if len(counts) > 1 else total
@@ -260,7 +249,7 @@ class Measures:
         operand: exp.Expr = factors[0].copy() if len(factors) == 1 else exp.Star()
         if len(factors) == 1 and isinstance(operand, exp.Paren):
             operand = operand.unnest()
-        conditions = part.conditions if len(factors) == 1 else (*part.conditions, *map(_not_null, factors))
+        conditions = part.conditions if len(factors) == 1 else (*part.conditions, *map(not_null, factors))
         return self._counted(operand, conditions)
 
     def _rows(self, aggregate: Aggregate) -> exp.Column:
@@ -290,9 +279,9 @@ class Measures:
             return _cast(exp.Null(), type_)
         if len(found) == 1:
             return found[0]
-        known: exp.Expr = _not_null(found[0])
+        known: exp.Expr = not_null(found[0])
         for column in found[1:]:
-            known = exp.And(this=known, expression=_not_null(column))
+            known = exp.And(this=known, expression=not_null(column))
         call = (exp.Least if least else exp.Greatest)(this=found[0].copy(), expressions=[c.copy() for c in found[1:]])
         return exp.Case(ifs=[exp.If(this=known, true=call)])
 
@@ -323,7 +312,7 @@ class Measures:
         else:
             self.deviations.append(deviation)
         sample, root = _SPREADS[aggregate.kind]
-        divisor = exp.paren(exp.Sub(this=count.copy(), expression=_number(1))) if sample else count.copy()
+        divisor = exp.paren(exp.Sub(this=count.copy(), expression=number(1))) if sample else count.copy()
         spread: exp.Expr = exp.Div(this=released(deviation.name), expression=divisor)
         spread = exp.Sqrt(this=spread) if root else spread
         times = literal(abs(constant) if root else constant * constant, real=True)
@@ -335,7 +324,7 @@ class Measures:
 
     def _exact(self, operand: exp.Expr, scale: int, conditions: Sequence[exp.Expr]) -> exp.Column:
         call = self._filtered(exp.Sum(this=operand), conditions)
-        part = _cast(exp.Coalesce(this=call, expressions=[_number(0)]), f"DECIMAL(38, {scale})")
+        part = _cast(exp.Coalesce(this=call, expressions=[number(0)]), f"DECIMAL(38, {scale})")
         return self._add(part, Measure("", "sum", "integer", f"DECIMAL(38,{scale})", scale))
 
     def _reals(
@@ -343,7 +332,7 @@ class Measures:
     ) -> exp.Column:
         operand = _multiplied([_cast(factor, "DOUBLE") for factor in factors])
         call = self._filtered(exp.Anonymous(this=function, expressions=[operand]), conditions)
-        part = exp.Coalesce(this=call, expressions=[_number(0)])
+        part = exp.Coalesce(this=call, expressions=[number(0)])
         return self._add(part, Measure("", "sum", encoding, "DOUBLE"))
 
     def _filtered(self, call: exp.Expr, conditions: Sequence[exp.Expr]) -> exp.Expr:
@@ -370,12 +359,6 @@ def exact_scale(type_: str) -> int | None:
     return int(decimal[2]) if decimal else None
 
 
-def digits_of(type_: str) -> int:
-    """The most digits that an exact number of a type has."""
-    decimal = _DECIMAL.fullmatch(type_)
-    return int(decimal[1]) if decimal else _INTEGER_DIGITS.get(type_, 39)
-
-
 def released(name: str) -> exp.Column:
     """A column of the table `released`."""
     return exp.column(exp.to_identifier(name, quoted=True))
@@ -386,9 +369,9 @@ def _cast(node: exp.Expr, type_: str) -> exp.Expr:
 
 
 def _multiplied(factors: Sequence[exp.Expr]) -> exp.Expr:
-    product = factors[0] if len(factors) == 1 else _closed(factors[0])
+    product = factors[0] if len(factors) == 1 else closed(factors[0])
     for factor in factors[1:]:
-        product = exp.Mul(this=product, expression=_closed(factor))
+        product = exp.Mul(this=product, expression=closed(factor))
     return product
 
 
@@ -397,19 +380,6 @@ def _typed(factor: exp.Expr, type_: str) -> exp.Expr:
     return factor.copy() if isinstance(factor, exp.Column) else _cast(factor, type_)
 
 
-def _not_null(node: exp.Expr) -> exp.Expr:
-    return exp.Not(this=exp.Is(this=_closed(node), expression=exp.Null()))
-
-
-def _closed(node: exp.Expr) -> exp.Expr:
-    plain = isinstance(node, exp.Column | exp.Literal | exp.Paren | exp.Func)
-    return node.copy() if plain else exp.paren(node.copy(), copy=False)
-
-
-def _number(value: int) -> exp.Expr:
-    return exp.Literal.number(value)
-
-
 def _if_more(count: exp.Expr, than: int, value: exp.Expr) -> exp.Expr:
-    condition = exp.GT(this=count.copy(), expression=_number(than))
+    condition = exp.GT(this=count.copy(), expression=number(than))
     return exp.Case(ifs=[exp.If(this=condition, true=value)])
