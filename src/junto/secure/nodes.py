@@ -2,9 +2,9 @@
 """The computing nodes' part of a threshold: add what contributors shared, test it, prove the test, open its results.
 
 Each contributor sends each node a message "share": its share of a row of numbers for each group (its clipped units
-and a bit "holds a unit" for each count; its demand and its reach for each sum), of CHECKS random numbers that hide it
-when its shares are looked at, and a keyed digest of the union of groups. Nodes compare the digests: contributors that
-were told different unions would add up different groups. For what follows see `verified.py`.
+and a bit "holds a unit" for each count; for each sum the vectors of its demand and of its total), of CHECKS random
+numbers that hide it when its shares are looked at, and a keyed digest of the union of groups. Nodes compare the
+digests: contributors that were told different unions would add up different groups. For what follows see `verified.py`.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -79,10 +79,10 @@ def compute(
 
     arithmetic = Arithmetic(party, terms.computing, context, random_bytes)
     guarded, tested = terms.guarded * size, len(terms.sums) * size
-    drawn = dominance.randoms(len(terms.contributors), bool(terms.guarded)) * tested
-    rho, sigma = np.split((yield from arithmetic.deal(guarded + drawn)), [guarded])
+    rho, sigma = np.split((yield from arithmetic.deal(guarded + tested)), [guarded])
     wires = yield from arithmetic.authenticate([x.reshape(-1) for x in _inputs(terms, given)])
-    result = yield from arithmetic.computed(_cells(arithmetic, terms, size, wires, rho, sigma), _rounds(terms))
+    reaches = [_vectors(terms, given[contributor])[1] for contributor in terms.contributors]
+    result = yield from arithmetic.computed(_cells(arithmetic, terms, size, wires, reaches, rho, sigma), _rounds(terms))
     yield from arithmetic.prove({c: (g.numbers.reshape(-1), g.masks) for c, g in given.items()})
     opening: Shares = result[0]
     for reader in terms.readers:
@@ -104,35 +104,42 @@ def check_size(terms: Terms, size: int) -> None:
 
 
 def _inputs(terms: Terms, given: Mapping[PartyId, Given]) -> Iterator[Shares]:
-    """The numbers compared: the sums of each condition over the contributors, then those of each pair."""
+    """The numbers that are multiplied: the sums of each condition over the contributors, then the demands of each."""
     numbers = [given[contributor].numbers for contributor in terms.contributors]
     for condition in range(len(terms.limits)):
         rows = slice(condition * terms.guarded, (condition + 1) * terms.guarded)
         yield sums([shares[rows] for shares in numbers])
     if terms.sums:
-        start = terms.guarded * len(terms.limits)
-        middle = start + len(terms.sums)
-        for p, q in dominance.pairs_of(len(numbers)):
-            yield sums([numbers[p][start:middle], numbers[q][middle:]])
+        for contributor in terms.contributors:
+            yield _vectors(terms, given[contributor])[0]
 
 
-def _cells(arithmetic: Arithmetic, terms: Terms, size: int, wires: Sequence[Wire], rho: Shares, sigma: Shares) -> Job:
+def _vectors(terms: Terms, given: Given) -> tuple[Shares, Shares]:
+    """A contributor's demands and what its totals reach, each (width · sums, size)."""
+    demands, reaches = np.split(given.numbers[terms.guarded * len(terms.limits) :], 2)
+    return demands, reaches
+
+
+def _cells(
+    arithmetic: Arithmetic,
+    terms: Terms,
+    size: int,
+    wires: Sequence[Wire],
+    reaches: Sequence[Shares],
+    rho: Shares,
+    sigma: Shares,
+) -> Job:
     """The products that are opened: those of the counts, then those of the sums."""
     conditions = list(zip(wires, terms.limits, strict=False))
     jobs = [_guards(arithmetic, conditions, rho)] if terms.guarded else []
     if terms.sums:
-        limit = dominance.limit_of(dominance.ladder(len(terms.contributors), terms.dominance))
-        jobs.append(factors_of(arithmetic, np.concatenate(wires[len(conditions) :], axis=1), limit))
+        jobs.append(dominance.decided(wires[len(conditions) :], reaches, sigma))
     found = yield from together(jobs)
-    guards = found[0][0] if terms.guarded else None
-    if not terms.sums:
-        return found[0][0]
-    behind = None
-    if guards is not None:
-        apart = guards.reshape(len(guards), terms.guarded, size)
-        behind = apart[:, list(terms.sums)].reshape(len(guards), -1)
-    tested = yield from dominance.decided(found[-1], len(terms.contributors), sigma, behind)
-    return tested if guards is None else np.concatenate((guards, tested), axis=1)
+    first, last = found[0][0], found[-1][0]
+    if not terms.sums or not terms.guarded:
+        return first
+    behind = first[0].reshape(terms.guarded, size)[list(terms.sums)].reshape(-1)
+    return np.concatenate((first, (yield [(last, behind)])[0]), axis=1)
 
 
 def _guards(
@@ -149,8 +156,7 @@ def _rounds(terms: Terms) -> int:
     if shapes:
         rounds = max(shape.rounds for shape in shapes) + tree_rounds(1 + sum(shape.factors for shape in shapes))
     if terms.sums:
-        first, rest = dominance.rounds(len(terms.contributors), terms.dominance, bool(terms.guarded))
-        rounds = max(rounds, first) + rest
+        rounds = max(rounds, dominance.rounds(len(terms.contributors))) + (1 if shapes else 0)
     return rounds
 
 

@@ -137,12 +137,17 @@ def combine(shares: Sequence[Shares] | Sequence[Field] | Shares | Field, factors
     return reduced(total)
 
 
+def folded(x: Field) -> Field:
+    """A number below 2³³ that is x mod P, for any uint64 x below 2⁶³. Works in place."""
+    high = x >> _BITS
+    np.bitwise_and(x, _P, out=x)
+    np.add(x, high, out=x)
+    return x
+
+
 def inner(a: Field, b: Shares | Field) -> int:
     """Σ a[i] · b[i] of two arrays of fewer than 2³² elements."""
-    product = a * b
-    high = product >> _BITS
-    np.bitwise_and(product, _P, out=product)
-    return int(np.sum(np.add(product, high, out=product), dtype=np.uint64)) % P
+    return int(np.sum(folded(a * b), dtype=np.uint64)) % P
 
 
 def rebuild(shares: Shares | Field, degree: int) -> Field:

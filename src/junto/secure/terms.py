@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from junto.errors import InvalidInput
+from junto.secure import dominance
 from junto.secure.shamir import P
 from junto.types import PartyId, Tokens
 
@@ -55,7 +56,12 @@ class Terms:
     @property
     def rows(self) -> int:
         """The number of numbers that a contributor shares of each group."""
-        return self.guarded * len(self.limits) + 2 * len(self.sums)
+        return self.guarded * len(self.limits) + 2 * self.width * len(self.sums)
+
+    @property
+    def width(self) -> int:
+        """The number of numbers that carry the demand of one sum, and as many what its total reaches."""
+        return dominance.width(len(self.contributors), self.dominance)
 
     @property
     def cells(self) -> int:

@@ -14,7 +14,7 @@ Rounds.
     "given": digests of the rows that each was given to join; where they differ, nothing is shared.
  3. "share": each contributor clips each count to `units` and shares it, and a bit "holds a unit" if `parties` > 1, with
     degree t = ⌊(nodes − 1) / 2⌋ among the nodes. A clipped sum reaches `units` exactly if the sum does. For each sum it
-    shares two rungs of a ladder (`dominance.py`).
+    shares two rungs of a ladder, as vectors (`dominance.py`).
  4. "random", "mac", "product-1", …, "coin", "check": the nodes multiply, and prove to each other that they did
     (`nodes.py`, `verified.py`); one product for each count and each sum of each group.
  5. "open": each node sends its shares of the products to contributors and computing nodes. Zero: too small. Else:
@@ -216,11 +216,16 @@ def _numbers(terms: Terms, counts: GroupCounts, positions: Positions, size: int)
         row += guarded
     if tested:
         rungs = dominance.ladder(len(terms.contributors), terms.dominance)
-        numbers[row : row + tested] = dominance.limit_of(rungs)
-        numbers[row : row + tested, positions] = dominance.demanded(
-            counts.totals, counts.largest, rungs, terms.dominance
-        )
-        numbers[row + tested :, positions] = dominance.reached(counts.totals, rungs)
+        base = dominance.base(len(terms.contributors), terms.dominance)
+        for found in (
+            dominance.demanded(counts.totals, counts.largest, rungs, terms.dominance),
+            dominance.reached(counts.totals, rungs),
+        ):
+            all_groups = np.zeros((tested, size), dtype=np.int64)
+            all_groups[:, positions] = found
+            vectors = dominance.vectors(all_groups.reshape(-1), base)
+            numbers[row : row + tested * terms.width] = vectors.reshape(-1, size)
+            row += tested * terms.width
     return numbers
 
 

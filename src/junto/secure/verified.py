@@ -64,6 +64,7 @@ from junto.secure.shamir import (
     Shares,
     add,
     combine,
+    folded,
     inner,
     multiply,
     rebuild,
@@ -87,7 +88,8 @@ Wire = Shares
 """A node's shares of n numbers x, and of r·x for each check: shape (1 + CHECKS, n)."""
 
 Pair = tuple[Wire, Shares]
-"""A wire, and shares (n,) of the numbers by which it is to be multiplied."""
+"""A wire, and shares (n,) of the numbers by which it is to be multiplied. Or m of each, (1 + CHECKS, m, n) and (m, n),
+whose products are added up: that is one multiplication, too."""
 
 Job = Generator[list[Pair], list[Wire], Wire]
 """A computation: yields the pairs to multiply in one round, is sent their products, returns its result."""
@@ -223,7 +225,8 @@ class Arithmetic:
 
     def _multiplied(self, name: str, pairs: Sequence[Pair]) -> Script[list[Wire]]:
         """The products of the pairs, of the shapes of their wires, in one round."""
-        total = sum(wire.size for wire, _ in pairs)
+        sizes = [len(wire) * wire.shape[-1] for wire, _ in pairs]
+        total = sum(sizes)
         shares = np.empty((len(self.nodes), total), dtype=np.uint32)
         at = 0
         for products in _blocks(pairs):
@@ -238,8 +241,8 @@ class Arithmetic:
         for start in range(0, total, _BLOCK):
             stop = start + _BLOCK
             flat[start:stop] = combine([row[start:stop] for row in rows], self._reduction)
-        ends = np.cumsum([wire.size for wire, _ in pairs])[:-1]
-        return [part.reshape(wire.shape) for part, (wire, _) in zip(np.split(flat, ends), pairs, strict=True)]
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        return [part.reshape(len(wire), -1) for part, (wire, _) in zip(parts, pairs, strict=True)]
 
     def _coin(self) -> Script[bytes]:
         """The joint seed, after every node has opened its own."""
@@ -265,18 +268,12 @@ class Arithmetic:
     def _combined(self, coin: bytes) -> tuple[Field, Field]:
         """This node's shares of u and w, one of each for each check."""
         u, w = self._mask_macs.astype(np.uint64), self._masks.astype(np.uint64)
-        few = sum(wire.shape[1] for wire in self._wires) <= _BLOCK
-        wires = [np.concatenate(self._wires, axis=1)] if few else self._wires
-        for check in range(CHECKS):
-            draw = _coefficients(coin, f"wires {check}")
-            totals = [int(u[check]), int(w[check])]
-            for wire in wires:
-                for start in range(0, wire.shape[1], _BLOCK):
-                    block = wire[:, start : start + _BLOCK]
-                    alpha = uniform((block.shape[1],), draw)
-                    totals[0] += inner(alpha, block[1 + check])
-                    totals[1] += inner(alpha, block[0])
-            u[check], w[check] = (total % P for total in totals)
+        draws = [_coefficients(coin, f"wires {check}") for check in range(CHECKS)]
+        for block in _gathered(self._wires):
+            for check, draw in enumerate(draws):
+                alpha = uniform((block.shape[1],), draw)
+                u[check] = (int(u[check]) + inner(alpha, block[1 + check])) % P
+                w[check] = (int(w[check]) + inner(alpha, block[0])) % P
         return u, w
 
 
@@ -340,15 +337,40 @@ def _blocks(pairs: Sequence[Pair]) -> Iterator[Field]:
     length = 0
     for wire, by in pairs:
         for row in wire:
-            for start in range(0, len(by), _BLOCK):
+            for start in range(0, by.shape[-1], _BLOCK):
                 stop = start + _BLOCK
-                held.append(np.multiply(row[start:stop], by[start:stop], dtype=np.uint64))
+                held.append(_product(row[..., start:stop], by[..., start:stop]))
                 length += len(held[-1])
                 if length >= _BLOCK:
                     yield reduced(np.concatenate(held))
                     held, length = [], 0
     if held:
         yield reduced(np.concatenate(held))
+
+
+def _product(a: Shares, b: Shares) -> Field:
+    """a · b, elementwise or as inner products over the first axis; below 2⁶³ but not reduced."""
+    if a.ndim == 1:
+        return np.multiply(a, b, dtype=np.uint64)
+    total = np.zeros(a.shape[-1], dtype=np.uint64)
+    for x, y in zip(a, b, strict=True):
+        np.add(total, folded(np.multiply(x, y, dtype=np.uint64)), out=total)
+    return total
+
+
+def _gathered(wires: Sequence[Wire]) -> Iterator[Wire]:
+    """The wires beside each other, some _BLOCK numbers at a time."""
+    held: list[Wire] = []
+    length = 0
+    for wire in wires:
+        for start in range(0, wire.shape[1], _BLOCK):
+            held.append(wire[:, start : start + _BLOCK])
+            length += held[-1].shape[1]
+            if length >= _BLOCK:
+                yield np.concatenate(held, axis=1)
+                held, length = [], 0
+    if held:
+        yield np.concatenate(held, axis=1)
 
 
 def _masked_sums(coin: bytes, numbers: Shares, masks: Shares) -> Field:
