@@ -9,7 +9,7 @@ from junto.types import PartyId
 
 
 class Consent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """For which parties its author computes: the body of a "consent" statement. Every party may see it."""
+    """The parties for which its author computes: the body of a "consent" statement. Every party may see it."""
 
     party: PartyId
     to: tuple[PartyId, ...]

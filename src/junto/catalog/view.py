@@ -120,7 +120,7 @@ def _respelled(name: str, columns: Sequence[Column], party: PartyId) -> str:
 
 
 def _age(said: Dataset | Withdrawal) -> tuple[float, bool, str]:
-    """Later and greater is newer."""
+    """The age of a statement: later and greater is newer."""
     if isinstance(said, Withdrawal):
         return said.at, True, ""
     return said.published_at, False, said.version

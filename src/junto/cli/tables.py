@@ -134,7 +134,7 @@ def missing_line(parties: Sequence[str]) -> str:
 
 
 def hidden_line(groups: int) -> str:
-    """In how many groups figures are NULL, and why."""
+    """A line with the number of groups in which figures are NULL, and why."""
     where = "1 group" if groups == 1 else f"{groups:,} groups"
     return f"hidden    figures in {where}, NULL: too few units are behind them, or one unit is most of them"
 

@@ -19,7 +19,7 @@ Stream = Callable[[methods.Follow, float], Iterator[bytes]]
 """Asks the node for notices; the pieces of its answer, for so many seconds at most."""
 
 Lost = Callable[[str], None]
-"""Told why the node cannot be reached, once per break."""
+"""A callback that hears why the node cannot be reached, once per break."""
 
 
 def followed(

@@ -37,13 +37,13 @@ class _Job(Generic[T]):
         self._cancelled = False
 
     def start(self) -> None:
-        """In the loop: begin, unless it was cancelled before."""
+        """Begin the work in the loop, unless it was cancelled before."""
         if not self._cancelled:
             self._task = asyncio.ensure_future(self._work)
             self._task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
-        """In the loop: end it, also if it never began."""
+        """End the work in the loop, also if it never began."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()

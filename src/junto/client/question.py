@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from junto.plan.steps import Plan
 
 Watcher = Callable[[Progress], None]
-"""Called with every change of a running task."""
+"""A callback for every change of a running task."""
 
 
 class Asker(Protocol):
@@ -88,7 +88,7 @@ class Answer:
 
     @property
     def hidden(self) -> int:
-        """In how many of its groups a figure is NULL, as too few units stand behind it or one unit is most of it."""
+        """The number of groups in which a figure is NULL: too few units stand behind it or one unit is most of it."""
         return int((self.table.schema.metadata or {}).get(HIDDEN, b"0"))
 
     @property
@@ -103,7 +103,7 @@ class Answer:
 
     @property
     def doubled(self) -> tuple[Doubled, ...]:
-        """Of each fragment that was to be computed twice: by which nodes it was, or why only once."""
+        """Each fragment that was to be computed twice: the nodes that did, or why only one did."""
         return self.receipt.doubled
 
     @property

@@ -44,7 +44,7 @@ class Triggers:
         double: bool = False,
         user: str = "",
     ) -> TriggerView:
-        """Ask the question whenever its one condition comes about, over the datasets as they are then.
+        """Ask the question whenever its one condition comes about, over the datasets of that time.
 
         cron: five fields, on the clocks of `zone`. on_version: `DATASET` of any party, or `DATASET@PARTY`. after: the
         name of another trigger, or a task's id; with `ends="done"` only an answer counts. missed: what becomes of

@@ -50,7 +50,7 @@ def locate(described: spec.Source) -> FileSource:
 
 
 def state(path: str) -> FileState:
-    """The file as it is now, all of it read. Raises InvalidInput if it cannot be."""
+    """The file in its present state, all of it read. Raises InvalidInput if it cannot be."""
     try:
         with open(path, "rb") as file:
             seen = os.fstat(file.fileno())

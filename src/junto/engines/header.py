@@ -54,7 +54,7 @@ def _lines(database: duckdb.DuckDBPyConnection, path: str, count: int) -> list[s
 
 
 def _fields(database: duckdb.DuckDBPyConnection, path: str, dialect: Dialect, count: int) -> tuple[str, ...]:
-    """The fields of the header as they are written, without the space around them."""
+    """The written fields of the header, without the space around them."""
     (row,) = _rows(database, path, dialect, count, 1)
     return row
 

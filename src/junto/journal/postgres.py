@@ -205,7 +205,7 @@ class PostgresStorage:
             self._writer.execute("ROLLBACK")
 
     def fold(self, at_end: bool) -> None:
-        """See `Storage.fold`: the server tidies up by itself."""
+        """See `Storage.fold`: the server tidies up on its own account."""
 
     def cause(self, error: Exception) -> tuple[str, str]:
         """See `Storage.cause`. Of a connection that broke nobody knows what became of the transaction."""
@@ -228,7 +228,7 @@ class PostgresBeacon:
         return self.light(epoch) and self._had("SELECT pg_advisory_unlock(?::int, ?::int)", epoch)
 
     def put_out(self, epoch: int) -> None:
-        """See `Beacon.put_out`: the session that writes is ended, the process finds out by itself."""
+        """See `Beacon.put_out`: the session that writes is ended, the process finds that out on its next use."""
         query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ?"
         self._rows.run(f"{query} AND datname = current_database()", _session(epoch))
 
@@ -247,7 +247,7 @@ def where(url: str) -> str:
 
 
 def connect(url: str, name: str, options: str) -> "psycopg.Connection[tuple[Any, ...]]":
-    """A session of its own, each statement by itself unless it begins a transaction. Raises StorageFailed."""
+    """A new session, in which each statement stands alone unless it begins a transaction. Raises StorageFailed."""
     try:
         return psycopg.connect(
             url,

@@ -55,10 +55,10 @@ CREATE TABLE kept (
 """
 
 _UPGRADES = (_ENTRIES + _KEPT, _KEPT)
-"""By the format that was found: what makes it today's."""
+"""The SQL that makes a file of an older format today's, by that format."""
 
 _BY_END = "CREATE INDEX IF NOT EXISTS entry_by_end ON entry (kind, task, author)"
-"""By which open tasks are found without reading one. An index is no part of the format: older versions keep it."""
+"""The index by which open tasks are found without reading one. It is no part of the format: older versions keep it."""
 
 _MARKS = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
 
@@ -77,7 +77,7 @@ class SqliteRows:
     """Reads a journal's file while a node writes it or after; never changes it unless it was asked to write."""
 
     def __init__(self, path: Path, *, writes: bool = False) -> None:
-        """writes: for what need not outlive a loss of power by itself, such as the renewal of a lease."""
+        """writes: true for rows that need not outlive a loss of power, such as the renewal of a lease."""
         self.path = path
         self._writes = writes
         self._lock = threading.Lock()

@@ -175,7 +175,7 @@ class Journal:
         """Keep something for a task beside the entries, in place of what it kept under that name, until `forget`.
 
         It is no statement and no part of the tree. Durable when this returns, by the same write as statements. The
-        content lies there as it is given: encrypt it. Raises StorageFailed.
+        content lies there unchanged: encrypt it. Raises StorageFailed.
         """
         told: Told[None] = Told()
         self._enqueue(_Keep(task, name, content, (), told))
@@ -360,7 +360,7 @@ class Journal:
         return frontier.size
 
     def _sign_checkpoint_alone(self) -> None:
-        """At open and at close. A full disk does not hinder either: the entries are whole without it."""
+        """Sign at open and at close. A full disk does not hinder either: the entries are whole without a signature."""
         if self._broken or self._checkpoint_size == self._frontier.size:
             return
         try:

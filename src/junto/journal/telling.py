@@ -31,19 +31,19 @@ class Told(Generic[T]):
             raise
 
     def set_running_or_notify_cancel(self) -> bool:
-        """In the writer: whether it is still wanted."""
+        """True if the result is still wanted; asked by the writer."""
         return not self._withdrawn
 
     def set_result(self, result: T) -> None:
-        """In the writer: what `tell` will tell."""
+        """Set the result that `tell` will tell; called by the writer."""
         self._outcome = (result,)
 
     def set_exception(self, error: BaseException) -> None:
-        """In the writer: what `tell` will raise where it is waited for."""
+        """Set the error that `tell` will raise where it is waited for; called by the writer."""
         self._outcome = error
 
     def resolve(self) -> None:
-        """In the loop."""
+        """Give the waiter its result; called in the loop."""
         if self._waiter.done() or self._outcome is None:
             return
         if isinstance(self._outcome, BaseException):

@@ -211,7 +211,7 @@ class Links:
         return self._members[party]
 
     def rotate(self, identity: Identity) -> None:
-        """Use a renewed certificate for new handshakes; links that are up stay as they are. Raises InvalidInput."""
+        """Use a renewed certificate for new handshakes; links that are up stay unchanged. Raises InvalidInput."""
         here = replace(self.here, identity=identity)
         dial_context = client_context(identity, here.authorities)
         self._listener.context = server_context(identity, here.authorities)

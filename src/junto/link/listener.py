@@ -25,7 +25,7 @@ _BACKLOG = 256
 _OUT_OF_FILES_SECONDS = 0.5
 _SHARE_OF_FILES = 8
 _LINE_SECONDS = 60.0
-"""Between two log lines about strangers."""
+"""The pause between two log lines about strangers."""
 
 
 class Listener:

@@ -6,8 +6,8 @@ import socket
 from contextlib import ExitStack
 
 _PORTS = range(10_240, 32_768)
-"""Below those that systems give to outgoing connections (RFC 6056 section 2.1; Linux begins at 32768), which could take
-one before its node does."""
+"""The ports below those that systems give to outgoing connections (RFC 6056 section 2.1; Linux begins at 32768), which
+could take one before its node does."""
 _TRIES = 1000
 
 

@@ -196,7 +196,7 @@ class Session:
         self._put(Notice(method, trace), payload)
 
     def cancel(self, asked_id: int) -> None:
-        """Give up a call or stream of ours; one that has ended stays as it is."""
+        """Give up a call or stream of ours; a call that has ended stays unchanged."""
         asked = self._asked.get(asked_id)
         if asked is None or asked.state in ("unwanted", "stopped") or self.state != "open":
             return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS 1.3, both sides with certificates. The handshake only admits; `verify_peer` decides who it is.
 
-A Python `ssl` context trusts all authorities of the charter alike, so by itself it would accept a certificate in
+A Python `ssl` context trusts all authorities of the charter alike, so a context alone would accept a certificate in
 which one party's authority names another party. Therefore the name is taken only from `verify_peer`, which
 checks the leaf against the authority of the one party that it names. Contexts are cheap: a rotated identity
 gets new ones for new handshakes, and links that are up keep theirs.

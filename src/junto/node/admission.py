@@ -146,7 +146,7 @@ class Admission:
             self._follow(self._resources.give_slot(task, step, _now()))
 
     def slots_are(self, slots: int) -> None:
-        """So many fragments may compute at once from now on, on all nodes of the party together."""
+        """Set the number of fragments that may compute at once from now on, on all nodes of the party together."""
         self._follow(self._resources.slots_are(slots, _now()))
 
     def ran(self, step: Query, rows: int, seconds: float) -> None:

@@ -197,7 +197,7 @@ def _guards(inputs: Inputs) -> Guards | None:
 
 
 def _hidden(inputs: Inputs) -> int:
-    """In how many groups that passed a figure did not."""
+    """The number of groups that passed in which a figure did not."""
     found = _guards(inputs)
     if found is None or inputs.keys is None or not found.of:
         return 0
@@ -221,7 +221,7 @@ def _grouped_query(inputs: Inputs) -> Query | None:
 
 
 def _placement(query: Query, own: pa.Table, keys: PassedKeys) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """For each group that passed, the row of our own table that holds it, or -1."""
+    """The row of our own table that holds each group that passed, or -1."""
     wanted = pa.array(keys.keys, pa.large_binary())
     held = key_bytes.encoded_column(own.select(list(query.keys or ())), query.key_types)
     return np.asarray(pc.index_in(wanted, value_set=held).fill_null(-1).to_numpy(), dtype=np.int64)

@@ -10,7 +10,7 @@ from junto.node.runner import Live
 from junto.types import PartyId
 
 _PAUSE_SECONDS = 0.25
-"""Before it is asked again, and up to three times as much by chance: those who met at once shall not meet again."""
+"""The pause before the next call, up to three times as much by chance: those who met at once shall not meet again."""
 _LEAST_SECONDS = 2.0
 """The time that must be left until the deadline."""
 _RECENT_SECONDS = 10.0

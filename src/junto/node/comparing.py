@@ -65,7 +65,7 @@ class Comparing:
         self.told(Second(step.id, counts, other, nodes))
 
     def once(self, step: StepId, why: str) -> None:
-        """There is no second result, and why."""
+        """Tell that there is no second result, and why."""
         self.told(Second(step, Digest(""), Digest(""), (), why))
 
 

@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 0.2
 _FULL_PAUSE_SECONDS = 1.0  # before another attempt at a party that has no room
 
 Refused = Callable[[PartyId, JuntoError], None]
-"""Told which party did not take a statement in, and why."""
+"""A callback that hears which party did not take a statement in, and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _ROW_TYPES = {
 _EXTENSION = b"ARROW:extension:name"
 
 _MEASURE_TYPES: dict[Encoding, str] = {"count": "BIGINT", "real": "DOUBLE", "spread": "SPREAD"}
-"""Of a measure whose encoding fixes it."""
+"""The SQL type of a measure whose encoding fixes the type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ PIECE_BYTES = 1 << 20
 """An output is streamed in pieces of this size."""
 
 _REMEMBERED_TASKS = 1000
-"""So many ended tasks are remembered as ended, for work and pulls that come a moment too late."""
+"""The number of ended tasks that are remembered, for work and pulls that come a moment too late."""
 _PAUSE_SECONDS = 0.05
-"""Between two attempts to reach a party whose link went down."""
+"""The pause between two attempts to reach a party whose link went down."""
 _WAITED_FOR = 256
 """Outputs of one task that are not made yet and that one party may ask for at once."""
 _NAME_CHARACTERS = 100

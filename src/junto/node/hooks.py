@@ -3,7 +3,7 @@
 
 Back-off follows the example schedule of the Standard Webhooks specification, with a fifth of jitter. While a webhook is
 down (no answer, 5xx, 429, a redirect, a path that is not there) all that it should hear waits, in order; a notice that
-it refuses as such (400, 409, 413, 415, 422) is tried again by itself and does not hold up the others. 410 ends it. Each
+it refuses as such (400, 409, 413, 415, 422) is tried again alone and does not hold up the others. 410 ends it. Each
 notice arrives at least once, always under the same `webhook-id`.
 """
 
@@ -30,7 +30,7 @@ from junto.types import PartyId, RandomBytes, TaskId
 _log = logger("junto.hooks")
 
 DELAYS_SECONDS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0)
-"""Before the second attempt, the third, …; the last holds for all after it."""
+"""The delays before the second attempt, the third, …; the last holds for all after it."""
 
 GIVE_UP_SECONDS = 4 * 86_400.0
 """A notice that was tried in vain and is older than this is not tried again."""

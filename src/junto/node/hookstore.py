@@ -15,7 +15,7 @@ from pathlib import Path
 from junto.errors import StorageFailed
 
 MOST_PENDING = 10_000
-"""For one webhook; what comes on top of it pushes out the oldest."""
+"""The most letters that wait for one webhook; a letter on top of them pushes out the oldest."""
 
 _REMEMBER_SECONDS = 30 * 86_400.0
 

@@ -38,7 +38,7 @@ from junto.types import DatasetName, Digest, PartyId, TaskId
 
 _KNOWN_PLANS = 256
 _EXPLAINED_CHARACTERS = 8_000
-"""Of SQL that is read for the sake of the refusal, which then says what it would take."""
+"""The most SQL that is read for the sake of a refusal, which then says what it would take."""
 _Key = tuple[Digest, tuple[tuple[DatasetName, Digest], ...]]
 
 

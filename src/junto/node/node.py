@@ -303,7 +303,7 @@ class Node:
     # ── who may come in ─────────────────────────────────────────────────────────────────────────────
 
     def _verify_peer(self, leaf: bytes) -> Name:
-        """Whom a certificate proves; a user only while our home lists that very key."""
+        """The name that a certificate proves; a user's only while our home lists that very key."""
         name = verify_certificate(leaf, self.charter, self._unix_time())
         if name.user and not self.home.admits(name, key_id(public_key_of(leaf))):
             raise PeerFault(

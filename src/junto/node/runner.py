@@ -48,7 +48,7 @@ _STOP_DELIVERY_SECONDS = 30.0
 _ROOM_SECONDS = 0.5  # between two tries to write what a full disk had no room for
 _TURNS_TO_SEND = 4  # of the event loop: carrier, link, flush, socket
 ENDED_TASKS = 200
-"""So many that have ended are kept at hand, answers included: the latest, in the order of their ends."""
+"""The number of ended tasks kept at hand, answers included: the latest, in the order of their ends."""
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from junto.types import DatasetName, Digest, PartyId, TaskId
 
 REMEMBERED_SECONDS = 30 * 86400.0
 MOST_REMEMBERED = 50_000
-"""For one asking party."""
+"""The most sets remembered for one asking party."""
 
 
 class Shown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -125,7 +125,7 @@ class Spreading:
 
     @asynccontextmanager
     async def at_home(self, task: TaskId, step: StepId) -> AsyncIterator[None]:
-        """While this node computes something: no more at once than it has slots of its own."""
+        """A slot of this node for its own work: no more of them at once than the node has."""
         async with self._here:
             with self._noted(task, step, self.nodes.me) as noted:
                 yield
@@ -168,7 +168,7 @@ class Spreading:
 
 
 class _Noted:
-    """While it is open, a node computes a fragment."""
+    """A note, while it is open, that a node computes a fragment."""
 
     def __init__(self, nodes: Nodes, running: Running) -> None:
         self._nodes = nodes

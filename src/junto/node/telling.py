@@ -40,7 +40,7 @@ class StepError(Exception):
 
 
 def worded(step: AnyStep, error: StepError, me: PartyId) -> StepError:
-    """The failure as others may hear it, if it is ours; our own log has it as it is."""
+    """The failure as others may hear it, if it is ours; our own log holds it unchanged."""
     failure = error.failure
     if failure.party != me:
         return error

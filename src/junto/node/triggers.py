@@ -163,7 +163,7 @@ class Triggers:
         return self._firings.next_at(armed, self._now())
 
     async def create(self, trigger: Trigger) -> Armed:
-        """A new trigger, its basis taken from the datasets as they are. Raises InvalidInput."""
+        """A new trigger, its basis taken from the present datasets. Raises InvalidInput."""
         async with self._turn_taken:
             if self._firings.named(trigger.name) is not None:
                 raise InvalidInput(
@@ -283,7 +283,7 @@ class Triggers:
         self._tell(firing.id, f"trigger {trigger.name} came to no task: {reason}", firing.task)
 
     def _tell_left_out(self) -> None:
-        """Of each trigger one notice, whatever number of occasions it is about."""
+        """Raise one notice for each trigger, whatever number of occasions it is about."""
         left_out = self._firings.left_out()
         for armed in self.standing:
             missed = [due for due in left_out if due.trigger == armed.id]

@@ -31,7 +31,7 @@ from junto.tasks.notices import Kind, Notice
 from junto.trust.names import Address
 
 ATTEMPT_SECONDS = 20.0
-"""For one attempt, from the name's resolution to the last header; the specification recommends 15 to 30 s."""
+"""The limit of one attempt, from the name's resolution to the last header; the specification recommends 15 to 30 s."""
 
 _HEAD_BYTES = 16_384
 _PREFIX = "whsec_"

@@ -64,7 +64,7 @@ _MESSAGE_BYTES = 1 << 30
 _MOST_TRIES = 6
 _MOST_CRASHES = 2
 _FIRST_PAUSE_SECONDS = 0.2
-"""Before a step is tried again; it doubles with each try."""
+"""The pause before a step is tried again; it doubles with each try."""
 
 
 @dataclass(frozen=True, slots=True)

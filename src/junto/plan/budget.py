@@ -12,7 +12,7 @@ from junto.plan.steps import AnyStep, Plan, Query, Release
 
 PLAN_STEPS = 512
 PLAN_CHARACTERS = 200_000
-"""Of SQL, each text once."""
+"""The most SQL in a plan, each text counted once."""
 PLAN_NAMES = 50_000
 """All that steps list: tables, columns, keys, measures, parties, other steps."""
 QUESTION_CHARACTERS = 100_000

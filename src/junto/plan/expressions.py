@@ -170,7 +170,7 @@ _FUNCTIONS = frozenset(("date_part", "datepart"))
 """Functions that the parser has no class of its own for."""
 
 FRAGMENT_FUNCTIONS = frozenset(("fsum", "fspread"))
-"""Further ones that only a fragment holds: sums of reals with compensation, and what their deviations are made of."""
+"""Functions that only a fragment holds: sums of reals with compensation, and the parts of their deviations."""
 
 _TYPES = frozenset(
     getattr(exp.DataType.Type, name)

@@ -422,7 +422,7 @@ class _Reader:
             self._account(column, place, clause)
 
     def _condition(self, node: exp.Expr, clause: str, *, whole: bool = False) -> list[_Condition]:
-        """Note what a condition needs, comparison by comparison. `whole`: the clause is told as it is."""
+        """Note what a condition needs, comparison by comparison. `whole`: the clause is told unchanged."""
         found = []
         for atom in _atoms(node):
             names = self._table_names(list(self._columns(atom)))

@@ -30,10 +30,10 @@ from junto.plan.total import Types, total
 from junto.types import PartyId, StepId
 
 MOST_SCALE = EXACT_DIGITS - 1
-"""Of an exact sum."""
+"""The greatest scale of an exact sum."""
 
 MAGNITUDE_MOST = "1e290"
-"""Of a real that counts for dominance: infinity and NaN have none."""
+"""The greatest magnitude of a real that counts for dominance: infinity and NaN have none."""
 
 _WEIGHT_LEAST, _WEIGHT_MOST = "1e-9", "1e9"
 _KNOWN = 64  # fragments that are kept taken apart

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 EXACT_DIGITS = 29
-"""Of an exact number that is summed: a billion of them fit a sum of 38 digits."""
+"""The digits of an exact number that is summed: a billion such numbers fit a sum of 38 digits."""
 
 _DIGITS = {
     "BOOLEAN": 1,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same plan over the datasets as they are now, for a question that is asked again later without its frontend.
+"""The same plan over the present datasets, for a question that is asked again later without its frontend.
 
 A plan names each dataset's version, and was compiled from schemas and rules; nothing of it comes from statistics.
 What it takes from the schema are the columns it reads and their types; from the owners' names, whom a joint table asks;
@@ -53,7 +53,7 @@ def basis_of(plan: Plan, datasets: Iterable[Dataset]) -> tuple[Basis, ...]:
 
 
 def repin(plan: Plan, basis: Iterable[Basis], datasets: Iterable[Dataset]) -> Plan:
-    """The plan, reading the datasets as they are now. Raises InvalidInput naming what no longer fits it."""
+    """The plan, reading the present datasets. Raises InvalidInput naming what no longer fits it."""
     present = tuple(datasets)
     known = _by_key(present)
     rests = tuple(basis)

@@ -22,7 +22,7 @@ def is_spread(node: exp.Expr) -> bool:
 def centred(tree: exp.Select, keys: Sequence[str]) -> exp.Select:
     """A flat grouped SELECT with each `COALESCE(FSPREAD(x) [FILTER (…)], 0)` as the SQL of its five numbers.
 
-    keys: the names of the outputs that it groups by. Without FSPREAD the tree is given back as it is.
+    keys: the names of the outputs that it groups by. Without FSPREAD the tree is given back unchanged.
     """
     spreads = [p for p in tree.expressions if any(is_spread(call) for call in p.find_all(exp.Anonymous))]
     if not spreads:

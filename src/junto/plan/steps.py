@@ -28,7 +28,7 @@ import msgspec
 from junto.types import DatasetName, Digest, PartyId, StepId, Tokens
 
 FORMAT = 2
-"""Of a plan: what its steps mean. Since 2 each measure has a threshold of its own."""
+"""The version of the meaning of a plan's steps. Since 2 each measure has a threshold of its own."""
 
 Combine = Literal["sum", "min", "max"]
 Encoding = Literal["count", "integer", "real", "spread", "value"]
@@ -117,7 +117,7 @@ class MaskedSum(Step, frozen=True, tag="masked_sum"):
 
 
 class Move(Step, frozen=True, tag="move"):
-    """An output crosses as it is to the parties named. With `threshold`, only its groups that passed."""
+    """An output crosses unchanged to the parties named. With `threshold`, only its groups that passed."""
 
     input: StepId
     sender: PartyId

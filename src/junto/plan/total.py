@@ -27,7 +27,7 @@ _SMALL_DIGITS = 18  # of a decimal: any two such have a common type that holds b
 
 
 def total(node: exp.Expr, types: Types) -> exp.Expr:
-    """The expression, every part that might fail inside TRY; parts that cannot stay as they are."""
+    """The expression, every part that might fail inside TRY; parts that cannot fail stay unchanged."""
     match node:
         case exp.And() | exp.Or():
             return type(node)(this=total(node.this, types), expression=total(node.expression, types))

@@ -98,7 +98,7 @@ class Selection:
 
     @property
     def own(self) -> Flags:
-        """Of the own groups, in the order in which they were given, which passed."""
+        """The flags of the own groups that passed, in the order in which the groups were given."""
         return self.passed[self.positions]
 
     def place(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -262,7 +262,7 @@ def pads(pad_key: bytes, context: bytes, count: int, width: int) -> Rows:
 
 
 def senders_of(holders: Sequence[Positions], size: int) -> Positions:
-    """For each group of the union, which contributor supplies its key: the first (the designated), else the lowest.
+    """The contributor that supplies each group's key: the first (the designated), else the lowest.
 
     holders: for each contributor in order, the groups it holds.
     """

@@ -9,7 +9,7 @@ Rounds. (1) "key": each contributor sends every other a fresh X25519 public key 
 (2) Each pair derives a key by HKDF-SHA256 (RFC 5869) from its shared secret, with `context`, both names and both public
 keys as info; AES-128-CTR under it is the pair's mask. Of a pair, the contributor named first adds the mask and the
 other subtracts it. (3) "masked": each sends its masked vector to the receiver, where all masks cancel. With one
-contributor there is nothing to hide the vector among: it goes as it is.
+contributor there is nothing to hide the vector among: it goes unmasked.
 
 Adversary. Malicious towards the data of others, static; links are authenticated and encrypted. The sum is as right as
 what contributors send: an owner may lie about its own data.
@@ -47,7 +47,7 @@ from junto.secure.machine import Machine, Script, Send, receive, take_input
 from junto.types import PartyId, RandomBytes
 
 PARTIES_MAX = 1 << 14
-"""More contributors could wrap the lanes of `encoding`."""
+"""The most contributors: more could wrap the lanes of `encoding`."""
 
 Words = NDArray[np.uint64]
 

@@ -20,7 +20,7 @@ from junto.types import RandomBytes
 
 EPSILON = 0.2
 MEAN_DUMMIES = 104
-"""With which 2 · e^(−0.2 · 105) / (1 + e^(−0.2)) = 8 · 10⁻¹⁰ of the noise is cut."""
+"""The mean, with which 2 · e^(−0.2 · 105) / (1 + e^(−0.2)) = 8 · 10⁻¹⁰ of the noise is cut."""
 MOST_DUMMIES = 2 * MEAN_DUMMIES
 
 

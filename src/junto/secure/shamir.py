@@ -26,7 +26,7 @@ Field = NDArray[np.uint64]
 """Field elements, each in [0, P)."""
 
 Shares = NDArray[np.uint32]
-"""The same in half the room, as they are kept and sent."""
+"""Shares in half the room, the form in which they are kept and sent."""
 
 _P = np.uint64(P)
 _P32 = np.uint32(P)

@@ -16,7 +16,7 @@ from junto.plan.steps import AnyStep, MaskedSum, Move, Plan, Query, Release, Thr
 from junto.types import StepId
 
 Joint = dict[StepId, tuple[StepId, ...]]
-"""For every step, the joint steps it rests on: see `joint_steps`."""
+"""The joint steps that each step rests on: see `joint_steps`."""
 
 MOST_ATTEMPTS = 20
 """A step that was begun so often ends its task: something makes it fail each time."""
@@ -34,7 +34,7 @@ def resting_on(joint: Joint, step: StepId) -> frozenset[StepId]:
 
 
 def joint_steps(plan: Plan) -> Joint:
-    """For every step, the joint steps that it rests on, itself included, in the plan's order."""
+    """The joint steps that each step rests on, itself included, in the plan's order."""
     found: dict[StepId, tuple[StepId, ...]] = {}
     for step in plan.steps:
         below = {joint for needed in needs(step) for joint in found.get(needed, ())}

@@ -118,7 +118,7 @@ _Part = tuple[StepId, PartyId]
 
 
 def _expected(plan: Plan) -> list[tuple[StepId, PartyId, list[_Part], list[_Part]]]:
-    """For each certified step: whose it is, who computes it under which name, and to whom it is moved."""
+    """Each certified step: its party, those who compute it under which name, and those to whom it is moved."""
     again = certifiers(plan)
     found = []
     for step in plan.steps if again else ():

@@ -34,7 +34,7 @@ def doubled_parts(proposal: Proposal) -> frozenset[Part]:
 
 
 def second_until(at: float, deadline: float) -> float:
-    """Until when a receiver that has had the answer since `at` waits: never so long that the task expires over it."""
+    """The end of the wait of a receiver with the answer since `at`: never so long that the task expires over it."""
     return at + min(SECOND_SECONDS, max(deadline - at, 0.0) / 2)
 
 
@@ -62,7 +62,7 @@ class Doubles:
 
     @property
     def waiting(self) -> tuple[Part, ...]:
-        """Of which fragments nothing was heard yet, and whose they are."""
+        """The fragments of which nothing was heard yet, each with its party."""
         return tuple(sorted(self.parts - self.heard.keys()))
 
     @property

@@ -13,7 +13,7 @@ from junto.plan.steps import Plan
 from junto.tasks.bodies import Attempt, Body, Refusal, Stop, kind_of
 
 TEXT_CHARACTERS = 256
-"""Of every text that is not named here: ids, digests, names, codes, users, purposes."""
+"""The length of every text that is not named here: ids, digests, names, codes, users, purposes."""
 
 REASON_CHARACTERS = 8_000
 OFFER_CHARACTERS = 64 << 10

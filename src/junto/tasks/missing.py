@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a task cannot do without, and what becomes of it when somebody stays away.
+"""The participants that a task cannot do without, and the fate of the task when somebody stays away.
 
 A party is *spare* if the answer is the same without it: a helper that only computes a threshold for two owners. Its
 absence, and whatever else keeps it from its part, never ends the question, whatever the asker wants of others that
@@ -37,11 +37,11 @@ class Missing:
         return spare(self.proposal.plan)
 
     def ending(self, away: Sequence[PartyId], *, runs: bool) -> Parties:
-        """Of parties that stay away, those for want of which the task ends here, the needed ones first."""
+        """The parties staying away for want of which the task ends here, the needed ones first."""
         return self._of(away, _ends_when_away(self.proposal.absent, asks=self._asks, runs=runs))
 
     def late(self, silent: Sequence[PartyId]) -> Parties:
-        """Of parties that made no offer in time, those for want of which the task ends here, the needed ones first."""
+        """The parties without an offer in time for want of which the task ends here, the needed ones first."""
         return self._of(silent, self.proposal.absent != "wait")
 
     def _of(self, gone: Sequence[PartyId], ends: bool) -> Parties:

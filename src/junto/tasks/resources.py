@@ -138,7 +138,7 @@ class Resources:
         return self.advance(now)
 
     def slots_are(self, slots: int, now: float) -> list[Outcome]:
-        """So many fragments may compute at once from now on; those that do, go on."""
+        """Set the number of fragments that may compute at once from now on; those that do, go on."""
         self.capacity = replace(self.capacity, slots=slots)
         return self.advance(now)
 
@@ -172,7 +172,7 @@ class Resources:
         return task in self._held or task in self._waiting
 
     def starts_in(self, task: TaskId, now: float) -> float:
-        """In how many seconds a fragment of the task is expected to have a slot: those before it keep the slots busy
+        """The seconds until a fragment of the task is expected to have a slot: those before it keep the slots busy
         as long as they said they would."""
         held = self._held.get(task)
         if held is None:
@@ -251,7 +251,7 @@ class Resources:
         return now >= request.at + BACKFILL_SECONDS and now + self._room_in(request, lack, now) <= request.until
 
     def _room_in(self, request: Request, lack: Lack, now: float) -> float:
-        """In how many seconds those who hold what a request lacks are expected to have given back enough."""
+        """The seconds until those who hold what a request lacks are expected to have given back enough."""
         capped = lack.capped
         limits = self.capacity.cap_of(request.party, self._me) if capped else self.capacity
         taken = self._book.of(request.party) if capped else self._book.total

@@ -118,7 +118,7 @@ class Task:
 
     @property
     def offers_due(self) -> float:
-        """Until when who asked waits for offers, on our clock."""
+        """The end of the asker's wait for offers, on our clock."""
         return self.asked_at + self._patience.offer_seconds
 
     @property
@@ -150,7 +150,7 @@ class Task:
         return len(self._parts)
 
     def waits(self) -> tuple[Wait, ...]:
-        """Whom we wait for now."""
+        """The parties that we wait for now."""
         match self.state:
             case "judging":
                 return (Wait(self.me, "its judgement", self.since, self.deadline),)

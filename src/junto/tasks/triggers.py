@@ -26,7 +26,7 @@ class Condition(msgspec.Struct, frozen=True, tag_field="when", forbid_unknown_fi
 
 
 class Cron(Condition, frozen=True, tag="cron"):
-    """At the times of a cron expression of five fields, on the clocks of a time zone."""
+    """The times of a cron expression of five fields, on the clocks of a time zone."""
 
     expression: str
     zone: str = "UTC"
@@ -47,7 +47,7 @@ class TaskEnd(Condition, frozen=True, tag="task"):
 
 
 class TriggerEnd(Condition, frozen=True, tag="trigger"):
-    """Whenever a task of another trigger ends."""
+    """A task of another trigger ends."""
 
     trigger: str
     ends: Ends = "any"

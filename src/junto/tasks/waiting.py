@@ -47,8 +47,8 @@ def end_of(code: str) -> End:
 
 
 def lapsed(limit: str, until: float, waits: Sequence[Wait], me: PartyId) -> tuple[PartyId, str]:
-    """Whom a task hung on when a limit passed, and the reason in words: all who owe what is due first are named, one
-    that cannot be reached before the others."""
+    """The party on which a task hung when a limit passed, and the reason in words: all who owe what is due first are
+    named, unreachable ones before the others."""
     due = [wait for wait in waits if wait.what == waits[0].what]
     due.sort(key=lambda wait: (not wait.why, wait.party == me))
     detail = f" ({due[0].why})" if due[0].why else ""

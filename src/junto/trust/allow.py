@@ -21,10 +21,10 @@ Allow = Literal["group", "filter", "aggregate", "extremes", "match", "rows", "op
 KINDS: tuple[Allow, ...] = get_args(Allow)
 
 ROLE_MARK = "@"
-"""Before the name of a role: `@analysts` are those users of the owner's own party."""
+"""The mark before the name of a role: `@analysts` are those users of the owner's own party."""
 
 EVERY_COLUMN = "*"
-"""In a rule or a grant: all columns. In a need: no column in particular, only how many rows there are."""
+"""The sign for all columns in a rule or a grant. In a need: no column in particular, only how many rows there are."""
 
 MIN_UNITS = 5
 """No group of fewer units is ever released, whatever a rule says."""

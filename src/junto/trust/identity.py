@@ -29,7 +29,7 @@ from junto.trust.names import Name
 
 
 def verify(leaf_der: bytes, charter: Charter, now: float) -> Name:
-    """Whom a peer's certificate names, once that party's own authority in the charter proves to have signed it.
+    """The name in a peer's certificate, once that party's own authority in the charter proves to have signed it.
 
     leaf_der: as the peer sent it. now: seconds since 1970, by our clock.
     Raises PeerFault, saying what is wrong and the mend, for anything else: malformed, no name or several, another

@@ -34,7 +34,7 @@ from junto.types import DatasetName, PartyId
 __all__ = ["Allow", "Need", "Owners", "Refusal", "Rule", "Verdict", "judge", "refused_line"]
 
 Owners = Literal["all", "any"]
-"""Of a table that several parties publish under one name: a question takes all of them in, or may leave some out."""
+"""The owners that a question takes in, of a table that several parties publish under one name: all, or any."""
 
 DomainValue = str | int | float | bool
 

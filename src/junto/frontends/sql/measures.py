@@ -37,7 +37,7 @@ INTEGERS = frozenset(
 )
 REALS = frozenset(("FLOAT", "DOUBLE"))
 _SQUARED_DIGITS = 14
-"""Of exact numbers whose squares are summed exactly too; longer ones are squared as reals."""
+"""The digits of exact numbers whose squares are summed exactly too; longer numbers are squared as reals."""
 _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
 _SPREADS: dict[type[exp.Expr], tuple[bool, bool]] = {  # of a sample? its root?

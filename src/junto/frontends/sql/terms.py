@@ -31,7 +31,7 @@ class Term:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """By which two products are the same."""
+        """The spelling by which two products are the same."""
         return tuple(sorted(factor.sql(dialect="duckdb") for factor in self.factors))
 
 

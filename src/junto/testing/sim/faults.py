@@ -83,7 +83,7 @@ class Fault:
 def faults(
     source: random.Random, parties: Sequence[PartyId], count: int, span: float, kinds: Sequence[Kind]
 ) -> list[Fault]:
-    """So many faults over `span` seconds; the first few are of different kinds."""
+    """A list of `count` faults over `span` seconds; the first few are of different kinds."""
     found: list[Fault] = []
     if source.random() < 0.5:  # where clocks agree, more can be asked of the end
         kinds = [kind for kind in kinds if kind not in ("skew", "jump")] or kinds

@@ -38,7 +38,7 @@ _LATE_SECONDS = 2.0
 
 
 _AT_ONCE = 10
-"""So many tasks may end at once, and so in another order than the journal has it."""
+"""The number of tasks that may end at once, and so in another order than the journal has them."""
 
 
 class Broken(AssertionError):
@@ -133,7 +133,7 @@ class Invariants:
     # ── at the end ──
 
     def finish(self) -> None:
-        """Once all is mended and every deadline has passed."""
+        """Check once all is mended and every deadline has passed."""
         world = self._world
         receipts: dict[TaskId, set[str]] = defaultdict(set)
         contracts: dict[TaskId, set[str]] = defaultdict(set)

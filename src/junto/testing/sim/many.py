@@ -132,7 +132,7 @@ def _end_with(asking: BaseProcess | None) -> None:
 
 
 def _outcomes(scale: Scale, seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """In the seeds' order, as they come from so many processes at a time."""
+    """The outcomes in the seeds' order, as they come from so many processes at a time."""
     parts = (seeds[at : at + _SEEDS_PER_PROCESS] for at in range(0, len(seeds), _SEEDS_PER_PROCESS))
     under_way: deque[tuple[ProcessPoolExecutor, list[Future[Outcome]]]] = deque()
     try:
@@ -191,7 +191,7 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _mutants(scale: Scale, seeds: Sequence[int], jobs: int, chosen: Sequence[Mutant]) -> int:
-    """A line for each mutant as soon as it is found, or is not."""
+    """A line for each mutant as soon as the runs have found it, or have not."""
     survived = 0
     width = max(len(mutant.name) for mutant in chosen)
     base = list(_outcomes(scale, seeds[:_BASE_SEEDS], jobs))

@@ -285,11 +285,11 @@ class SimLinks:
         """Certificates are not seen here."""
 
     def tell_up(self, party: PartyId) -> None:
-        """To the node."""
+        """Tell the node."""
         self._in_node(lambda: [on_up(party) for on_up, _ in self._watchers])
 
     def tell_down(self, party: PartyId, reason: str) -> None:
-        """To the node."""
+        """Tell the node."""
         self._in_node(lambda: [on_down(party, reason) for _, on_down in self._watchers])
 
     def _in_node(self, act: Callable[[], object]) -> None:

@@ -40,7 +40,7 @@ class _Rows:
         self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
     def open(self) -> None:
-        """Always open."""
+        """Do nothing: the place is always open."""
 
     def close(self) -> None:
         """The store outlives who opens it."""
@@ -61,7 +61,7 @@ class _Lights:
         self._lit: dict[int, Process | None] = {}
 
     def light(self, epoch: int) -> bool:
-        """For the process that asks."""
+        """Light the beacon for the process that asks."""
         by = self._lit.get(epoch)
         if by is not None and not by.dead and by is not PROCESS.get():
             return False

@@ -74,7 +74,7 @@ class Asked:
 
 
 def workload(source: random.Random, parties: list[PartyId], tasks: int, span: float) -> list[Asked]:
-    """So many tasks over `span` seconds."""
+    """A list of `tasks` questions over `span` seconds."""
     weights = [question.weight for question in QUESTIONS]
     found: list[Asked] = []
     for number in range(tasks):
@@ -110,7 +110,7 @@ class RememberingEngine:
         yield Rows(table.schema, iter(table.to_batches()))
 
     def close(self) -> None:
-        """Nothing of it belongs to one node."""
+        """Do nothing: no part of the engine belongs to one node."""
 
 
 def _key(sql: str, tables: Mapping[str, Source]) -> bytes:

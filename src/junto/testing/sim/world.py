@@ -344,7 +344,7 @@ def _settings(home: Home, data: Path) -> NodeSettings:
 
 @lru_cache(maxsize=4)
 def template(count: int) -> Template:
-    """So many parties, with data published and every question compiled. Made once in a process."""
+    """The template of a world of so many parties, data published and questions compiled. Made once in a process."""
     folder = Path(tempfile.mkdtemp(prefix="junto-sim-template-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = [PartyId(name) for name in _NAMES[:count]]
