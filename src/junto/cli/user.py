@@ -81,7 +81,7 @@ def change(
     no_purposes: Annotated[bool, typer.Option("--no-purposes", help="Take all purposes away.")] = False,
     home: options.Home = None,
 ) -> None:
-    """Give a user other rights, from the next question on. What is not named stays; what is named replaces."""
+    """Give a user other rights, from the next question on. Rights not named stay; named ones are replaced."""
     if (role and no_roles) or (purpose and no_purposes):
         raise InvalidInput("roles or purposes are given and taken away at once: leave one out")
     found = homes.find(home)

@@ -172,7 +172,7 @@ class Outbox:
                 future.exception()  # retrieved: nobody may be waiting
 
     async def _made(self, pull: Pull, to: PartyId) -> _Output:
-        """The output, once it is there. What nobody waits for any more is forgotten."""
+        """The output, once it is there. An output that nobody waits for any more is forgotten."""
         address = (pull.step, pull.run, pull.name, to)
         slots = self._waiting.get(pull.task, {})
         if address not in slots:

@@ -333,7 +333,7 @@ class _Reader:
         self._tied(shown, "extremes" if combine != "sum" else "group", ties)
 
     def _filter(self, node: exp.Expr, clause: str) -> list[_Condition]:
-        """The conditions of a FILTER. Whether a column has a value is what counting it tells."""
+        """The conditions of a FILTER. A count tells whether a column has a value."""
         found: list[_Condition] = []
         for part in node.flatten() if isinstance(node, exp.And) else [node]:
             column = _tested_for_null(part)

@@ -78,7 +78,7 @@ class Proxy:
         return len(self._ways)
 
     def set(self, weather: Weather) -> None:
-        """From now on, for connections that are there too. What was held back goes on if its way is open again."""
+        """Set the weather from now on, for present connections too. Bytes held back go on once their way is open."""
         self._weather = weather
         self._changed.set()
         self._changed = asyncio.Event()
