@@ -29,6 +29,7 @@ from junto.types import PartyId, TaskId
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _STORY_LINES = 400
 _CALM_SECONDS = 30.0  # after the last deadline
+_HELPED = 0.25  # of all runs have a party that computes for the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Script:
     faults: tuple[Fault, ...]
     paired: PartyId | None = None  # runs two nodes over one store
     narrow: bool = False  # nodes take few tasks of others at a time
+    helped: bool = False  # one more party computes for those that have data
 
 
 @dataclass(slots=True)
@@ -72,8 +74,8 @@ class Outcome:
 
 def script_of(seed: int, scale: Scale) -> Script:
     """The script of a seed at a scale; workload and faults are drawn from sources of their own."""
-    parties = template(scale.parties).homes
-    names = sorted(parties)
+    helped = random.Random(f"hub {seed}").random() < _HELPED
+    names = sorted(template(scale.parties, helped).homes)
     asked = workload(random.Random(f"workload {seed}"), names, scale.tasks, scale.seconds)
     found = faults(random.Random(f"faults {seed}"), names, scale.faults, scale.seconds, scale.kinds)
     drawn = random.Random(f"pair {seed}")
@@ -85,7 +87,7 @@ def script_of(seed: int, scale: Scale) -> Script:
             at, length = drawn.random() * scale.seconds, 1.5 + 3 * drawn.random()
             found.append(Fault(at, "pause", paired, names[1], length, 0.0))
         found.sort(key=lambda fault: fault.at)
-    return Script(seed, scale, tuple(asked), tuple(found), paired, drawn.random() < 0.5)
+    return Script(seed, scale, tuple(asked), tuple(found), paired, drawn.random() < 0.5, helped)
 
 
 def run(script: Script) -> Outcome:
@@ -116,7 +118,8 @@ class _Run:
         self.story: deque[str] = deque(maxlen=_STORY_LINES)
         self.digest = hashlib.sha256()
         network = random.Random(f"network {script.seed}")
-        self.world = World(template(script.scale.parties), self.loop, network, self.tell, script.paired, script.narrow)
+        parties = template(script.scale.parties, script.helped)
+        self.world = World(parties, self.loop, network, self.tell, script.paired, script.narrow)
         self.asked: dict[TaskId, Asked] = {}
         self.invariants = Invariants(self.world, self.asked)
         kinds = {fault.kind for fault in script.faults}

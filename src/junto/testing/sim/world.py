@@ -52,6 +52,7 @@ T = TypeVar("T")
 _USER = "ana"
 _UNIX = 1_900_000_000.0  # when every run begins
 _NAMES = ("ann", "bea", "cyd", "dan", "eva", "fay", "gus")
+_HELPER = PartyId("hub")
 ENGINE = RememberingEngine()
 
 
@@ -65,6 +66,7 @@ class Template:
     plans: dict[tuple[PartyId, int], Plan]
     unix: float
     second: Home | None = None  # of the first party's other node
+    owners: tuple[PartyId, ...] = ()  # who has data; the others compute for them
 
 
 class World:
@@ -343,11 +345,15 @@ def _settings(home: Home, data: Path) -> NodeSettings:
 
 
 @lru_cache(maxsize=4)
-def template(count: int) -> Template:
-    """The template of a world of so many parties, data published and questions compiled. Made once in a process."""
+def template(count: int, helped: bool = False) -> Template:
+    """The template of a world of so many parties, data published and questions compiled. Made once in a process.
+
+    helped: one more has no data, and consents to compute for all.
+    """
     folder = Path(tempfile.mkdtemp(prefix="junto-sim-template-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    names = [PartyId(name) for name in _NAMES[:count]]
+    owners = [PartyId(name) for name in _NAMES[:count]]
+    names = [*owners, _HELPER] if helped else owners
     now = _UNIX
     made: dict[PartyId, Home] = {}
     for party in names:
@@ -360,7 +366,10 @@ def template(count: int) -> Template:
     for home in made.values():
         home.save_charter(signed)
         home.add_user(_USER, now, rights=OPERATOR)
-    bare = Template(folder, made, {party: Disk(party) for party in names}, {}, now)
+    if helped:
+        line = ", ".join(f'"{owner}"' for owner in owners)
+        (made[_HELPER].path / "node.toml").write_text(f"compute = [{line}]\n")
+    bare = Template(folder, made, {party: Disk(party) for party in names}, {}, now, owners=tuple(owners))
     loop = SimLoop(random.Random(0))
     world = World(bare, loop, random.Random(0), lambda line: None)
     plans: dict[tuple[PartyId, int], Plan] = {}
@@ -381,7 +390,7 @@ def template(count: int) -> Template:
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked through between runs, but at its end
     atexit.register(gc.unfreeze)
-    return Template(folder, loaded, disks, plans, now + 60.0, second)
+    return Template(folder, loaded, disks, plans, now + 60.0, second, tuple(owners))
 
 
 async def _published(world: World, names: list[PartyId], plans: dict[tuple[PartyId, int], Plan]) -> None:
@@ -393,7 +402,8 @@ async def _published(world: World, names: list[PartyId], plans: dict[tuple[Party
     groups: list[dict[str, object]] = [
         {"columns": ["*"], "allow": kind, "owners": "any"} for kind in ("group", "aggregate")
     ]
-    for number, party in enumerate(names):
+    owners = world.template.owners
+    for number, party in enumerate(owners):
         table = table_of(party, number)
         place = world.template.folder / f"{party}.parquet"
         parquet.write_table(table, place)
@@ -402,7 +412,7 @@ async def _published(world: World, names: list[PartyId], plans: dict[tuple[Party
             spec.write_text(dataset_file(name, str(place), rules, "id"))
             await world.call(party, methods.OPERATOR_PUBLISH, methods.Publish(str(spec)))
     datasets: list[Dataset] = []
-    while any(len(_known(world, party)) < 2 * len(names) for party in names):
+    while any(len(_known(world, party)) < 2 * len(owners) for party in names):
         await asyncio.sleep(0.1)
     for party in names:
         datasets = _known(world, party)
