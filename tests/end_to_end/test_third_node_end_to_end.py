@@ -2,6 +2,7 @@
 """Two owners, an asker, and a member that consents: the member is the third computing node, and nobody needs it."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,9 +22,11 @@ from junto.node import lending
 from junto.node.placing import Placing
 from junto.node.settings import read_settings
 from junto.node.work import Work
+from junto.plan.computing import helped
 from junto.plan.steps import Plan, Threshold
 from junto.secure.shamir import P
 from junto.tasks.bodies import Absent, Refusal
+from junto.tasks.events import StepFailed
 from junto.testing.until import until
 from junto.types import PartyId, StepId
 
@@ -159,6 +162,25 @@ def test_owners_ask_a_helper_that_was_passed_over_and_take_its_no(
     with consenting(world, HUB):
         monkeypatch.setattr(lending.Lending, "_lends", lambda self, asker: False)
         assert crafted(world, (ANN, BEA, MAL)).run(deadline="20s").table.num_rows == 1
+
+
+def test_an_asker_that_blames_the_helper_for_an_end_does_not_take_its_place(
+    world: Pooled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lending, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(Placing, "again", lambda self, plan, absent: helped(plan, {}))
+    with consenting(world, HUB), held(world.node("bea")) as engine:
+        task = world["mal"].sql(_QUESTION).submit(deadline="30s")
+        assert engine.begun.wait(20)
+        runner = world.node("mal").runner
+
+        async def blamed() -> None:
+            runner.dispatch(runner.live[task], StepFailed(StepId("threshold"), "internal", HUB, "a fault", time.time()))
+
+        world.on_loop(blamed())
+        engine.go.set()
+        with pytest.raises(Refused, match="hub computes for mal and is there"):
+            world["mal"].wait(task)
 
 
 @pytest.mark.parametrize(

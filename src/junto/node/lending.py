@@ -13,13 +13,22 @@ from a pretence; the refusal says who has to be reached.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from junto.catalog.consent import refused
 from junto.catalog.view import CatalogView
-from junto.errors import DataChanged, HelperAway, InvalidInput, JuntoError, PeerFault, Refused
+from junto.errors import (
+    DataChanged,
+    DeadlineExceeded,
+    HelperAway,
+    InvalidInput,
+    JuntoError,
+    OverQuota,
+    PeerFault,
+    Refused,
+)
 from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.link.links import Links
@@ -28,45 +37,57 @@ from junto.node.runner import Live
 from junto.plan.computing import could_help, helper_of
 from junto.plan.review import Review
 from junto.plan.steps import Plan, Threshold
+from junto.tasks.bodies import Refusal
 from junto.types import PartyId
 
 _ANSWER_SECONDS = 3.0  # for a member to say whether it computes
 _FRESH_SECONDS = 20.0  # a link that came up since is one that who asked may not have yet
 _FAILED_SECONDS = 20.0  # so long we say no after a task has failed here
-_OF_THE_PLAN = frozenset(error.code for error in (DataChanged, InvalidInput, PeerFault, Refused))
+_OF_THE_ASKER = frozenset(
+    error.code for error in (DataChanged, DeadlineExceeded, InvalidInput, OverQuota, PeerFault, Refused)
+)
 """Ends that say nothing of whether we can compute, and which an asker could bring about at will."""
 
 
 class Lending:
     """A party's work for others, and its look at who works for it."""
 
-    def __init__(self, me: PartyId, view: CatalogView, links: Links, unix_time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        me: PartyId,
+        view: CatalogView,
+        links: Links,
+        tasks: Callable[[], Iterable[Live]],
+        unix_time: Callable[[], float],
+    ) -> None:
+        """`tasks` are those that the node knows, also ended ones."""
         self._me = me
+        self._tasks = tasks
         self._view = view
         self._links = links
         self._unix_time = unix_time
-        self._failed: dict[PartyId, float] = {}  # when a task of an asker failed here last
 
     @property
     def routes(self) -> dict[str, Method]:
         """The methods that peers may call."""
         return {methods.PEER_LENDS: self.lends}
 
-    def look(self, live: Live) -> None:
-        """A task of another party may just have failed here."""
-        task, outcome = live.task, live.task.outcome
-        if outcome is None or outcome.end == "done" or outcome.code in _OF_THE_PLAN:
-            return
-        if outcome.party == self._me != task.asker:
-            self._failed[task.asker] = max(outcome.at, self._failed.get(task.asker, 0.0))
-
     async def lends(self, caller: Caller, payload: bytes) -> Answer:
         """The reply whether we compute for an asker now."""
         return msgspec.json.encode(self._lends(decoded(payload, methods.Lends).asker))
 
     def _lends(self, asker: PartyId) -> bool:
-        failed = self._failed.get(asker, 0.0)
-        return self._unix_time() >= failed + _FAILED_SECONDS and asker in self._view.consents.get(self._me, ())
+        if asker not in self._view.consents.get(self._me, ()):
+            return False
+        since = self._unix_time() - _FAILED_SECONDS
+        return not any(self._failed(live, since) for live in self._tasks() if live.task.asker == asker)
+
+    def _failed(self, live: Live, since: float) -> bool:
+        """Whether we have said that a task failed here for want of something. Others may say so of us as they like."""
+        said, outcome = live.our_end, live.task.outcome
+        if said is None or outcome is None or outcome.at < since or said.code in _OF_THE_ASKER:
+            return False
+        return isinstance(said, Refusal) or said.party == self._me
 
     def check(self, found: Review, asker: PartyId) -> None:
         """Raises Refused if we are to compute what reads none of our data, for a party that we do not do that for."""

@@ -209,7 +209,7 @@ class Node:
         self.courier = Courier(self.links)
         turns = Turns(self.me, "reading plans", clock=asyncio.get_running_loop().time)
         clock, reader = self._unix_time, self.ground.reader
-        lending = Lending(self.me, self.facts.view, self.links, clock)
+        lending = Lending(self.me, self.facts.view, self.links, lambda: list(self.runner.live.values()), clock)
         self.judgement = Judgement(
             self.me, self.facts, self.shelf, self.ledger, clock, home.rights, reader, turns, lending
         )
@@ -239,7 +239,7 @@ class Node:
         )
         self.notices = Notices(self.me, settings.patience.absence_seconds, self._unix_time, self.may_see)
         again = AskingAgain(self.me, self._go_on, self._start, self.ground)
-        self.runner.watchers += [again.look, self.admission.look, self.notices.look, lending.look]
+        self.runner.watchers += [again.look, self.admission.look, self.notices.look]
         self.hooks = hooks_of(self.me, settings.webhooks, home.path / "notices.db", self.ground)
         self.notices.listeners.append(self.hooks.raised)
         self.quotas, self.heads = bounds_of(self, instance)

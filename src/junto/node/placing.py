@@ -52,13 +52,10 @@ class Placing:
         return self._helped(without(plan, absent, self._view.datasets))
 
     def _helped(self, plan: Plan) -> Plan:
-        consents = self._view.consents
-        if not consents:
-            return plan
         now = self._unix_time()
         away = {s.party for s in self._statuses() if not s.up and now >= s.since + self._absence_seconds}
         away |= {party for party, until in self._passed.items() if now < until}
-        return helped(plan, {party: to for party, to in consents.items() if party not in away})
+        return helped(plan, {party: to for party, to in self._view.consents.items() if party not in away})
 
     def _standings(self) -> dict[PartyId, Standing]:
         now = self._unix_time()

@@ -74,6 +74,7 @@ class Live:
     receipt_statement: str = ""
     continued: TaskId = NO_TASK  # the task that goes on without those who stayed away
     going_on: bool = False  # that one is about to be asked
+    our_end: Stop | Refusal | None = None  # our own word that it is over
 
 
 class Runner:
@@ -369,6 +370,7 @@ class Runner:
                 live.receipt_statement = kept.statement.id
             case Stop() | Refusal():
                 live.task.spoke()
+                live.our_end = body
             case _:
                 pass
 
