@@ -134,6 +134,25 @@ def digits_of(type_: str) -> int:
     return int(type_[8:].partition(",")[0]) if type_.startswith("DECIMAL(") else _DIGITS.get(type_, 39)
 
 
+def places(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None:
+    """The decimal places of an exact factor, by its column's type or the type that it is cast to; None if unknown."""
+    inner = factor
+    while isinstance(inner, exp.Paren):
+        inner = inner.this
+    match inner:
+        case exp.Column():
+            type_ = type_of(inner)
+        case exp.Cast():
+            type_ = inner.to.sql(dialect="duckdb")
+        case exp.Literal() if not inner.is_string:
+            return len(inner.name.partition(".")[2])
+        case _:
+            return None
+    if type_.startswith("DECIMAL("):
+        return int(type_[8:-1].partition(",")[2])
+    return 0 if type_ in _DIGITS else None
+
+
 def is_number(type_: str) -> bool:
     """True if values of that DuckDB type can be summed."""
     return type_ in _DIGITS or type_ in ("FLOAT", "DOUBLE") or type_.startswith("DECIMAL(")

@@ -21,7 +21,7 @@ from sqlglot import exp
 
 from junto.plan import expressions
 from junto.plan.guards import MOST_SCALE
-from junto.plan.operands import EXACT_DIGITS, Call, digits, is_number, operand_of, plain_column
+from junto.plan.operands import EXACT_DIGITS, Call, digits, is_number, operand_of, places, plain_column
 from junto.plan.steps import Measure
 from junto.trust.allow import Allow
 
@@ -64,6 +64,7 @@ def uses(call: Call, label: Measure, columns: Columns, fault: Callable[[str], No
     weights = [factor for factor, column in zip(call.factors, plain, strict=True) if column is None]
     private = [factor for factor in call.factors if any(map(columns.is_private, factor.find_all(exp.Column)))]
     if label.encoding == "integer":
+        _check_places(call, label, plain, columns, fault)
         _check_digits(call, plain, columns, fault)
     for column in plain:
         if column is not None:
@@ -101,6 +102,25 @@ def _bent(node: exp.Expr, place: Allow, columns: Columns) -> Iterator[Use]:
 def _plain(factor: exp.Expr, columns: Columns) -> exp.Column | None:
     column = plain_column(factor, {c.table for c in factor.find_all(exp.Column)})
     return column if column is not None and columns.is_private(column) else None
+
+
+def _check_places(
+    call: Call,
+    label: Measure,
+    plain: Sequence[exp.Column | None],
+    columns: Columns,
+    fault: Callable[[str], NoReturn],
+) -> None:
+    """Numbers are summed with the decimal places that they have: with more, fewer of them fit, which would select."""
+    for factor, column in zip(call.factors, plain, strict=True):
+        if column is not None and factor.find(exp.TryCast):
+            if places(factor, columns.type_of) != places(column, columns.type_of):
+                fault(f"it takes {column.name[:60]} with other decimal places than it has")
+            if (digits(column, columns.type_of) or 0) <= EXACT_DIGITS:
+                fault(f"it bounds {column.name[:60]}, whose numbers are short enough")
+    found = [places(factor, columns.type_of) for factor in call.factors]
+    if None not in found and sum(each or 0 for each in found) != label.scale:
+        fault(f"measure {label.name[:20]} has {label.scale} decimal places; what it sums has others")
 
 
 def _check_digits(
