@@ -14,6 +14,7 @@ from junto.frontends.sql.typing import Describer
 from junto.plan import expressions, fragment
 from junto.plan.fragment import Reading, Table
 from junto.plan.steps import AnyStep, Measure, Move, Query, Read
+from junto.plan.texts import Texts
 from junto.types import PartyId, StepId
 
 Tables = Mapping[str, Named | Derived]
@@ -38,13 +39,14 @@ class Fragments:
     describer: Describer
     steps: list[AnyStep] = field(default_factory=list)  # what brings open tables to the hosts
     readings: dict[StepId, Reading] = field(default_factory=dict)
+    texts: Texts = field(default_factory=Texts)  # owners' fragments mostly have the same one
     _queries: dict[str, StepId] = field(default_factory=dict)
     _moves: dict[str, StepId] = field(default_factory=dict)
 
     def query(self, id: str, party: PartyId, sql: str, labels: Labels) -> Query:
         """One fragment at a host, labelled by what is read in its SQL; the open tables it reads are brought there."""
         first = _query(StepId(id), party, sql, (), labels)
-        drafted = fragment.read(first, {name: self._table(name, party) for name in self.tables})
+        drafted = fragment.read(first, {name: self._table(name, party) for name in self.tables}, self.texts)
         reads = tuple(self._read(name, party, drafted) for name in sorted(drafted.used))
         self.readings[first.id] = drafted
         return _query(first.id, party, sql, reads, labels)
@@ -74,13 +76,13 @@ class Fragments:
         if isinstance(table, Derived):
             types = described(self.describer, f"derived {number}", table.select, table.tables)
             columns = tuple(Column(f"c{i}", c.type) for i, c in enumerate(types))
-            source = Fragments(table.tables, (owner,), self.describer)
+            source = Fragments(table.tables, (owner,), self.describer, texts=self.texts)
             query = source.query(id, owner, wrapped(table.select, len(columns)), Labels(rows=columns))
         else:
             columns = tuple(c for c in table.columns if c.name in used) or table.columns[:1]
             outputs = [exp.alias_(bound_column("t0", c.name), c.name, quoted=True) for c in columns]
             select = exp.Select(expressions=outputs, from_=exp.From(this=table_node(name, "t0")))
-            source = Fragments({name: table}, (owner,), self.describer)
+            source = Fragments({name: table}, (owner,), self.describer, texts=self.texts)
             query = source.query(id, owner, expressions.text_of(select), Labels(rows=columns))
         self._queries[name] = id
         self.steps.append(query)

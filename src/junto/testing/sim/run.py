@@ -100,7 +100,7 @@ def run(script: Script) -> Outcome:
     # Tables here are small: so that they are streamed in pieces and lie in files, the limits are smaller still. Of
     # dummies there are as few, or most of a run would be numbers of groups that nobody has.
     exchange.INLINE_BYTES, exchange.PIECE_BYTES, spool.CHUNK_BYTES, keep.INLINE_BYTES = 1200, 400, 400, 1500
-    padding.MEAN_DUMMIES, padding.MOST_DUMMIES = 2, 4
+    padding.MEAN_DUMMIES, padding.MOST_DUMMIES = 0, 1
     try:
         with remembering(), in_virtual_time():
             return _Run(script).run()
