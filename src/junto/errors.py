@@ -16,7 +16,8 @@ JuntoError
 │  └─ DeadlineExceeded          a wait passed its limit; names who was waited for
 ├─ Cancelled                    somebody asked for the work to stop
 ├─ FragmentFailed               an engine could not run its fragment
-│  └─ OutOfMemory               it needed more than the node may use
+│  ├─ OutOfMemory               it needed more than the node may use
+│  └─ NoSpill                   there is no room on disk for what does not fit in memory
 ├─ StorageFailed                disk full, or a failed fsync
 │  └─ Fenced                    another node of the party leads by now
 └─ InvalidTransition            our bug; carries the story
@@ -24,7 +25,8 @@ JuntoError
 A peer receives `code` and a one-line message that holds ids, shapes and counts, never a value of the data.
 """
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Literal
 
 
 class JuntoError(Exception):
@@ -127,10 +129,43 @@ class OutOfMemory(FragmentFailed):
     code = "out-of-memory"
 
 
+class NoSpill(FragmentFailed):
+    """What the fragment could not hold in memory found no room on disk; trying again may go well."""
+
+    code = "no-spill"
+
+
+Lack = Literal["is full", "is over its quota", "takes no larger file", "takes no more open files", "is full or failing"]
+"""A disk's trouble, as other parties may hear of it: it says nothing of paths or of data."""
+
+_LACKS: dict[int | None, Lack] = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is over its quota",
+    errno.EFBIG: "takes no larger file",
+    errno.EMFILE: "takes no more open files",
+    errno.ENFILE: "takes no more open files",
+}
+
+
+def lack_of(error: OSError) -> Lack:
+    """The trouble that an error of the system stands for."""
+    return _LACKS.get(error.errno, "is full or failing")
+
+
 class StorageFailed(JuntoError):
     """Disk full, or a failed fsync."""
 
     code = "storage-failed"
+
+    def __init__(self, message: str, *, lack: Lack = "is full or failing") -> None:
+        super().__init__(message)
+        self.lack = lack
+
+    def told_by(self, party: str) -> "StorageFailed":
+        """The same as other parties hear it of the party whose disk it is. The message here may hold a path."""
+        return StorageFailed(
+            f"the disk of {party} {self.lack}: it can record nothing; its log says where", lack=self.lack
+        )
 
 
 class Fenced(StorageFailed):

@@ -145,7 +145,7 @@ def test_users_are_users_until_they_are_removed(world: Pooled) -> None:
     home.add_user("guest", time.time())
     with junto.connect(home.path, user="guest") as guest:
         assert guest.sql("SELECT SUM(delay) FROM flights").run().table.num_rows == 1
-        with pytest.raises(Refused, match=r"operators of cyd: `junto user add guest --operator`"):
+        with pytest.raises(Refused, match=r"operators of cyd: `junto user change guest --operator`"):
             guest.publish(home.path / "none.toml")
         task = world.ask("cyd", "SELECT SUM(delay) FROM flights").task
         for look in (guest.result, guest.task, guest.ended, guest.cancel):

@@ -2,6 +2,7 @@
 """What is acknowledged is on disk, once, in order; a full disk costs nothing, a failing one ends the node."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 from concurrent.futures import Future
@@ -240,6 +241,61 @@ def test_a_commit_without_space_leaves_nothing_half_written(consortium: Consorti
         assert (len(journal), list(journal.entries())) == (0, [])
         assert journal.submit(*said[1]).result(10) == Appended(0, new=True)
         assert journal.submit(*said[0]).result(10) == Appended(1, new=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "lack"),
+    [
+        (errno.ENOSPC, "is full"),
+        (errno.EDQUOT, "is over its quota"),
+        (errno.EFBIG, "takes no larger file"),
+        (errno.EMFILE, "takes no more open files"),
+    ],
+)
+def test_a_quota_or_a_limit_costs_what_a_full_disk_does(
+    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, lack: str
+) -> None:
+    said = consortium.talk(1)
+    with journal_of(consortium, tmp_path / "journal.db", _refused_write(monkeypatch, number)) as journal:
+        with pytest.raises(StorageFailed, match=f"SQLITE_IOERR_WRITE: {os.strerror(number).lower()}") as failed:
+            journal.submit(*said[0]).result(10)
+        assert failed.value.lack == lack
+        monkeypatch.undo()
+        assert str(failed.value.told_by("bea")) == f"the disk of bea {lack}: it can record nothing; its log says where"
+        assert journal.submit(*said[0]).result(10) == Appended(0, new=True)
+    assert sorted(path.name for path in tmp_path.glob("*.room")) == []
+
+
+def _refused_write(monkeypatch: pytest.MonkeyPatch, number: int) -> Commit:
+    """A commit that the system refuses the first time, as it then refuses any other file."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_WRITE"
+    failing = [error]
+
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    def commit(connection: sqlite3.Connection) -> None:
+        if failing and number:  # 0: the disk takes another file, so this one was not refused for want of room
+            monkeypatch.setattr("junto.journal.sqlite.os.pwrite", refused)
+        if failing:
+            raise failing.pop()
+        connection.commit()
+
+    return commit
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, 0])
+def test_a_write_that_fails_for_another_reason_is_fatal(
+    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fatal: list[str] = []
+    commit = _refused_write(monkeypatch, number)
+    key = consortium.nodes["united"].key
+    journal = Journal(tmp_path / "journal.db", origin=consortium.origin, key=key, on_fatal=fatal.append, commit=commit)
+    with journal, pytest.raises(StorageFailed, match="cannot be written any more: SQLITE_IOERR_WRITE"):
+        journal.submit(*consortium.talk(0)[0]).result(10)
+    assert len(fatal) == 1
 
 
 def test_a_failed_sync_is_fatal_and_nothing_is_acknowledged(consortium: Consortium, tmp_path: Path) -> None:

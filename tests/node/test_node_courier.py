@@ -13,7 +13,7 @@ from junto.errors import DeadlineExceeded, JuntoError, PeerFault, StorageFailed,
 from junto.link import methods
 from junto.link.connection import Link
 from junto.node.courier import Courier
-from junto.types import PartyId
+from junto.types import PartyId, TaskId
 
 BTS, DELTA = PartyId("bts"), PartyId("delta")
 
@@ -36,9 +36,13 @@ class _World:
         await self.reached.wait()
 
         async def call(method: str, payload: bytes) -> bytes:
-            assert method == methods.PEER_TELL
             if self.troubles:
                 raise self.troubles.pop(0)
+            if method == methods.PEER_UNRECORDED:
+                word = msgspec.msgpack.decode(payload, type=methods.Unrecorded)
+                self.got.setdefault(party, []).append([f"{word.task} {word.lack}".encode()])
+                return b""
+            assert method == methods.PEER_TELL
             told = msgspec.msgpack.decode(payload, type=methods.Envelopes)
             self.got.setdefault(party, []).append(list(told.envelopes))
             return b""
@@ -145,6 +149,17 @@ def test_a_party_without_room_is_tried_again_but_not_with_what_somebody_waits_fo
     assert world.got == {DELTA: [[b"1", b"2"]]}
     assert [error.code for error in told] == ["storage-failed"]
     assert len(world.pauses) == 2
+
+
+def test_the_word_that_no_statement_says_goes_alone_after_the_statements_before_it() -> None:
+    async def claim(world: _World, courier: Courier) -> None:
+        courier.send(b"1", (DELTA,), 10.0)
+        courier.send(b"2", (DELTA,), 10.0)
+        courier.send_unrecorded(TaskId("01jtask"), "is full", (DELTA,), 10.0)
+        courier.send(b"3", (DELTA,), 10.0)
+        await courier.flush(5.0)
+
+    assert _run(claim, Unavailable("gone")).got == {DELTA: [[b"1", b"2"], [b"01jtask is full"], [b"3"]]}
 
 
 def test_a_statement_that_has_expired_is_given_up_and_the_others_go_on() -> None:

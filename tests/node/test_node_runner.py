@@ -11,14 +11,14 @@ from typing import cast
 import msgspec
 import pytest
 
-from junto.errors import InvalidInput, InvalidTransition, PeerFault, StorageFailed
+from junto.errors import InvalidInput, InvalidTransition, Lack, PeerFault, StorageFailed
 from junto.journal.statement import Statement
 from junto.node.courier import Courier, Refused
 from junto.node.ledger import Kept, Ledger
 from junto.node.runner import Live, Runner
 from junto.plan import steps
 from junto.plan.steps import Plan, Query, Release
-from junto.tasks.bodies import Contract, Estimate, Offer, Proposal, Refusal, Stop
+from junto.tasks.bodies import Contract, Estimate, Finished, Offer, Proposal, Refusal, Stop
 from junto.tasks.events import (
     ContractArrived,
     Forbidden,
@@ -82,7 +82,7 @@ class _World:
         """The ledger's."""
         if kind == self.full_at and self.full_times > 0:
             self.full_times -= 1
-            raise StorageFailed("no space left for the journal")
+            raise StorageFailed("no space left for the journal in /home/4242", lack="is full")
         if kind == self.slow_at:
             await self.written.wait()
         await asyncio.sleep(0)
@@ -91,6 +91,10 @@ class _World:
         raw = msgspec.Raw(msgspec.json.encode(body))
         statement = Statement(kind=kind, author=name.uri, id=f"id of {kind}", at=0.0, task=task, body=raw)
         return Kept(statement, kind.encode(), name)
+
+    def send_unrecorded(self, task: TaskId, lack: Lack, to: tuple[PartyId, ...], seconds: float) -> None:
+        """The courier's."""
+        self.did.append(f"tell {', '.join(to)} without a statement that the disk {lack}")
 
     def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float, refused: Refused | None = None) -> None:
         """The courier's."""
@@ -250,8 +254,18 @@ def test_a_party_that_does_not_take_in_a_proposal_has_refused() -> None:
     _run(world, claim)
 
 
+_UNSAID = "tell {} without a statement that the disk is full"
+
+
+@pytest.fixture
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without room is given two looks."""
+    monkeypatch.setattr("junto.node.retries._FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("junto.node.retries.ROOM_SECONDS", 0.002)
+
+
 def test_a_participant_without_room_offers_when_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("junto.node.runner._ROOM_SECONDS", 0.001)
+    monkeypatch.setattr("junto.node.retries._FIRST_PAUSE_SECONDS", 0.001)
     world = _World(me=DELTA, full_at="offer", full_times=2)
 
     async def claim(runner: Runner) -> None:
@@ -264,6 +278,23 @@ def test_a_participant_without_room_offers_when_it_has_some(monkeypatch: pytest.
     assert "send offer to bts" in world.did
 
 
+@pytest.mark.usefixtures("_brief")
+@pytest.mark.parametrize("verdict", [None, Forbidden("refused", "no rule", 0.0)])
+def test_a_participant_that_finds_no_room_for_its_answer_tells_who_asked_without_one(verdict: Forbidden | None) -> None:
+    world = _World(me=DELTA, full_at="refusal" if verdict else "offer")
+    world.verdict = verdict or world.verdict
+
+    async def claim(runner: Runner) -> None:
+        runner.open_proposal(TASK, BTS, "id of proposal", _proposal())
+        live = runner.find(TASK)
+        await _settled(live)
+        assert live.task.state in ENDED
+
+    _run(world, claim)
+    assert world.did == ["judge", _UNSAID.format("bts"), "forget"]
+
+
+@pytest.mark.usefixtures("_brief")
 @pytest.mark.parametrize("kind", ["proposal", "offer", "contract"])
 def test_a_journal_without_room_ends_the_task_here_and_sends_nothing_more(kind: str) -> None:
     world = _World(full_at=kind)
@@ -282,8 +313,10 @@ def test_a_journal_without_room_ends_the_task_here_and_sends_nothing_more(kind: 
     _run(world, claim)
     assert world.did[-1] == "forget"
     assert f"send {kind} to delta" not in world.did
+    assert (_UNSAID.format("delta") in world.did) == (kind != "proposal")  # of which nobody has heard
 
 
+@pytest.mark.usefixtures("_brief")
 def test_an_answer_whose_receipt_finds_no_room_is_not_called_done() -> None:
     world = _World(full_at="receipt")
 
@@ -294,7 +327,7 @@ def test_an_answer_whose_receipt_finds_no_room_is_not_called_done() -> None:
         assert (live.task.state, live.task.receipt) == ("failed", None)
 
     _run(world, claim)
-    assert world.did[-2:] == ["forget", "work ends"]
+    assert world.did[-3:] == [_UNSAID.format("delta"), "forget", "work ends"]
 
 
 def test_a_stop_that_finds_no_room_still_ends_the_work() -> None:
@@ -308,7 +341,70 @@ def test_a_stop_that_finds_no_room_still_ends_the_work() -> None:
         assert live.task.state == "cancelled"
 
     _run(world, claim)
-    assert "forget" in world.did
+    assert world.did[-3:] == [_UNSAID.format("delta"), "forget", "work ends"]
+
+
+@pytest.mark.usefixtures("_brief")
+def test_who_has_no_room_to_confirm_once_another_ended_the_task_tells_nobody_that_it_did() -> None:
+    world = _World(full_at="confirm")
+
+    async def claim(runner: Runner) -> None:
+        live = await _running(runner, world)
+        live.task._unconfirmed.append(Finished(StepId("r"), JUDGED, 1, 0, 0.1))
+        runner.dispatch(live, StopArrived(DELTA, Stop(PLAN_DIGEST, "failed", "", DELTA, "no"), 0.0))
+        await _settled(live)
+        assert live.task.state == "failed"
+
+    _run(world, claim)
+    assert _UNSAID.format("delta") not in world.did
+
+
+_FULL = StorageFailed("the disk of delta is full: it can record nothing; its log says where", lack="is full")
+
+
+def test_a_participant_that_can_record_nothing_ends_a_running_task_with_a_statement_of_ours() -> None:
+    world = _World()
+
+    async def claim(runner: Runner) -> None:
+        live = await _running(runner, world)
+        runner.ended_unrecorded(live, DELTA, _FULL)
+        runner.ended_unrecorded(live, DELTA, _FULL)  # told twice
+        await _settled(live)
+        assert live.task.outcome is not None
+        assert (live.task.outcome.party, live.task.outcome.code) == (DELTA, "storage-failed")
+        assert live.task.outcome.reason == str(_FULL)
+
+    _run(world, claim)
+    assert [did for did in world.did if "stop" in did] == ["write stop", "send stop to delta"]
+
+
+def test_a_participant_that_can_record_no_answer_has_refused() -> None:
+    world = _World()
+
+    async def claim(runner: Runner) -> None:
+        live = runner.ask(TASK, _proposal())
+        await _settled(live)
+        runner.ended_unrecorded(live, DELTA, _FULL)
+        await _settled(live)
+        assert live.task.outcome is not None
+        assert (live.task.state, live.task.outcome.party, live.task.outcome.reason) == ("failed", DELTA, str(_FULL))
+
+    _run(world, claim)
+
+
+@pytest.mark.parametrize(("who", "state"), [(BTS, "failed"), (PartyId("jetblue"), "offered")])
+def test_an_asker_that_can_record_nothing_frees_who_waits_for_its_contract(who: PartyId, state: str) -> None:
+    world = _World(me=DELTA)
+
+    async def claim(runner: Runner) -> None:
+        runner.open_proposal(TASK, BTS, "id of proposal", _proposal())
+        live = runner.find(TASK)
+        await _settled(live)
+        runner.ended_unrecorded(live, who, _FULL)
+        await _settled(live)
+        assert live.task.state == state
+
+    _run(world, claim)
 
 
 def test_who_cancels_hears_so_when_the_journal_has_it() -> None:

@@ -11,8 +11,10 @@ A fragment was judged before it comes here. This is a second wall: it must be on
 DuckDB's messages may quote data, so only the class of an error is passed on.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import threading
 import uuid
@@ -31,7 +33,7 @@ from junto.catalog.names import fold
 from junto.engines import scan
 from junto.engines.base import ArrowSource, FileSource, Limits, Rows, Source, Stop, TableSource, shown
 from junto.engines.files import SPILL
-from junto.errors import Cancelled, FragmentFailed, JuntoError, OutOfMemory
+from junto.errors import Cancelled, FragmentFailed, JuntoError, NoSpill, OutOfMemory
 
 BATCH_ROWS = 32 * 2048
 _POLL_SECONDS = 0.05
@@ -43,6 +45,8 @@ _SQL_DEPTH = 250  # of brackets; beyond some ten thousand, DuckDB's parser ends 
 
 _FUNCTIONS = frozenset(("range", "generate_series", "unnest"))
 
+_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_TOO_LARGE = os.strerror(errno.EFBIG)
 _SAID = {
     "Binder Error": "binder error: a column, function or type that does not fit the tables",
     "Catalog Error": "catalog error: a table or function that does not exist",
@@ -174,7 +178,10 @@ def alias(path: str) -> str:
 
 def _open(needs: _Needs) -> duckdb.DuckDBPyConnection:
     limits = needs.limits
-    limits.temp_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        limits.temp_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise NoSpill("there is no room on disk for what the fragment cannot hold in memory") from error
     database = duckdb.connect(
         ":memory:",
         config={
@@ -351,6 +358,10 @@ def _told() -> Iterator[None]:
 def _ours(message: str) -> JuntoError:
     kind = message.partition(":")[0]
     match kind:
+        case "IO Error" if SPILL in message and message.endswith(_NO_ROOM):
+            return NoSpill("there is no room on disk for what the fragment cannot hold in memory")
+        case "IO Error" if SPILL in message and message.endswith(_TOO_LARGE):
+            return OutOfMemory("the fragment needs more memory or temporary disk than the node may use")
         case "Out of Memory Error":
             return OutOfMemory("the fragment needs more memory or temporary disk than the node may use")
         case "INTERRUPT Error":

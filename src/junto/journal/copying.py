@@ -61,7 +61,7 @@ def _copy(source: Reader, place: Storage) -> int:
                 place.keep(task, name, content)
         place.commit()
     except place.errors as error:
-        name, _ = place.cause(error)
+        name = place.cause(error).name
         place.undo()
         raise StorageFailed(f"the journal was not copied to {place.where}: {name}") from error
     return len(source)

@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from junto.errors import Fenced, InvalidInput, StorageFailed
 from junto.journal.lease import LEASE_TABLE
-from junto.journal.storage import Fence, Held, Row, fenced_line, lost_line
+from junto.journal.storage import Cause, Fence, Held, Row, fenced_line, lost_line
 from junto.types import TaskId
 
 FORMAT = 2
@@ -45,8 +45,9 @@ _STUCK_MILLISECONDS = 4000  # unacknowledged bytes and silent servers: the conne
 _BRIEFLY_MILLISECONDS = 400
 
 # Out of disk, memory or connections, a lock not had in time, a statement cancelled, a deadlock: nothing was written.
+_DISK_FULL = "53100"
 _RECOVERABLE = {
-    "53100": "no space left at the database, free some",
+    _DISK_FULL: "no space left at the database, free some",
     "53200": "the database is out of memory",
     "53300": "the database has too many connections",
     "55P03": "another session holds a lock",
@@ -207,10 +208,11 @@ class PostgresStorage:
     def fold(self, at_end: bool) -> None:
         """See `Storage.fold`: the server tidies up on its own account."""
 
-    def cause(self, error: Exception) -> tuple[str, str]:
+    def cause(self, error: Exception) -> Cause:
         """See `Storage.cause`. Of a connection that broke nobody knows what became of the transaction."""
         name = _name(error)
-        return name, "" if self._writer.closed else _RECOVERABLE.get(name, "")
+        passing = "" if self._writer.closed else _RECOVERABLE.get(name, "")
+        return Cause(name, passing, "is full" if name == _DISK_FULL else "is full or failing")
 
 
 class PostgresBeacon:

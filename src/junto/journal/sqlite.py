@@ -13,13 +13,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from junto.errors import Fenced, InvalidInput, StorageFailed
-from junto.journal.storage import Fence, Held, Row, fenced_line, lost_line
+from junto.errors import Fenced, InvalidInput, Lack, StorageFailed, lack_of
+from junto.journal.storage import Cause, Fence, Held, Row, fenced_line, lost_line
 from junto.types import TaskId
 
 FORMAT = 2
@@ -67,7 +68,12 @@ _MOST_AT_ONCE = 64  # rows in one statement; a power of two
 _BRIEFLY_BUSY_MILLISECONDS = 400
 
 # SHMSIZE: no room for the index of the write-ahead log; the commit frame is not visible and is overwritten by the next.
-_RECOVERABLE = frozenset({"SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR_SHMSIZE"})
+_FULL = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+
+# SQLite does not say whether a quota or a limit of the process refused the write, or a disk that fails: it is tried.
+_UNSAID = frozenset({"SQLITE_IOERR_WRITE", "SQLITE_CANTOPEN", "SQLITE_CANTOPEN_FULLPATH"})
+_TRIED_BYTES = 256 << 10
+_UNKNOWN: Lack = "is full or failing"
 
 Commit = Callable[[sqlite3.Connection], None]
 T = TypeVar("T")
@@ -236,13 +242,36 @@ class SqliteStorage:
         """Copy the write-ahead log into the file, beside the appends' path but not beside their error handling."""
         self._writer.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if at_end else 'PASSIVE'})").fetchall()
 
-    def cause(self, error: Exception) -> tuple[str, str]:
+    def cause(self, error: Exception) -> Cause:
         """See `Storage.cause`."""
         name = reason_of(error)
-        if name not in _RECOVERABLE:
-            return name, ""
-        busy = name == "SQLITE_BUSY"
-        return name, "another program holds the file" if busy else "no space left on its disk, free some"
+        if name == "SQLITE_BUSY":
+            return Cause(name, "another program holds the file")
+        if name in _FULL:
+            return Cause(name, "no space left on its disk, free some", "is full")
+        refused = self._refused() if name in _UNSAID else None
+        lack = lack_of(refused) if refused is not None else _UNKNOWN
+        if refused is None or lack == _UNKNOWN:
+            return Cause(name)
+        return Cause(name, f"{(refused.strerror or name).lower()}, free some", lack)
+
+    def _refused(self) -> OSError | None:
+        """The system's reason to refuse a file beside the log that is no longer than the log would become."""
+        log, beside = self.path.with_name(self.path.name + "-wal"), self.path.with_name(self.path.name + ".room")
+        try:
+            size = log.stat().st_size if log.exists() else 0
+            descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(descriptor, bytes(_TRIED_BYTES), size)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return error
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+        return None
 
 
 def lock(path: Path, *, shared: bool) -> int:
@@ -270,6 +299,7 @@ def connect(path: Path) -> sqlite3.Connection:
         found = _check_format(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no file elsewhere whose disk or number may run out
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # SQLite hides a failed one; `fold` does not
         if found < FORMAT:
             connection.execute("BEGIN IMMEDIATE")

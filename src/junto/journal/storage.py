@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from junto.errors import Lack
 from junto.types import TaskId
 
 
@@ -48,6 +49,15 @@ class Fence:
 
     epoch: int
     fenced: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The place's own name for what went wrong; why that is no reason to end, or nothing; what others may hear."""
+
+    name: str
+    passing: str = ""
+    lack: Lack = "is full or failing"
 
 
 class Rows(Protocol):
@@ -124,8 +134,8 @@ class Storage(Protocol):
     def fold(self, at_end: bool) -> None:
         """Tidy up what many commits leave behind."""
 
-    def cause(self, error: Exception) -> tuple[str, str]:
-        """The place's own name for what went wrong, and why it is no reason to end; empty if it is one."""
+    def cause(self, error: Exception) -> "Cause":
+        """The reason of a failed write, and whether the node must end for it."""
 
 
 def lost_line(where: str) -> str:

@@ -4,8 +4,8 @@
 Appends from any thread or from the event loop meet in a queue; one writer thread commits everything that waits as one
 transaction and one fsync (group commit), then resolves their futures: persist, then send. What can go wrong:
 
-- *Disk full* (or another process holds the file for too long): the batch is rolled back, its callers get StorageFailed,
-  and later appends work as soon as there is space.
+- *Disk full* (or a quota, a limit of the system, another process that holds the file for too long): the batch is rolled
+  back, its callers get StorageFailed, and later appends work as soon as there is space.
 - *Any other failure to write or sync*: what the disk holds is now unknown, and trying again would hide it (a failed
   fsync may drop the dirty pages and succeed the next time). `on_fatal` is called; production ends the process, and the
   next start reads what is really there.
@@ -389,13 +389,14 @@ class Journal:
             self._broken = str(error)
             self._on_fatal(self._broken)
             return error
-        name, why = self._storage.cause(error)
-        if not why:
-            self._broken = f"journal {self.where} cannot be written any more: {name} during {doing}"
+        cause = self._storage.cause(error)
+        if not cause.passing:
+            self._broken = f"journal {self.where} cannot be written any more: {cause.name} during {doing}"
             self._on_fatal(self._broken)
             return StorageFailed(self._broken)
         self._storage.undo()
-        return StorageFailed(f"journal {self.where}: nothing was stored in this {doing}, {name}: {why}")
+        why = f"journal {self.where}: nothing was stored in this {doing}, {cause.name}: {cause.passing}"
+        return StorageFailed(why, lack=cause.lack)
 
 
 def _columns(statement: Statement) -> tuple[str, str, str, str, float]:

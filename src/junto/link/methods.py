@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from junto.errors import Lack
 from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId, Withheld
 
 
@@ -27,6 +28,7 @@ PEER_READ = "peer.read"  # an output's address → its bytes, streamed
 PEER_LENDS = "peer.lends"  # Lends → whether the party computes for that asker now
 PEER_SEEN = "peer.seen"  # () → Seen: the last head that this node has seen of the caller's journal
 PEER_SAID = "peer.said"  # Before → Said: the caller's own statements that this node holds, the latest first
+PEER_UNRECORDED = "peer.unrecorded"  # Unrecorded → (): a task ended at the caller, whose journal takes no statement
 PEER_NOTE = "peer.note"  # Note → (): a lapse that ends nothing; no statement, it changes nothing
 
 
@@ -84,6 +86,13 @@ class Said(Message, frozen=True):
 
     envelopes: tuple[bytes, ...]
     last: int
+
+
+class Unrecorded(Message, frozen=True):
+    """A participant's word that a task has ended there, and that its journal cannot take the statement that says so."""
+
+    task: TaskId
+    lack: Lack
 
 
 class Note(Message, frozen=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from junto.errors import StorageFailed
+from junto.errors import StorageFailed, lack_of
 from junto.plan.steps import Query
 from junto.types import Digest
 
@@ -84,7 +84,7 @@ class Cache:
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise StorageFailed(_why(error, self._folder)) from error
+            raise StorageFailed(_why(error, self._folder), lack=lack_of(error)) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise

@@ -2,7 +2,8 @@
 """Delivers our statements to other parties: in order per party, together when several wait, again until they expire.
 
 The receiver's journal drops what it already holds, so a delivery that was answered too late does no harm. A statement
-that a party refuses is not sent again; whoever handed it in may ask to be told.
+that a party refuses is not sent again; whoever handed it in may ask to be told. Where our journal takes no statement,
+the bare word that a task has ended here goes the same way, after the statements before it.
 """
 
 import asyncio
@@ -13,11 +14,11 @@ from itertools import islice
 
 import msgspec
 
-from junto.errors import JuntoError, StorageFailed, Unavailable
+from junto.errors import JuntoError, Lack, StorageFailed, Unavailable
 from junto.link import methods
 from junto.link.links import Links
 from junto.logs import logger
-from junto.types import PartyId
+from junto.types import PartyId, TaskId
 
 _log = logger("junto.courier")
 _BATCH_BYTES = 2 << 20
@@ -30,9 +31,10 @@ Refused = Callable[[PartyId, JuntoError], None]
 
 @dataclass(frozen=True, slots=True)
 class _Letter:
-    envelope: bytes
+    envelope: bytes  # or the body of a call of its own
     expires: float  # monotonic seconds
-    refused: Refused | None
+    refused: Refused | None = None
+    method: str = methods.PEER_TELL
 
 
 class Courier:
@@ -54,10 +56,19 @@ class Courier:
     def send(self, envelope: bytes, to: tuple[PartyId, ...], seconds: float, refused: Refused | None = None) -> None:
         """Deliver a durable statement; after `seconds` it is given up. `refused` hears of a party that will not."""
         for party in to:
-            self._queues.setdefault(party, deque()).append(_Letter(envelope, self._clock() + seconds, refused))
-            carrier = self._carriers.get(party)
-            if carrier is None or carrier.done():
-                self._carriers[party] = asyncio.create_task(self._carry(party))
+            self._post(party, _Letter(envelope, self._clock() + seconds, refused))
+
+    def send_unrecorded(self, task: TaskId, lack: Lack, to: tuple[PartyId, ...], seconds: float) -> None:
+        """Tell parties that a task has ended here for want of a statement; after `seconds` it is given up."""
+        word = msgspec.msgpack.encode(methods.Unrecorded(task, lack))
+        for party in to:
+            self._post(party, _Letter(word, self._clock() + seconds, method=methods.PEER_UNRECORDED))
+
+    def _post(self, party: PartyId, letter: _Letter) -> None:
+        self._queues.setdefault(party, deque()).append(letter)
+        carrier = self._carriers.get(party)
+        if carrier is None or carrier.done():
+            self._carriers[party] = asyncio.create_task(self._carry(party))
 
     async def flush(self, seconds: float) -> None:
         """Wait until everything is delivered, `seconds` at most."""
@@ -85,8 +96,9 @@ class Courier:
             patience = max(letter.expires for letter in batch) - now
             try:
                 link = await self._links.to(party, patience)
-                body = msgspec.msgpack.encode(methods.Envelopes(tuple(letter.envelope for letter in batch)))
-                await link.call(methods.PEER_TELL, body, timeout_seconds=min(patience, 30.0))
+                method = batch[0].method
+                body = batch[0].envelope if method != methods.PEER_TELL else _told(batch)
+                await link.call(method, body, timeout_seconds=min(patience, 30.0))
             except Unavailable:
                 await self._pause(_PAUSE_SECONDS)
                 continue
@@ -115,12 +127,18 @@ def _refuse(letter: _Letter, party: PartyId, error: JuntoError) -> None:
         letter.refused(party, error)
 
 
+def _told(batch: list[_Letter]) -> bytes:
+    return msgspec.msgpack.encode(methods.Envelopes(tuple(letter.envelope for letter in batch)))
+
+
 def _batch(queue: deque[_Letter], most: int) -> list[_Letter]:
     batch: list[_Letter] = []
     size = 0
     for letter in islice(queue, most):
         size += len(letter.envelope)
-        if batch and size > _BATCH_BYTES:
+        if batch and (size > _BATCH_BYTES or letter.method != methods.PEER_TELL):
             break
         batch.append(letter)
+        if letter.method != methods.PEER_TELL:
+            break
     return batch

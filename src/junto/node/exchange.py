@@ -162,13 +162,13 @@ class Outbox:
         while (piece := await asyncio.to_thread(_next, pieces)) is not None:
             yield piece
 
-    def drop(self, task: TaskId) -> None:
-        """The task has ended: forget its outputs, and tell those who wait for one."""
+    def drop(self, task: TaskId, failure: StorageFailed | None = None) -> None:
+        """The task has ended: forget its outputs, and tell those who wait for one, for want of a statement also why."""
         self._dropped.append(task)
         for slot in self._waiting.pop(task, {}).values():
             future = slot.future
             if not future.done():
-                future.set_exception(Cancelled(f"task {task} has ended"))
+                future.set_exception(failure or Cancelled(f"task {task} has ended"))
                 future.exception()  # retrieved: nobody may be waiting
 
     async def _made(self, pull: Pull, to: PartyId) -> _Output:

@@ -7,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from junto.errors import InvalidInput, StorageFailed
+from junto.errors import InvalidInput, StorageFailed, lack_of
 
 
 def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
@@ -27,7 +27,8 @@ def write_whole(path: Path, data: bytes, *, private: bool = False) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise StorageFailed(f"cannot write {path}: {in_words(error)}; nothing was changed") from error
+        why = f"cannot write {path}: {in_words(error)}; nothing was changed"
+        raise StorageFailed(why, lack=lack_of(error)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -223,7 +223,8 @@ class Heads:
                 f"{self._me} {seen.size} {seen.root}",
                 f"{party} has seen {seen.size} entries of the journal of {self._me} and one more, and it does not hold "
                 f"them ({size} entries were here): it was cut, or put back from an older copy, or a copy of this home "
-                f"has run; {taken} statements came back from {party}",
+                f"has run; {taken} statements came back from {party}. Grants, triggers and uses of grants were told to "
+                "nobody: look at `junto grant ls` and `junto trigger ls`, and give again what is missing",
             )
             gap = Gap(size, head, party, taken)
             self._gaps.append(gap)

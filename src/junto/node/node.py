@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from importlib import import_module
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +18,7 @@ import msgspec
 
 from junto.engines.base import Limits
 from junto.engines.files import remove_leftovers
-from junto.errors import Cancelled, InvalidInput, JuntoError, PeerFault, StorageFailed
+from junto.errors import InvalidInput, JuntoError, PeerFault, StorageFailed
 from junto.journal.statement import CERTIFICATE
 from junto.link import methods
 from junto.link.connection import Handler
@@ -50,6 +50,7 @@ from junto.node.lending import Lending
 from junto.node.notes import Notes
 from junto.node.notices import Notices
 from junto.node.peers import Peers
+from junto.node.performing import perform
 from junto.node.placing import Placing
 from junto.node.publishing import Publishing
 from junto.node.routes import guarded
@@ -62,12 +63,11 @@ from junto.node.trigger_routes import TriggerRoutes
 from junto.node.triggers import Triggers
 from junto.node.turns import Turns
 from junto.node.users import Users
-from junto.node.waits import first_error
 from junto.plan.computing import spare
 from junto.plan.fragment import is_open
 from junto.plan.steps import Query, digest
-from junto.tasks.bodies import BODIES, Finished, Second
-from junto.tasks.events import Forbidden, Permitted, Released, StepDoubled, StepFailed, StepFinished, StepTried
+from junto.tasks.bodies import BODIES
+from junto.tasks.events import Forbidden, Permitted
 from junto.tasks.state import Task
 from junto.tasks.table import ENDED
 from junto.trust.certificates import Identity, pem, utc_text
@@ -76,7 +76,7 @@ from junto.trust.envelope import key_id
 from junto.trust.identity import public_key_of
 from junto.trust.identity import verify as verify_certificate
 from junto.trust.names import Name, parse_name
-from junto.types import DatasetName, PartyId, StepId, TaskId
+from junto.types import DatasetName, PartyId, TaskId
 
 if TYPE_CHECKING:
     from junto.node.work import Tools
@@ -230,7 +230,7 @@ class Node:
             self.courier,
             settings.patience,
             self._consider,
-            self._perform,
+            partial(perform, self),
             self._forget,
             self.keeper.let_go,
             self._go_on,
@@ -448,69 +448,9 @@ class Node:
         verdict = await self.judgement.of(task)
         return await self.admission.admit(task, verdict) if isinstance(verdict, Permitted) else verdict
 
-    async def _perform(self, live: Live) -> None:
-        """Do our part of a contracted plan, and tell the task how it went."""
-        if self.tools is None:
-            await asyncio.to_thread(import_module, "junto.node.work")
-        tools = self.lend()
-        from junto.node.telling import StepError
-        from junto.node.work import Job, Work
-
-        task = live.task
-
-        def finished(done: Finished) -> None:
-            if task.state not in ENDED:
-                self.runner.dispatch(live, StepFinished(done, self._unix_time()))
-
-        def tried(step: StepId, tries: int, error: JuntoError) -> None:
-            if task.state not in ENDED:
-                self.runner.dispatch(live, StepTried(step, tries, error.code, str(error), self._unix_time()))
-
-        def second(told: Second) -> None:
-            if task.state not in ENDED:
-                self.runner.dispatch(live, StepDoubled(told, self._unix_time()))
-
-        job = Job(
-            task.id,
-            task.proposal.plan,
-            task.context,
-            task.deadline,
-            task.run_of,
-            task.resting_on,
-            finished,
-            tried,
-            task.doubles.parts,
-            second,
-            self.judgement.home_limits(task.id),
-        )
-        work = Work(tools, job, live.kept, live.answer)
-        live.kept = {}
-        live.redo = work.redo
-        try:
-            await self.admission.begin(task)
-            await self.judgement.begin(task.id)
-            answer = await work.run()
-        except StepError as error:
-            failure = error.failure
-            if isinstance(failure.error, Cancelled) and failure.party != self.me:
-                # The party has ended the task: its statement says why, is on its way, and ends this work.
-                await asyncio.sleep(self.settings.patience.absence_seconds)
-            self._step_failed(live, failure.event(self._unix_time()))
-        except JuntoError as error:
-            self._step_failed(live, StepFailed(StepId(""), error.code, self.me, str(error), self._unix_time()))
-        except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
-            _log.exception("work failed", task=task.id)
-            reason = f"a fault of this node ({type(first_error(error)).__name__}); its log says more"
-            self._step_failed(live, StepFailed(StepId(""), "internal", self.me, reason, self._unix_time()))
-        else:
-            if answer is not None and task.state not in ENDED:
-                live.answer = answer
-                self.runner.dispatch(live, Released(answer.digest, answer.rows, answer.withheld, self._unix_time()))
-            await work.doubling.rest()
-
     def _forget(self, live: Live) -> None:
         """A task has ended: let go of all it holds but its answer."""
-        self.outbox.drop(live.task.id)
+        self.outbox.drop(live.task.id, live.failure if isinstance(live.failure, StorageFailed) else None)
         self.judgement.forget(live.task.id)
         if live.task.state != "done":
             live.answer = None
@@ -536,10 +476,6 @@ class Node:
             _log.warning("a task cannot go on without some", task=live.task.id, reason=str(error))
         finally:
             live.going_on = False
-
-    def _step_failed(self, live: Live, event: StepFailed) -> None:
-        if live.task.state not in ENDED:
-            self.runner.dispatch(live, event)
 
     # ── the node ────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from junto.errors import Cancelled, InvalidInput, InvalidTransition, JuntoError, PeerFault, Refused, Unavailable
+from junto.errors import (
+    Cancelled,
+    InvalidInput,
+    InvalidTransition,
+    JuntoError,
+    PeerFault,
+    Refused,
+    StorageFailed,
+    Unavailable,
+)
 from junto.journal.statement import CERTIFICATE, Statement, body_of
 from junto.link import methods
 from junto.link.connection import Answer, Caller
@@ -101,6 +110,7 @@ class Peers:
             methods.PEER_TELL: self.tell,
             methods.PEER_PULL: self.pull,
             methods.PEER_READ: self.read,
+            methods.PEER_UNRECORDED: self.unrecorded,
         }
 
     async def facts(self, caller: Caller, payload: bytes) -> Answer:
@@ -191,6 +201,21 @@ class Peers:
         await self._contracted(caller, pull)
         return self._outbox.read(pull, caller.name.party)
 
+    async def unrecorded(self, caller: Caller, payload: bytes) -> Answer:
+        """A participant's word that a task ended there, in place of the statement that its journal has no room for."""
+        sender = caller.name.party
+        try:
+            word = msgspec.msgpack.decode(payload, type=methods.Unrecorded)
+        except msgspec.MsgspecError:
+            raise PeerFault(f"{sender} says of a task that it ended there, and not as such a thing is said") from None
+        live = self._runner.live.get(word.task)
+        if live is None:
+            raise self._unknown(sender, word.task)
+        if sender not in live.task.proposal.participants:
+            raise PeerFault(f"{sender} takes no part in task {word.task}")
+        self._runner.ended_unrecorded(live, sender, StorageFailed("", lack=word.lack).told_by(sender))
+        return b""
+
     async def _contracted(self, caller: Caller, pull: Pull) -> None:
         live = self._runner.live.get(pull.task)
         if live is None:
@@ -200,6 +225,8 @@ class Peers:
             raise PeerFault(f"{party} takes no part in task {pull.task}")
         check_pull(pull, live.task.proposal.plan, self._ledger.name.party, party)
         await live.contracted.wait()
+        if live.task.state in ENDED and isinstance(live.failure, StorageFailed):
+            raise live.failure  # no statement says so
         if live.task.state in ENDED:
             raise Cancelled(f"task {pull.task} has ended at {self._ledger.name.party} ({live.task.state})")
 

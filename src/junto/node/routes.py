@@ -78,7 +78,7 @@ def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: 
         if audience in ("user", "operator") and not (name.user and name.party == me and admits(name)):
             raise Refused(f"{method} is for users of {me}; {name} is not one, or was removed")
         if audience == "operator" and not operates(name):
-            raise Refused(f"{method} is for operators of {me}: `junto user add {name.user} --operator` makes one")
+            raise Refused(f"{method} is for operators of {me}: `junto user change {name.user} --operator` makes one")
         try:
             return await handler(caller, payload)
         except StorageFailed as error:
@@ -86,7 +86,6 @@ def _guard(me: PartyId, method: str, handler: Method, admits: Admits, operates: 
                 raise
             # Our own people are told where; another party only that we have no room.
             _log.error("nothing could be stored for a peer", party=name.party, method=method, reason=str(error))
-            told = f"the disk of {me} is full or failing: it can record nothing; its log says where"
-            raise StorageFailed(told) from None
+            raise error.told_by(me) from None
 
     return answer

@@ -19,6 +19,7 @@ from junto.node.courier import Courier
 from junto.node.keep import Answered
 from junto.node.keep import Kept as KeptStep
 from junto.node.ledger import Kept, Ledger
+from junto.node.retries import lacks_room, until_room
 from junto.tasks.bodies import NO_TASK, Body, Confirm, Contract, Offer, Proposal, Receipt, Refusal, Stop, kind_of
 from junto.tasks.events import (
     CancelAsked,
@@ -34,6 +35,7 @@ from junto.tasks.events import (
     Restarted,
     StepFailed,
     StepFinished,
+    StopArrived,
     Ticked,
 )
 from junto.tasks.instructions import Conclude, GoOn, Halt, Instruction, Judge, Perform, Publish, Redo, Wake
@@ -45,7 +47,6 @@ from junto.types import PartyId, StepId, TaskId
 
 _log = logger("junto.tasks")
 _STOP_DELIVERY_SECONDS = 30.0
-_ROOM_SECONDS = 0.5  # between two tries to write what a full disk had no room for
 _TURNS_TO_SEND = 4  # of the event loop: carrier, link, flush, socket
 ENDED_TASKS = 200
 """The number of ended tasks kept at hand, answers included: the latest, in the order of their ends."""
@@ -248,7 +249,10 @@ class Runner:
             except JuntoError as error:
                 _log.error("a task's instruction failed", task=live.task.id, code=error.code, reason=str(error))
                 live.failure = error
+                untold = live.task.state not in ENDED or any(_tells_an_end(one) for one in (instruction, *live.lane))
                 self._fail(live, error.code, str(error))
+                if untold and lacks_room(error):
+                    self._say_unrecorded(live, error)
             except Exception as error:  # noqa: BLE001  # a fault of ours must end the task, named, not leave it waiting
                 _log.exception("a task's instruction failed", task=live.task.id)
                 self._fail(live, "internal", _fault(error))
@@ -261,14 +265,37 @@ class Runner:
         live.unrecorded = not live.recorded.is_set()
         live.recorded.set()  # it never will be: whoever asked need not wait for it
 
+    def _say_unrecorded(self, live: Live, error: StorageFailed) -> None:
+        """No statement can say that the task ended here: who waits for it hears so without one, and why."""
+        task = live.task
+        if live.unrecorded and task.asker == self._me:
+            return  # nobody else knows of it
+        asked = task.asker != self._me and task.contract is None
+        seconds = max(task.deadline - self._unix_time(), _STOP_DELIVERY_SECONDS)
+        self._courier.send_unrecorded(task.id, error.lack, (task.asker,) if asked else task.others, seconds)
+
+    def ended_unrecorded(self, live: Live, party: PartyId, failure: StorageFailed) -> None:
+        """A participant says that a task has ended there, and that it cannot record so. It counts as its statement."""
+        task, now = live.task, self._unix_time()
+        match task.state:
+            case "judging" | "proposed" if task.asker == self._me:
+                refusal = Refusal(task.proposal_id, task.proposal.plan_digest, failure.code, str(failure))
+                self.dispatch(live, RefusalArrived(party, refusal, now))
+            case "running":
+                self.dispatch(live, StepFailed(StepId(""), failure.code, party, str(failure), now))
+            case "judging" | "offered" if task.asker == party:
+                stop = Stop(task.proposal.plan_digest, "failed", failure.code, party, str(failure))
+                self.dispatch(live, StopArrived(party, stop, now))
+            case _:
+                pass
+
     async def _verdict(self, task: Task) -> Permitted | Forbidden:
         """Our judgement. One that fails is a refusal too: whoever asked is told, and need not wait for a deadline."""
         try:
             return await self._judge(task)
-        except StorageFailed as error:  # its message says where, which is nobody else's business
+        except StorageFailed as error:
             _log.error("a judgement could not be recorded", task=task.id, reason=str(error))
-            why = f"the disk of {self._me} is full or failing: it can record nothing; its log says where"
-            return Forbidden(error.code, why, self._unix_time())
+            return Forbidden(error.code, str(error.told_by(self._me)), self._unix_time())
         except JuntoError as error:
             return Forbidden(error.code, str(error), self._unix_time())
         except Exception as error:  # noqa: BLE001  # the same, for a fault of ours
@@ -327,18 +354,22 @@ class Runner:
         self._own(live, body, kept)
 
     async def _written(self, task: Task, body: Body) -> Kept:
-        """Our statement in the journal. A disk without room is tried again while another party waits for it, up to the
-        deadline; where the question is ours, its user hears at once. Raises StorageFailed."""
-        while True:
-            try:
-                return await self._ledger.write(kind_of(body), fitted(body), task.id)
-            except StorageFailed as error:
-                needed = task.state not in ENDED or isinstance(body, Refusal)
-                late = self._unix_time() + _ROOM_SECONDS >= task.deadline
-                if task.asker == self._me or not needed or late:
-                    raise
-                _log.warning("a statement waits for room", task=task.id, kind=kind_of(body), reason=str(error))
-                await asyncio.sleep(_ROOM_SECONDS)
+        """Our statement in the journal. A disk without room is given time, but for a question that is being asked, as
+        its user hears at once, and for an end, which the others hear of without a statement. Raises StorageFailed."""
+
+        async def attempt() -> Kept:
+            return await self._ledger.write(kind_of(body), fitted(body), task.id)
+
+        match body:
+            case Proposal() | Stop():
+                return await attempt()
+            case Confirm() if task.state in ENDED and task.me != task.receiver:
+                return await attempt()
+            case Offer() | Refusal():  # who asked is to hear of it while it waits for offers
+                due = min(task.deadline, self._unix_time() + self._patience.offer_seconds)
+            case _:
+                due = task.deadline
+        return await until_room(attempt, lambda: max(due - self._unix_time(), 0.0))
 
     def _not_taken_in(self, live: Live, told: Statement, party: PartyId, error: JuntoError) -> None:
         """A participant answered our proposal or contract with an error: what it is, without anybody's signature."""
@@ -387,6 +418,11 @@ def _worked(live: Live, work: "asyncio.Task[None]") -> None:
     """Let go of work that is over: what stopped it remembers where it stood, a cycle that only the collector sees."""
     if live.work is work:
         live.work = None
+
+
+def _tells_an_end(instruction: Instruction) -> bool:
+    """True if others hear by it that the task has ended."""
+    return isinstance(instruction, Publish) and isinstance(instruction.body, Stop | Receipt | Refusal)
 
 
 def _fault(error: Exception) -> str:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from junto.errors import StorageFailed
+from junto.errors import StorageFailed, lack_of
 from junto.node.files import read_private, write_whole
 
 CHUNK_BYTES = 1 << 20
@@ -150,7 +150,7 @@ class Spool:
         except BaseException as error:
             self._ours.discard(path)
             if isinstance(error, OSError):
-                raise StorageFailed(_why(error, self._folder)) from error
+                raise StorageFailed(_why(error, self._folder), lack=lack_of(error)) from error
             raise
         return Spooled(path, id, digest.digest(), total)
 

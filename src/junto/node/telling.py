@@ -8,7 +8,7 @@ stay in this node's own log.
 
 from dataclasses import dataclass
 
-from junto.errors import Crashed, FragmentFailed, InvalidInput, JuntoError
+from junto.errors import Crashed, FragmentFailed, InvalidInput, JuntoError, StorageFailed
 from junto.logs import logger
 from junto.plan.steps import AnyStep, MaskedSum, Move, Query, Release, Threshold
 from junto.tasks.events import StepFailed
@@ -50,6 +50,8 @@ def worded(step: AnyStep, error: StepError, me: PartyId) -> StepError:
 
 def told(step: AnyStep, party: PartyId, error: JuntoError) -> tuple[StepId, PartyId, JuntoError]:
     """The step, the party and the error that all participants are told; the party is who signs that."""
+    if isinstance(error, StorageFailed):
+        return step.id, party, error.told_by(party)
     if not _rests_on_groups(step) or not (isinstance(error, FragmentFailed | Crashed) or type(error) is InvalidInput):
         return step.id, party, error
     return StepId(""), party, FragmentFailed(_SAID)

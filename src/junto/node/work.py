@@ -5,8 +5,9 @@ All steps start at once; each waits for what it reads, so a pull is under way be
 stays here; only the parts that its `Send`s and `Move`s name are put in the outbox, each for one party.
 
 A step's output is kept before the step counts as finished, after the outputs it rests on. A step that fails by a fault
-that may pass (a full disk, an engine out of memory) is tried again with growing pauses; a joint step that a participant
-lost begins anew under another run (see `tasks/attempts.py`), and with it every step that rests on it.
+that may pass (a full disk, a crash) is tried again with growing pauses (`retries.py`), and so is the keeping; a joint
+step that a participant lost begins anew under another run (see `tasks/attempts.py`), and with it every step that rests
+on it.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from junto.engines.base import Engine, Limits, Source, narrowed
-from junto.errors import Crashed, InvalidInput, JuntoError, PeerFault, StorageFailed, Unavailable
+from junto.errors import InvalidInput, JuntoError, PeerFault, Unavailable
 from junto.link.links import Links
 from junto.logs import logger
 from junto.node import groups
@@ -37,10 +38,11 @@ from junto.node.judge import HomeLimits
 from junto.node.keep import Answered, Keeper, Kept, Message
 from junto.node.locals import Local
 from junto.node.protocol import drive
+from junto.node.retries import until_done
 from junto.node.shelf import Shelf
 from junto.node.spool import Spool, Spooled
 from junto.node.spreading import Errand, Pieces, Spreading
-from junto.node.telling import Failure, StepError, worded
+from junto.node.telling import Failure, StepError
 from junto.node.waits import first_error
 from junto.node.wording import in_question_words
 from junto.plan.certify import depends_on_order, involved, one_thread
@@ -61,10 +63,6 @@ K = TypeVar("K")
 
 _MESSAGE_BYTES = 1 << 30
 """The largest message of a protocol that is held in memory."""
-_MOST_TRIES = 6
-_MOST_CRASHES = 2
-_FIRST_PAUSE_SECONDS = 0.2
-"""The pause before a step is tried again; it doubles with each try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +193,7 @@ class Work:
             return None
         clock = asyncio.get_running_loop().time
         started = clock()
-        tries = 0
-        while True:
-            try:
-                local = await self._tried(step)
-                break
-            except StepError as error:
-                tries += 1
-                pause = _FIRST_PAUSE_SECONDS * 2 ** (tries - 1)
-                if not _may_pass(error, self._tools.me) or tries >= _most_tries(error) or pause >= self._left():
-                    raise worded(step, error, self._tools.me) from error
-                _log.warning("a step is tried again", task=self._task, step=step.id, reason=str(error))
-                self._job.tried(step.id, tries, error.failure.error)
-                await asyncio.sleep(pause)
+        local = await self._until_done(step, lambda: self._tried(step))
         took = clock() - started
         _log.debug("a step was computed", task=self._task, step=step.id, seconds=round(took, 6))
         seconds = coarse_seconds(took)
@@ -224,13 +210,19 @@ class Work:
                 await asyncio.shield(self._locals[needed])
             if needed in self._saves:
                 await asyncio.shield(self._saves[needed])
+        done = await self._until_done(step, lambda: self._saved(step, local, seconds, run))
+        if done is not None:
+            self._job.finished(done)
+
+    async def _saved(self, step: AnyStep, local: Local, seconds: float, run: str) -> Finished | None:
+        """What is confirmed of a step, once its output is kept; None of an answer. Raises StepError."""
         tools = self._tools
         try:
             if isinstance(step, Release):
                 if self.answer is not None:
                     await tools.keeper.save_answer(self._task, self.answer)
                     await self._answered(step, self.answer, seconds)
-                return
+                return None
             sent = self._sent.get(step.id, _Sent())
             certified = None
             if (step.id, tools.me) in self._certified:
@@ -241,7 +233,13 @@ class Work:
             await tools.keeper.save(self._task, Kept(local, messages, done))
         except JuntoError as error:
             raise StepError(Failure(step.id, tools.me, error)) from error
-        self._job.finished(done)
+        return done
+
+    async def _until_done(self, step: AnyStep, attempt: Callable[[], Awaitable[K]]) -> K:
+        def tried(tries: int, error: JuntoError) -> None:
+            self._job.tried(step.id, tries, error)
+
+        return await until_done(step, self._tools.me, attempt, self._left, tried)
 
     async def _answered(self, step: Release, answer: Answered, seconds: float) -> None:
         """Others compute the answer too: confirm what it is here."""
@@ -555,15 +553,6 @@ class Work:
 
     def _commitment(self, step: StepId, local: Local) -> Digest:
         return salted(self._tools.salt, self._task, step, groups.fingerprint(local))
-
-
-def _may_pass(error: StepError, me: PartyId) -> bool:
-    """True if trying again may mend the error: what our own disk or engine lacks now, it may have in a moment."""
-    return error.failure.party == me and isinstance(error.failure.error, StorageFailed | Unavailable)
-
-
-def _most_tries(error: StepError) -> int:  # a fragment that ends its process twice would do so again
-    return _MOST_CRASHES if isinstance(error.failure.error, Crashed) else _MOST_TRIES
 
 
 def _rows(step: Query, gave: pa.Table | Spooled | Copy) -> int:

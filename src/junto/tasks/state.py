@@ -87,7 +87,7 @@ class Task:
         self.finished: dict[tuple[StepId, PartyId], Finished] = {}
         self.left_out: tuple[PartyId, ...] = ()  # it has ended to be asked again without these
         self._patience = patience
-        self._proposal_id = ""
+        self.proposal_id = ""
         self._judged: Permitted | None = None
         self._offers: dict[PartyId, tuple[Offer, str]] = {}
         self._refusals: dict[PartyId, Refusal] = {}
@@ -124,7 +124,7 @@ class Task:
     @property
     def context(self) -> str:
         """The name of this run of this plan for the secure protocols: alike at every participant, never used twice."""
-        return f"{self._proposal_id} {self.proposal.plan_digest}"
+        return f"{self.proposal_id} {self.proposal.plan_digest}"
 
     def run_of(self, step: StepId) -> str:
         """The name of a step's run that counts now: see `tasks/attempts.py`."""
@@ -194,11 +194,11 @@ class Task:
             case AttemptArrived():
                 checks.check_attempt(self.id, self.proposal, self._parts, self._joint, event)
             case OfferArrived(party, answer) | RefusalArrived(party, answer):
-                checks.check_answer(self.id, self.me, self.asker, self.proposal, self._proposal_id, party, answer)
+                checks.check_answer(self.id, self.me, self.asker, self.proposal, self.proposal_id, party, answer)
                 if isinstance(answer, Offer):
                     checks.check_versions(self.id, party, answer)
             case ContractArrived():
-                checks.check_contract(self.id, self.asker, self.proposal, self._proposal_id, self._disclosures, event)
+                checks.check_contract(self.id, self.asker, self.proposal, self.proposal_id, self._disclosures, event)
 
     def handle(self, event: Event) -> list[Instruction]:
         """Absorb one event; say what must now be done. Raises PeerFault, InvalidTransition; then nothing changed."""
@@ -261,7 +261,7 @@ class Task:
     # ── offers ──────────────────────────────────────────────────────────────────────────────────────
 
     def _opened(self, event: Opened) -> list[Instruction]:
-        self._proposal_id = event.proposal
+        self.proposal_id = event.proposal
         self.opened_at = self.asked_at = event.at
         self._move("judging", event.at)
         wakes: list[Instruction] = [Wake(self.deadline)]
@@ -273,7 +273,7 @@ class Task:
 
     def _permitted(self, event: Permitted) -> list[Instruction]:
         self._judged = event
-        offer = event.offer(self._proposal_id, self.proposal.plan_digest)
+        offer = event.offer(self.proposal_id, self.proposal.plan_digest)
         if self.me == self.asker:
             self._move("proposed", event.at)
             return [Publish(offer, ())]  # it comes back as `OfferArrived` when it is durable
@@ -284,7 +284,7 @@ class Task:
         end = end_of(event.code)
         if self.me == self.asker:
             return self._stop(end, event.code, self.me, event.reason, event.at)
-        refusal = Refusal(self._proposal_id, self.proposal.plan_digest, event.code, event.reason)
+        refusal = Refusal(self.proposal_id, self.proposal.plan_digest, event.code, event.reason)
         return [
             Publish(refusal, (self.asker,)),
             *self._conclude(end, event.code, self.me, event.reason, event.at),
@@ -325,7 +325,7 @@ class Task:
 
     def _contract(self) -> Contract:
         return Contract(
-            self._proposal_id,
+            self.proposal_id,
             self.proposal.plan_digest,
             self._disclosures,
             tuple(self._offers[p][1] for p in self.proposal.participants),
@@ -333,7 +333,7 @@ class Task:
 
     def proposed(self, statement: str) -> None:
         """Our own proposal is in the journal under this id (offers name it)."""
-        self._proposal_id = statement
+        self.proposal_id = statement
 
     def abandon(self, code: str, reason: str, at: float) -> list[Instruction]:
         """Our journal cannot record what we ordered last: the task ends here, unsigned; an answer without its receipt

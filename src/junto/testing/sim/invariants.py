@@ -33,6 +33,10 @@ _ENOUGH_SECONDS = 20.0
 """A contracted task has so long once all is mended, and must then be done."""
 
 
+_ROOM_SECONDS = 16.0
+"""A contracted task that has so long left, and as long before, outlasts a full disk."""
+
+
 _LATE_SECONDS = 2.0
 """A task ends at each node by its own clock, so long after its deadline at most."""
 
@@ -196,12 +200,24 @@ class Invariants:
             garbled or outcome.code not in _NEVER, f"task {task.id} ended at {party} by a fault of a node, {how}"
         )
         asked = self._asked.get(task.id)
+        self._must(
+            outcome.code != "cancelled" or asked is None or asked.cancel_after is not None,
+            f"task {task.id} ended at {party} as if somebody had taken it back, {how}",
+        )
+        self._must(
+            outcome.code != "storage-failed" or self._world.disks[outcome.party].was_full,
+            f"task {task.id} ended at {party} for want of room at {outcome.party}, whose disk had some, {how}",
+        )
         if asked is None or asked.absent not in ("", "wait") or not self.clocks_agree:
             return
         self._heard_everywhere(live)
         waited = outcome.code == DeadlineExceeded.code and outcome.at >= task.deadline - 1.0
+        # A contract is not told twice to a party without room; a disk is given longer than any of a run is full.
+        begun = "did not take in" not in outcome.reason
+        no_room = outcome.code == "storage-failed" and not (begun and outcome.at < task.deadline - _ROOM_SECONDS)
         excused = (
-            outcome.code in ("cancelled", "storage-failed", "busy")
+            outcome.code in ("cancelled", "busy")
+            or no_room
             or garbled
             or (task.contract is None and not waited)
             or bool(task.left_out)  # it was asked again, which is another task
@@ -214,12 +230,15 @@ class Invariants:
     def _heard_everywhere(self, live: Live) -> None:
         """Every party of a task soon hears that the task ended, and does not find out by its own deadline."""
         ended = live.task.outcome
-        if ended is None or self._world.disks[live.task.asker].was_full:
-            return  # what could not be written was not said
+        if ended is None:
+            return
+        unsaid = self._world.disks[live.task.asker].was_full  # and so no statement may say it, which outlasts a crash
         soon = max(ended.at, self._world.unix + self.healed_at) + _ENOUGH_SECONDS
         for party in live.task.others:
             running = self._world.running.get(party)
             other = running.node.runner.live.get(live.task.id) if running is not None else None
+            if running is not None and unsaid and running.node.started_at > ended.at:
+                continue
             if other is not None and other.task.outcome is not None and soon < live.task.deadline:
                 late = other.task.outcome.at - soon
                 self._must(
