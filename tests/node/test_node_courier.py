@@ -12,7 +12,7 @@ from node_fakes import FakeLink, FakeLinks
 from junto.errors import DeadlineExceeded, JuntoError, PeerFault, StorageFailed, Unavailable
 from junto.link import methods
 from junto.link.connection import Link
-from junto.node.courier import Courier
+from junto.node.courier import Courier, Unrecorded
 from junto.types import PartyId, TaskId
 
 BTS, DELTA = PartyId("bts"), PartyId("delta")
@@ -39,7 +39,7 @@ class _World:
             if self.troubles:
                 raise self.troubles.pop(0)
             if method == methods.PEER_UNRECORDED:
-                word = msgspec.msgpack.decode(payload, type=methods.Unrecorded)
+                word = msgspec.msgpack.decode(payload, type=Unrecorded)
                 self.got.setdefault(party, []).append([f"{word.task} {word.lack}".encode()])
                 return b""
             assert method == methods.PEER_TELL

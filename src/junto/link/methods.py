@@ -10,7 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from junto.errors import Lack
 from junto.types import DatasetName, Digest, NodeId, PartyId, StepId, TaskId, Withheld
 
 
@@ -86,13 +85,6 @@ class Said(Message, frozen=True):
 
     envelopes: tuple[bytes, ...]
     last: int
-
-
-class Unrecorded(Message, frozen=True):
-    """A participant's word that a task has ended there, and that its journal cannot take the statement that says so."""
-
-    task: TaskId
-    lack: Lack
 
 
 class Note(Message, frozen=True):

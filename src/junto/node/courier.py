@@ -29,6 +29,13 @@ Refused = Callable[[PartyId, JuntoError], None]
 """A callback that hears which party did not take a statement in, and why."""
 
 
+class Unrecorded(methods.Message, frozen=True):
+    """A participant's word that a task has ended there, and that its journal cannot take the statement that says so."""
+
+    task: TaskId
+    lack: Lack
+
+
 @dataclass(frozen=True, slots=True)
 class _Letter:
     envelope: bytes  # or the body of a call of its own
@@ -60,7 +67,7 @@ class Courier:
 
     def send_unrecorded(self, task: TaskId, lack: Lack, to: tuple[PartyId, ...], seconds: float) -> None:
         """Tell parties that a task has ended here for want of a statement; after `seconds` it is given up."""
-        word = msgspec.msgpack.encode(methods.Unrecorded(task, lack))
+        word = msgspec.msgpack.encode(Unrecorded(task, lack))
         for party in to:
             self._post(party, _Letter(word, self._clock() + seconds, method=methods.PEER_UNRECORDED))
 

@@ -26,6 +26,7 @@ from junto.link import methods
 from junto.link.connection import Answer, Caller
 from junto.logs import logger
 from junto.node.clocks import Clocks
+from junto.node.courier import Unrecorded
 from junto.node.exchange import Outbox, Pull, check_pull, decode_pull
 from junto.node.facts import TOLD, Facts
 from junto.node.heads import check_told
@@ -205,7 +206,7 @@ class Peers:
         """A participant's word that a task ended there, in place of the statement that its journal has no room for."""
         sender = caller.name.party
         try:
-            word = msgspec.msgpack.decode(payload, type=methods.Unrecorded)
+            word = msgspec.msgpack.decode(payload, type=Unrecorded)
         except msgspec.MsgspecError:
             raise PeerFault(f"{sender} says of a task that it ended there, and not as such a thing is said") from None
         live = self._runner.live.get(word.task)
