@@ -11,7 +11,8 @@
 
 Nothing that rows may hold makes encoding or decoding fail: a failure would tell of them before a threshold does.
 
-NULL encodes as zero; whether a sum is NULL is decided by the count that travels beside it.
+In `integer` NULL is a number that could not be computed: it encodes as one that no sum holds, so the sum is NULL. A sum
+of no rows is 0. In the other encodings NULL is zero; the count that travels beside it decides whether the sum is NULL.
 """
 
 from typing import Literal
@@ -33,6 +34,8 @@ REAL_BOUND = 2.0**79
 DECIMAL_MAX = 10**38 - 1
 
 _LIMBS = 3
+_BEYOND = np.uint64(1 << 40)
+"""The high limb of a number that makes every sum it is in longer than 38 digits."""
 _MASK = np.uint64((1 << LIMB_BITS) - 1)
 _WORD = (1 << 64) - 1
 
@@ -43,7 +46,7 @@ def unit(encoding: Encoding, scale: int = 0) -> int:
 
 
 def encode(measure: str, encoding: Encoding, column: pa.Array | pa.ChunkedArray, scale: int = 0) -> Lanes:
-    """The column's values as lanes, shape (LANES[encoding], n); NULL as zero.
+    """The column's values as lanes, shape (LANES[encoding], n); NULL as the head of this file says.
 
     `integer` takes decimals and integers that decimal(38, `scale`) holds exactly; `spread` takes structs.
     Raises InvalidInput, naming the measure and never a value, for a column of another type.
@@ -64,7 +67,9 @@ def encode(measure: str, encoding: Encoding, column: pa.Array | pa.ChunkedArray,
         case "count":
             return _encode_counts(measure, column.fill_null(0).to_numpy())
         case "integer":
-            return encode_words(_decimal_words(column))
+            lanes = encode_words(_decimal_words(column))
+            lanes[-1, column.is_null().to_numpy(zero_copy_only=False)] = _BEYOND
+            return lanes
         case "real":
             return encode_reals(column.fill_null(0.0).to_numpy())
 
