@@ -126,8 +126,9 @@ def _check_places(
 def _check_digits(
     call: Call, plain: Sequence[exp.Column | None], columns: Columns, fault: Callable[[str], NoReturn]
 ) -> None:
-    """An exact product must fit whatever its weights are: else its overflow would select."""
-    if len(call.factors) < 2 or all(column is not None for column in plain):
+    """What is shaped must fit an exact sum whatever the rows hold: else its overflow would select."""
+    open_alone = len(call.factors) == 1 and not any(map(columns.is_private, call.factors[0].find_all(exp.Column)))
+    if open_alone or all(column is not None for column in plain):
         return
     sizes = [digits(factor, columns.type_of) for factor in call.factors]
     if None in sizes or sum(size or 0 for size in sizes) > EXACT_DIGITS:

@@ -225,11 +225,10 @@ class Measures:
         digits, scale = sum(map(digits_of, types)), sum(s or 0 for s in scales)
         plain = all(plain_column(factor, self.kinds.counted) is not None for factor in term.factors)
         most = EXACT_DIGITS if len(types) > 2 or not plain else 2 * EXACT_DIGITS
-        if None in scales or scale > MOST_SCALE or (len(types) > 1 and digits > most):
+        bounded_alone = plain and len(types) == 1
+        if None in scales or scale > MOST_SCALE or (digits > most and not bounded_alone):
             return self._reals("FSUM", "real", term.factors, conditions)
-        factors = [
-            f.copy() if plain or len(types) == 1 else _typed(f, t) for f, t in zip(term.factors, types, strict=True)
-        ]
+        factors = [f.copy() if plain else _typed(f, t) for f, t in zip(term.factors, types, strict=True)]
         if len(factors) > 1 and not any(type_.startswith("DECIMAL") for type_ in types):
             factors[0] = _cast(factors[0], "HUGEINT")
         return self._exact(_multiplied(factors), scale, conditions)
