@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -60,15 +60,6 @@ def _acknowledged_before_durable() -> AbstractContextManager[Any]:
         job = asyncio.ensure_future(self.journal.append(envelope, statement))
         job.add_done_callback(lambda done: done.cancelled() or done.exception())
         return Kept(statement, envelope, parse_name(statement.author), new)
-
-    return patch.object(Ledger, "keep", keep)
-
-
-def _everything_is_new() -> AbstractContextManager[Any]:
-    real = Ledger.keep
-
-    async def keep(self: Ledger, envelope: bytes, statement: Any) -> Kept:
-        return replace(await real(self, envelope, statement), new=True)
 
     return patch.object(Ledger, "keep", keep)
 
@@ -240,7 +231,6 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "acknowledge-when-durable", "statements are acknowledged before they are durable", _acknowledged_before_durable
     ),
-    Mutant("dedup", "a statement that comes twice has its effect twice", _everything_is_new),
     Mutant("ask-is-recorded", "a question is accepted before it is durable", _asks_are_taken_on_trust),
     Mutant("courier-retries", "the courier gives up at the first lost link", _courier_gives_up),
     Mutant("said-again-after-restart", "what was said is not repeated after a restart", _nothing_is_said_again),
