@@ -50,7 +50,7 @@ def test_three_parties_decide_a_threshold_and_then_sum() -> None:
 
     async def owner(wires: _Wires, party: PartyId) -> Selection:
         machine = threshold.contribute(party, terms, b"t", seeded(party), 0)
-        return await drive(machine, _counts(party), wires.sender(party), wires.puller(party))
+        return await drive(machine, lambda: _counts(party), wires.sender(party), wires.puller(party))
 
     async def _counts(party: PartyId) -> GroupCounts:
         await asyncio.sleep(0)
@@ -81,21 +81,21 @@ def test_three_parties_decide_a_threshold_and_then_sum() -> None:
 
     async def add(wires: _Wires, party: PartyId) -> None:
         machine = maskedsum.contribute(party, OWNERS, BTS, b"m", seeded(party))
-        await drive(machine, vector(party), wires.sender(party), wires.puller(party))
+        await drive(machine, lambda: vector(party), wires.sender(party), wires.puller(party))
 
     async def sum_run() -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
         wires = _Wires()
         machine = maskedsum.receive_sum(OWNERS, BTS)
         async with asyncio.timeout(10):
             total, _, _ = await asyncio.gather(
-                drive(machine, shape(), wires.sender(BTS), wires.puller(BTS)), add(wires, DELTA), add(wires, UNITED)
+                drive(machine, shape, wires.sender(BTS), wires.puller(BTS)), add(wires, DELTA), add(wires, UNITED)
             )
         return total
 
     assert np.array_equal(asyncio.run(sum_run()), np.full((2, 100_000), 7, dtype=np.uint64))
 
 
-def _received(pull: Pull, own: Awaitable[tuple[int, int]]) -> None:
+def _received(pull: Pull, own: Callable[[], Awaitable[tuple[int, int]]]) -> None:
     async def run() -> None:
         async with asyncio.timeout(10):
             await drive(maskedsum.receive_sum(OWNERS, BTS), own, lambda to, name, payload: None, pull)
@@ -117,7 +117,7 @@ def test_a_message_the_machine_refuses_is_a_peer_fault_and_ends_the_step() -> No
         return b"garbage"
 
     with pytest.raises(PeerFault, match=r"delta|united"):
-        _received(pull, _shape())
+        _received(pull, _shape)
 
 
 def test_a_pull_that_fails_ends_the_step_as_it_failed_and_leaves_nobody_waiting() -> None:
@@ -133,7 +133,7 @@ def test_a_pull_that_fails_ends_the_step_as_it_failed_and_leaves_nobody_waiting(
             left.append(sender)
 
     with pytest.raises(Unavailable, match="delta hung up"):
-        _received(pull, _shape())
+        _received(pull, _shape)
     assert left == [UNITED]
 
 
@@ -145,4 +145,24 @@ def test_an_own_part_that_fails_ends_the_step_as_it_failed() -> None:
         raise PeerFault("step t gives nothing")
 
     with pytest.raises(PeerFault, match="step t gives nothing"):
-        _received(pull, own())
+        _received(pull, own)
+
+
+def test_an_own_part_is_not_begun_for_a_step_that_is_stopped_at_once() -> None:
+    async def stopped() -> None:
+        step = asyncio.create_task(drive(maskedsum.receive_sum(OWNERS, BTS), own, lambda to, name, payload: None, pull))
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+
+    begun: list[str] = []
+
+    async def own() -> tuple[int, int]:
+        begun.append("own")
+        return 1, 2
+
+    async def pull(sender: PartyId, name: str) -> bytes:
+        return await _never()
+
+    asyncio.run(stopped())
+    assert begun == []

@@ -18,11 +18,11 @@ _THREAD_BYTES = 1 << 16
 
 async def drive(
     machine: Machine[In, Out],
-    own: Awaitable[In] | None,
+    own: Callable[[], Awaitable[In]] | None,
     send: Callable[[PartyId, str, bytes], None],
     pull: Callable[[PartyId, str], Awaitable[bytes]],
 ) -> Out:
-    """The protocol's result for this party. `own` is its input, perhaps still being computed.
+    """The protocol's result for this party. `own` gives its input once that is computed.
 
     Raises what `own` or a pull raises, and PeerFault for a message the machine refuses.
     """
@@ -32,8 +32,8 @@ async def drive(
         payload = await pull(need.sender, need.name)
         events.put_nowait(Arrived(need.sender, need.name, payload))
 
-    async def bring_own(awaited: Awaitable[In]) -> None:
-        events.put_nowait(InputReady(await awaited))
+    async def bring_own(given: Callable[[], Awaitable[In]]) -> None:
+        events.put_nowait(InputReady(await given()))
 
     async def absorb(group: asyncio.TaskGroup) -> Out:
         events.put_nowait(Started())

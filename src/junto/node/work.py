@@ -422,7 +422,8 @@ class Work:
             query = step.inputs[step.contributors.index(tools.me)]
             dummies = groups.dummies_of(tools.salt, self._plan.step(query))
             contribute = threshold.contribute(tools.me, terms, self._context(step.id), tools.ground.random, dummies)
-            return await drive(contribute, self._counts(query, found), self._sender(step.id), self._puller(step.id))
+            counts = partial(self._counts, query, found)
+            return await drive(contribute, counts, self._sender(step.id), self._puller(step.id))
         if tools.me != step.receiver:
             compute = threshold.compute(tools.me, terms, self._context(step.id), tools.ground.random)
             await drive(compute, None, self._sender(step.id), self._puller(step.id))
@@ -438,11 +439,10 @@ class Work:
             contribute = maskedsum.contribute(
                 tools.me, step.contributors, step.receiver, context, self._tools.ground.random
             )
-            vector = self._vector(step, query)
-            await drive(contribute, vector, self._sender(step.id), self._puller(step.id))
+            await drive(contribute, partial(self._vector, step, query), self._sender(step.id), self._puller(step.id))
             return None
         receive = maskedsum.receive_sum(step.contributors, step.receiver)
-        return await drive(receive, self._shape(step), self._sender(step.id), self._puller(step.id))
+        return await drive(receive, partial(self._shape, step), self._sender(step.id), self._puller(step.id))
 
     async def _counts(self, query: StepId, found: Guards) -> GroupCounts:
         step = self._plan.step(query)
