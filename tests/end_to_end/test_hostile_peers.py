@@ -433,8 +433,11 @@ def _hostile_plans(scene: Scene) -> dict[str, Plan]:
         "a threshold whose nodes stand in an order that mal chose": _with(
             plan, threshold.id, replace(threshold, nodes=(PartyId("mal"), *threshold.contributors))
         ),
-        "a threshold that dan computes, who holds nothing": _with(
-            plan, threshold.id, replace(threshold, nodes=(*threshold.contributors, PartyId("dan")))
+        "a threshold that two parties compute who hold nothing": _with(
+            plan, threshold.id, replace(threshold, nodes=(threshold.contributors[0], PartyId("dan"), PartyId("mal")))
+        ),
+        "a threshold whose helper stands before the owners": _with(
+            plan, threshold.id, replace(threshold, nodes=(PartyId("dan"), *threshold.contributors))
         ),
         "sums without a threshold": replace(plan, steps=tuple(s for s in plan.steps if s.id != threshold.id)),
         "sums of ann alone": _with(plan, sums.id, replace(sums, inputs=(query.id,), contributors=(PartyId("ann"),))),
