@@ -126,6 +126,17 @@ def test_an_error_of_another_party_is_one_plain_line(
     assert told.err.count("\n") == 1
 
 
+def test_what_several_parties_said_stands_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(given: object) -> int:
+        raise Refused("bea refuses ann: type\n  this\n\ncyd refuses ann")
+
+    monkeypatch.setattr(junto.cli, "run", refused)
+    assert junto.cli.main(["task", "ls"]) == 3
+    assert capsys.readouterr().err == "junto: bea refuses ann: type; this; cyd refuses ann\n"
+
+
 def test_a_screen_keeps_its_own_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     out = _Terminal()

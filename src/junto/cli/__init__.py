@@ -146,7 +146,8 @@ def _exit_code(error: JuntoError) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"junto: {' '.join(message.split())}", file=sys.stderr)
+    parts = [" ".join(part.split()) for part in message.splitlines()]  # several parties may each have said one
+    print(f"junto: {'; '.join(filter(None, parts))}", file=sys.stderr)
     return code
 
 
