@@ -130,7 +130,7 @@ class OutOfMemory(FragmentFailed):
 
 
 class NoSpill(FragmentFailed):
-    """What the fragment could not hold in memory found no room on disk; trying again may go well."""
+    """The engine found no room on disk for rows that memory cannot hold; trying again may go well."""
 
     code = "no-spill"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who computes a threshold: fixed by who contributes and who consents, and judged by all."""
+"""The nodes of a threshold are fixed by contributors and consents, and judged by all."""
 
 from collections.abc import Sequence
 

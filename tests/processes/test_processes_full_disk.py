@@ -8,6 +8,8 @@ The system refuses a node's process every write of a file, as a full disk would;
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -78,6 +80,10 @@ def _ends_by_name(three: Parties, task: TaskId, party: str) -> None:
         desk.wait(task)
 
 
+def _has_no_outputs(home: Path) -> bool:
+    return not list((home / "spool").glob("*.out"))
+
+
 def _is_whole(three: Parties) -> None:
     """Nothing half-written is left, and nodes work on."""
     with three.desk("cyd") as desk:
@@ -85,7 +91,7 @@ def _is_whole(three: Parties) -> None:
     for party in three.names:
         home = homes.load(three.home(party))
         assert [str(problem) for problem in verify_journal(home.journal_path, home.charter()).problems] == []
-        until(lambda: not list((home.path / "spool").glob("*.out")), f"outputs of {party} are gone")  # noqa: B023
+        until(partial(_has_no_outputs, home.path), f"outputs of {party} are gone")
         assert not list((home.path / "cache").glob("*.part"))
         assert not list(home.path.glob("*.room"))
 
@@ -113,6 +119,6 @@ def test_a_question_whose_disk_has_room_again_in_time_is_answered(three: Parties
 
 
 def _waits_for_room(three: Parties, party: str, task: TaskId) -> bool:
-    """Whether a party has tried in vain, as its own people are told."""
+    """True if a party has tried in vain, as its own people are told."""
     with three.desk(party) as desk:
         return any("takes no larger file" in wait.why or "too large" in wait.why for wait in desk.task(task).waits)

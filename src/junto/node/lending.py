@@ -83,7 +83,7 @@ class Lending:
         return not any(self._failed(live, since) for live in self._tasks() if live.task.asker == asker)
 
     def _failed(self, live: Live, since: float) -> bool:
-        """Whether we have said that a task failed here for want of something. Others may say so of us as they like."""
+        """True if we have said that a task failed here for want of something; what others say of us does not count."""
         said, outcome = live.our_end, live.task.outcome
         if said is None or outcome is None or outcome.at < since or said.code in _OF_THE_ASKER:
             return False

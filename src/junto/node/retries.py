@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often, and for how long, work is tried again that failed by what may pass.
+"""New tries of work that failed by a trouble that may pass: their number, and their time.
 
 A disk without room is given time: somebody may free some. For half of what is left to the task, and half a minute at
 most, its step or statement is tried again; then the task ends, and its end names that disk.
@@ -30,7 +30,7 @@ _LONGEST_PAUSE_SECONDS = 2.0
 
 
 def room_seconds(left_seconds: float) -> float:
-    """How long a disk without room is given by a task that has so much time left."""
+    """The seconds that a task with so much time left gives a disk without room."""
     return min(ROOM_SECONDS, left_seconds / 2)
 
 

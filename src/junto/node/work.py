@@ -215,7 +215,7 @@ class Work:
             self._job.finished(done)
 
     async def _saved(self, step: AnyStep, local: Local, seconds: float, run: str) -> Finished | None:
-        """What is confirmed of a step, once its output is kept; None of an answer. Raises StepError."""
+        """The confirmation of a step, once its output is kept; None for an answer. Raises StepError."""
         tools = self._tools
         try:
             if isinstance(step, Release):

@@ -118,15 +118,11 @@ def digits(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None
     while isinstance(inner, exp.Paren) or (type(inner) is exp.Cast and inner.to.this == exp.DataType.Type.INT128):
         inner = inner.this
     match inner:
-        case exp.Column():
-            type_ = type_of(inner)
-        case exp.Cast():
-            type_ = inner.to.sql(dialect="duckdb")
         case exp.Literal() if not inner.is_string:
             return len(inner.name)
         case _:
-            return None
-    return digits_of(type_)
+            type_ = _type(inner, type_of)
+            return None if type_ is None else digits_of(type_)
 
 
 def digits_of(type_: str) -> int:
@@ -140,17 +136,24 @@ def places(factor: exp.Expr, type_of: Callable[[exp.Column], str]) -> int | None
     while isinstance(inner, exp.Paren):
         inner = inner.this
     match inner:
-        case exp.Column():
-            type_ = type_of(inner)
-        case exp.Cast():
-            type_ = inner.to.sql(dialect="duckdb")
         case exp.Literal() if not inner.is_string:
             return len(inner.name.partition(".")[2])
         case _:
-            return None
+            type_ = _type(inner, type_of) or ""
     if type_.startswith("DECIMAL("):
         return int(type_[8:-1].partition(",")[2])
     return 0 if type_ in _DIGITS else None
+
+
+def _type(node: exp.Expr, type_of: Callable[[exp.Column], str]) -> str | None:
+    """The type of a column, or the one that a cast gives; None for anything else."""
+    match node:
+        case exp.Column():
+            return type_of(node)
+        case exp.Cast():
+            return node.to.sql(dialect="duckdb")
+        case _:
+            return None
 
 
 def is_number(type_: str) -> bool:

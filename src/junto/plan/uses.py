@@ -126,7 +126,7 @@ def _check_places(
 def _check_digits(
     call: Call, plain: Sequence[exp.Column | None], columns: Columns, fault: Callable[[str], NoReturn]
 ) -> None:
-    """What is shaped must fit an exact sum whatever the rows hold: else its overflow would select."""
+    """A shaped number must fit an exact sum whatever the rows hold: else its overflow would select."""
     open_alone = len(call.factors) == 1 and not any(map(columns.is_private, call.factors[0].find_all(exp.Column)))
     if open_alone or all(column is not None for column in plain):
         return
